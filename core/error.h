@@ -1,0 +1,28 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace dcs3gd {
+
+/// Why a run ends before its time; the value is the process's exit code.
+enum class ErrorKind {
+  failure = 1,   ///< something broke: I/O, memory, a lost peer, a bug
+  input = 2,     ///< usage, configuration or input data: nothing was started
+  diverged = 3,  ///< NaN, Inf or the loss limit
+};
+
+/// The one exception type for what ends a run. The message says where, what was expected, what was found and what
+/// to do. Expected events (end of an epoch, a skipped image) are return values, never exceptions.
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+
+  ErrorKind kind() const { return kind_; }
+  int exit_code() const { return static_cast<int>(kind_); }
+
+ private:
+  ErrorKind kind_;
+};
+
+}  // namespace dcs3gd

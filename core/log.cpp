@@ -1,0 +1,113 @@
+#include "core/log.h"
+
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/spdlog.h>
+
+#include "core/format.h"
+
+namespace dcs3gd::log {
+namespace {
+
+constexpr std::string_view kEraseLine = "\r\x1b[K";
+
+/// Information to standard output, warnings and errors to standard error, the status line kept below both.
+class ConsoleSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  void draw_status(std::string_view line) {
+    const std::lock_guard lock(mutex_);
+    erase_status();
+    status_ = line;
+    draw();
+  }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    erase_status();
+    std::fflush(stdout);
+    std::FILE* stream = message.level >= spdlog::level::warn ? stderr : stdout;
+    std::fwrite(line.data(), 1, line.size(), stream);
+    std::fflush(stream);
+    draw();
+  }
+  void flush_() override { std::fflush(stdout); }
+
+ private:
+  void erase_status() {
+    if (!status_.empty()) std::fwrite(kEraseLine.data(), 1, kEraseLine.size(), stdout);
+  }
+  void draw() {
+    std::fwrite(status_.data(), 1, status_.size(), stdout);
+    std::fflush(stdout);
+  }
+
+  std::string status_;
+};
+
+struct Log {
+  Log() { use({console}, "%H:%M:%S %v", spdlog::level::info); }
+
+  void use(std::vector<spdlog::sink_ptr> sinks, const std::string& pattern, spdlog::level::level_enum console_level) {
+    logger = std::make_shared<spdlog::logger>("dcs3gd", sinks.begin(), sinks.end());
+    logger->set_pattern(pattern);
+    logger->flush_on(spdlog::level::info);
+    console->set_level(console_level);
+    // A full disk costs log lines, not the run: one warning, then silence.
+    logger->set_error_handler([warned = false](const std::string& reason) mutable {
+      if (!std::exchange(warned, true)) std::fprintf(stderr, "warning: log: %s\n", reason.c_str());
+    });
+  }
+
+  std::shared_ptr<ConsoleSink> console = std::make_shared<ConsoleSink>();
+  std::shared_ptr<spdlog::logger> logger;
+  bool status_line = false;
+};
+
+Log& instance() {
+  static Log log;
+  return log;
+}
+
+}  // namespace
+
+void open(const Options& options) {
+  Log& log = instance();
+  std::vector<spdlog::sink_ptr> sinks{log.console};
+  std::string refused;
+  if (!options.file.empty()) {
+    try {
+      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file));
+    } catch (const spdlog::spdlog_ex& exception) {
+      refused = exception.what();
+    }
+  }
+  const std::string rank = options.rank_count > 1 ? format("[rank {}] ", options.rank) : "";
+  log.use(std::move(sinks), "%H:%M:%S " + rank + "%v", options.rank == 0 ? spdlog::level::info : spdlog::level::warn);
+  log.status_line = options.status_line && options.rank == 0;
+  if (!refused.empty()) warn(format("log file: {}; going on without it", refused));
+}
+
+void close() {
+  status("");
+  instance().logger->flush();
+  open({});
+}
+
+void info(std::string_view message) { instance().logger->info(message); }
+void warn(std::string_view message) { instance().logger->warn("warning: {}", message); }
+void error(std::string_view message) { instance().logger->error("error: {}", message); }
+
+void status(std::string_view line) {
+  Log& log = instance();
+  if (log.status_line) log.console->draw_status(line);
+}
+
+}  // namespace dcs3gd::log

@@ -1,0 +1,52 @@
+#include "core/optim/momentum_sgd.h"
+
+#include "core/parallel_blocks.h"
+#include "core/simd.h"
+
+namespace dcs3gd::optim {
+namespace {
+
+struct Rule {
+  float momentum;
+  float weight_decay;
+  float learning_rate;
+  bool nesterov;
+};
+
+DCS3GD_SIMD_CLONES
+void update_block(const Rule rule, const float* gradient, const float* weights, float* velocity, float* update,
+                  std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float decayed = gradient[i] + rule.weight_decay * weights[i];
+    const float v = rule.momentum * velocity[i] + decayed;
+    velocity[i] = v;
+    const float direction = rule.nesterov ? decayed + rule.momentum * v : v;
+    update[i] = -rule.learning_rate * direction;
+  }
+}
+
+}  // namespace
+
+float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options) {
+  return options.decay_norm_and_bias || slice.kind == ParameterKind::weight ? options.weight_decay : 0.0F;
+}
+
+MomentumSgd::MomentumSgd(std::shared_ptr<const ParameterLayout> layout, const MomentumSgdOptions& options)
+    : options_(options), velocity_(std::move(layout)) {}
+
+void MomentumSgd::compute_update(const ParameterArena& gradient, const ParameterArena& weights, double learning_rate,
+                                 ParameterArena& update) {
+  for (const ParameterSlice& slice : velocity_.layout().slices()) {
+    const Rule rule{options_.momentum, weight_decay_of(slice, options_), static_cast<float>(learning_rate),
+                    options_.nesterov};
+    const float* g = gradient.slice(slice).data();
+    const float* w = weights.slice(slice).data();
+    float* v = velocity_.slice(slice).data();
+    float* u = update.slice(slice).data();
+    for_each_block(slice.count, [&](std::size_t, std::size_t first, std::size_t count) {
+      update_block(rule, g + first, w + first, v + first, u + first, count);
+    });
+  }
+}
+
+}  // namespace dcs3gd::optim

@@ -1,0 +1,31 @@
+#include "core/parameter_arena.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd {
+
+ParameterLayout::ParameterLayout(std::vector<ParameterSlice> slices) : slices_(std::move(slices)) {
+  std::set<std::string_view> names;
+  for (ParameterSlice& slice : slices_) {
+    if (!names.insert(slice.name).second) {
+      throw Error(ErrorKind::failure, format("parameter layout: the name '{}' stands twice", slice.name));
+    }
+    slice.offset = element_count_;
+    slice.count = slice.shape.element_count();
+    element_count_ += slice.count;
+  }
+}
+
+const ParameterSlice* ParameterLayout::find(std::string_view name) const {
+  const auto found = std::find_if(slices_.begin(), slices_.end(), [&](const auto& slice) { return slice.name == name; });
+  return found == slices_.end() ? nullptr : &*found;
+}
+
+ParameterArena::ParameterArena(std::shared_ptr<const ParameterLayout> layout)
+    : layout_(std::move(layout)), values_(layout_->element_count()) {}
+
+}  // namespace dcs3gd

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/aligned_buffer.h"
+#include "core/shape.h"
+
+namespace dcs3gd {
+
+/// What a slice of the arena is; weight decay depends on it (core/optim/momentum_sgd.h).
+enum class ParameterKind {
+  weight,      ///< weights of a convolution or linear layer
+  bias,        ///< bias of a convolution or linear layer
+  norm,        ///< scale or shift of a batch norm
+  statistics,  ///< running mean or variance of a batch norm: state, not learned
+};
+
+/// One named tensor inside a flat array.
+struct ParameterSlice {
+  std::string name;  ///< torchvision's name, such as "layer1.0.conv1.weight"
+  Shape shape;       ///< torchvision's shape: OIHW, OI or C
+  ParameterKind kind = ParameterKind::weight;
+  std::size_t offset = 0;  ///< first element in the flat array
+  std::size_t count = 0;   ///< elements
+};
+
+/// The order, names and shapes of the tensors of a flat array: torchvision's order, plain layout, no gaps. Immutable
+/// and shared by an arena and all its twins.
+class ParameterLayout {
+ public:
+  /// Offsets and counts of the slices are filled in here. Throws Error{failure} for a name that stands twice.
+  explicit ParameterLayout(std::vector<ParameterSlice> slices);
+
+  const std::vector<ParameterSlice>& slices() const { return slices_; }
+  std::size_t element_count() const { return element_count_; }
+  /// The slice of this name, or nullptr.
+  const ParameterSlice* find(std::string_view name) const;
+
+ private:
+  std::vector<ParameterSlice> slices_;
+  std::size_t element_count_ = 0;
+};
+
+/// A flat, zero-initialised float array with a layout. Weights, gradient, velocity, update and mean model are twins:
+/// arenas of one layout, so that "update everything", "norm of the gradient" and "save" are one loop over one array.
+class ParameterArena {
+ public:
+  explicit ParameterArena(std::shared_ptr<const ParameterLayout> layout);
+
+  const ParameterLayout& layout() const { return *layout_; }
+  const std::shared_ptr<const ParameterLayout>& shared_layout() const { return layout_; }
+  std::span<float> values() { return values_.span(); }
+  std::span<const float> values() const { return values_.span(); }
+  std::span<float> slice(const ParameterSlice& slice) { return values().subspan(slice.offset, slice.count); }
+  std::span<const float> slice(const ParameterSlice& slice) const {
+    return values().subspan(slice.offset, slice.count);
+  }
+
+ private:
+  std::shared_ptr<const ParameterLayout> layout_;
+  AlignedBuffer<float> values_;
+};
+
+}  // namespace dcs3gd

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace dcs3gd::data {
+
+enum class Format { synthetic, cifar10, cifar100, idx, image_folder, shards };
+
+/// What happens when an image cannot be decoded.
+enum class OnBadImage { error, skip };
+
+/// Sizes of the generated data set.
+struct SyntheticOptions {
+  std::int64_t train_images = 4096;
+  std::int64_t eval_images = 1024;
+};
+
+/// (pixel/255 − mean) / std per channel. Empty: the format's own values (documented in data/README.md).
+struct NormalizeOptions {
+  std::vector<float> mean;
+  std::vector<float> std;
+};
+
+/// Random changes to training images; evaluation images are never changed. Affects results.
+struct AugmentOptions {
+  int random_crop_padding = 0;  ///< zero-pad by this many pixels on each side, then crop at random to the image size
+  bool random_resized_crop = false;
+  bool horizontal_flip = false;
+  float color_jitter = 0;
+  float mixup = 0;
+};
+
+/// Affects speed only: batches do not depend on these (but for on_bad_image).
+struct LoaderOptions {
+  std::optional<int> threads;  ///< none: auto; 0: batches are made by the caller of next()
+  int prefetch_batches = 4;    ///< batches made ahead, ≥ 1
+  OnBadImage on_bad_image = OnBadImage::error;
+};
+
+/// The `data:` section of the configuration. Paths are already resolved when a data set is opened.
+struct DataOptions {
+  Format format = Format::synthetic;
+  std::string train;
+  std::string eval;
+  int image_size = 32;  ///< pixels, square
+  int channels = 3;     ///< 1 or 3
+  bool shuffle = true;
+  SyntheticOptions synthetic;
+  NormalizeOptions normalize;
+  AugmentOptions augment;
+  LoaderOptions loader;
+};
+
+}  // namespace dcs3gd::data
