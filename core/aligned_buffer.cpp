@@ -1,9 +1,11 @@
 #include "core/aligned_buffer.h"
 
-#include <sys/mman.h>
-
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+
+#include <sys/mman.h>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -16,19 +18,24 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+/// Memory that is not touched yet, or nullptr.
+void* reserve(std::size_t bytes, std::size_t alignment) {
+  if (bytes > PTRDIFF_MAX) return nullptr;  // no object is larger, and rounding up could wrap
+  return std::aligned_alloc(alignment, round_up(std::max<std::size_t>(bytes, 1), alignment));
+}
+
 }  // namespace
 
 void* allocate_aligned(std::size_t bytes) {
   const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  const std::size_t rounded = round_up(bytes == 0 ? 1 : bytes, kCacheLine);
-  void* memory = std::aligned_alloc(alignment, round_up(rounded, alignment));
+  void* memory = reserve(bytes, alignment);
   if (memory == nullptr) {
     throw Error(ErrorKind::failure,
                 format("out of memory: {} bytes could not be allocated; use a smaller batch or fewer workers", bytes));
   }
   // Advice only: without huge pages the run is slower, not wrong.
-  if (alignment == kHugePage) madvise(memory, round_up(rounded, alignment), MADV_HUGEPAGE);
-  std::memset(memory, 0, rounded);
+  if (alignment == kHugePage) madvise(memory, round_up(bytes, alignment), MADV_HUGEPAGE);
+  std::memset(memory, 0, bytes);
   return memory;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <limits>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -9,7 +10,7 @@ namespace dcs3gd {
 
 /// Allocates `bytes` of zeroed memory, 64-byte aligned; blocks of 2 MiB and more are aligned to 2 MiB and marked for
 /// transparent huge pages. Every page is touched, so a step never pays for a page fault. Throws Error{failure} that
-/// names the size when memory is short.
+/// names the size when memory is short or the size is beyond any memory.
 void* allocate_aligned(std::size_t bytes);
 void free_aligned(void* memory) noexcept;
 
@@ -21,7 +22,7 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   explicit AlignedBuffer(std::size_t count)
-      : data_(static_cast<T*>(allocate_aligned(count * sizeof(T)))), count_(count) {}
+      : data_(static_cast<T*>(allocate_aligned(bytes_of(count)))), count_(count) {}
 
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -37,6 +38,11 @@ class AlignedBuffer {
   std::span<const T> span() const { return {data(), count_}; }
 
  private:
+  /// Saturates: a count whose bytes do not fit must be refused, not wrap to a small block.
+  static constexpr std::size_t bytes_of(std::size_t count) {
+    constexpr std::size_t kMaxBytes = std::numeric_limits<std::size_t>::max();
+    return count > kMaxBytes / sizeof(T) ? kMaxBytes : count * sizeof(T);
+  }
   struct Free {
     void operator()(T* memory) const noexcept { free_aligned(memory); }
   };

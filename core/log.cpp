@@ -1,8 +1,10 @@
 #include "core/log.h"
 
+#include <atomic>
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -61,13 +63,15 @@ struct Log {
     logger->flush_on(spdlog::level::info);
     console->set_level(console_level);
     // A full disk costs log lines, not the run: one warning, then silence.
-    logger->set_error_handler([warned = false](const std::string& reason) mutable {
-      if (!std::exchange(warned, true)) std::fprintf(stderr, "warning: log: %s\n", reason.c_str());
+    warned_of_lost_lines = false;
+    logger->set_error_handler([this](const std::string& reason) {
+      if (!warned_of_lost_lines.exchange(true)) std::fprintf(stderr, "warning: log: %s\n", reason.c_str());
     });
   }
 
   std::shared_ptr<ConsoleSink> console = std::make_shared<ConsoleSink>();
   std::shared_ptr<spdlog::logger> logger;
+  std::atomic<bool> warned_of_lost_lines = false;
   bool status_line = false;
 };
 

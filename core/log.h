@@ -4,14 +4,14 @@
 #include <string_view>
 
 /// The log of a process: one of its two global states (the other is the MPI session). Information goes to standard
-/// output, warnings and errors to standard error, everything also to a file once one is open. Thread-safe.
-/// Before open() messages go to the console only.
+/// output, warnings and errors to standard error, everything also to a file once one is open. Before open() and after
+/// close() messages go to the console only. Thread-safe but for open() and close(), which no other call may overlap.
 namespace dcs3gd::log {
 
 struct Options {
   int rank = 0;
-  int rank_count = 1;      ///< with more than one rank, lines carry their rank; ranks > 0 show warnings and errors only
-  std::string file;        ///< appended to; empty for none. Failing to write is one warning, never the end of a run
+  int rank_count = 1;  ///< with more than one rank, lines carry their rank; ranks > 0 show warnings and errors only
+  std::string file;    ///< appended to; empty for none. Failing to write is one warning, never the end of a run
   bool status_line = false;  ///< whether status() draws: only when standard output is a terminal
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -21,7 +22,8 @@ ParameterLayout::ParameterLayout(std::vector<ParameterSlice> slices) : slices_(s
 }
 
 const ParameterSlice* ParameterLayout::find(std::string_view name) const {
-  const auto found = std::find_if(slices_.begin(), slices_.end(), [&](const auto& slice) { return slice.name == name; });
+  const auto found =
+      std::find_if(slices_.begin(), slices_.end(), [&](const auto& slice) { return slice.name == name; });
   return found == slices_.end() ? nullptr : &*found;
 }
 

@@ -25,8 +25,8 @@ RandomStream::Block philox4x32_10(RandomStream::Block counter, std::array<std::u
   for (int round = 0; round < kRounds; ++round) {
     const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * counter[0];
     const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * counter[2];
-    counter = {high_half(product1) ^ counter[1] ^ key[0], low_half(product1),
-               high_half(product0) ^ counter[3] ^ key[1], low_half(product0)};
+    counter = {high_half(product1) ^ counter[1] ^ key[0], low_half(product1), high_half(product0) ^ counter[3] ^ key[1],
+               low_half(product0)};
     key[0] += 0x9E3779B9U;
     key[1] += 0xBB67AE85U;
   }

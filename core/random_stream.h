@@ -30,6 +30,7 @@ class RandomStream {
   std::uint32_t next_u32();
   /// Uniform in [0, 1), 24 bits.
   float uniform();
+  /// Uniform in [low, high]; `high` itself only by rounding.
   float uniform(float low, float high) { return low + (high - low) * uniform(); }
   /// Standard normal (Box-Muller).
   float normal();

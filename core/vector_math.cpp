@@ -56,8 +56,9 @@ void add(std::span<const float> x, std::span<float> sum) {
 }
 
 void scale(float factor, std::span<float> x) {
-  for_each_block(x.size(),
-                 [&](std::size_t, std::size_t first, std::size_t count) { block_scale(factor, x.data() + first, count); });
+  for_each_block(x.size(), [&](std::size_t, std::size_t first, std::size_t count) {
+    block_scale(factor, x.data() + first, count);
+  });
 }
 
 }  // namespace dcs3gd

@@ -9,9 +9,12 @@ namespace {
 
 double batch_scale(LearningRateScaling scaling, double batch_ratio) {
   switch (scaling) {
-    case LearningRateScaling::linear: return batch_ratio;
-    case LearningRateScaling::sqrt: return std::sqrt(batch_ratio);
-    case LearningRateScaling::none: break;
+    case LearningRateScaling::linear:
+      return batch_ratio;
+    case LearningRateScaling::sqrt:
+      return std::sqrt(batch_ratio);
+    case LearningRateScaling::none:
+      break;
   }
   return 1;
 }
@@ -27,25 +30,29 @@ LearningRateSchedule::LearningRateSchedule(const LearningRateOptions& options, s
       scale_(batch_scale(options.scaling, static_cast<double>(global_batch) / options.reference_batch)) {}
 
 double LearningRateSchedule::at(std::int64_t step) const {
+  step = std::min(step, total_steps_ - 1);
   if (step < warmup_steps_) {
     const double done = static_cast<double>(step + 1) / static_cast<double>(warmup_steps_);
     return scale_ * (options_.warmup_start + done * (options_.base - options_.warmup_start));
   }
-  step = std::min(step, total_steps_ - 1);
   const std::int64_t decay_steps = std::max<std::int64_t>(total_steps_ - warmup_steps_, 1);
   const double t = static_cast<double>(step - warmup_steps_) / static_cast<double>(decay_steps);
   const double range = options_.base - options_.final_rate;
   switch (options_.schedule) {
-    case ScheduleKind::linear: return scale_ * (options_.final_rate + range * (1 - t));
-    case ScheduleKind::cosine: return scale_ * (options_.final_rate + range * (1 + std::cos(std::numbers::pi * t)) / 2);
-    case ScheduleKind::poly: return scale_ * (options_.final_rate + range * std::pow(1 - t, options_.power));
+    case ScheduleKind::linear:
+      return scale_ * (options_.final_rate + range * (1 - t));
+    case ScheduleKind::cosine:
+      return scale_ * (options_.final_rate + range * (1 + std::cos(std::numbers::pi * t)) / 2);
+    case ScheduleKind::poly:
+      return scale_ * (options_.final_rate + range * std::pow(1 - t, options_.power));
     case ScheduleKind::step: {
       const double epoch = static_cast<double>(step) / static_cast<double>(steps_per_epoch_);
       const auto passed = std::count_if(options_.milestones.begin(), options_.milestones.end(),
                                         [&](double milestone) { return milestone <= epoch; });
       return peak() * std::pow(options_.gamma, static_cast<double>(passed));
     }
-    case ScheduleKind::constant: break;
+    case ScheduleKind::constant:
+      break;
   }
   return peak();
 }

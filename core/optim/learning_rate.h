@@ -14,9 +14,9 @@ enum class ScheduleKind { linear, cosine, step, poly, constant };
 struct LearningRateOptions {
   double base = 0.1;  ///< peak learning rate for `reference_batch` images, > 0
   LearningRateScaling scaling = LearningRateScaling::linear;
-  int reference_batch = 128;     ///< images, > 0
-  double warmup_epochs = 5;      ///< linear rise from warmup_start to the peak; 0: none
-  double warmup_start = 0;       ///< learning rate before the first step
+  int reference_batch = 128;  ///< images, > 0
+  double warmup_epochs = 5;   ///< linear rise from warmup_start to the peak; 0: none
+  double warmup_start = 0;    ///< learning rate before the first step
   ScheduleKind schedule = ScheduleKind::linear;
   std::vector<double> milestones;  ///< epochs, ascending; schedule step multiplies by gamma at each
   double gamma = 0.1;              ///< for step
@@ -27,10 +27,12 @@ struct LearningRateOptions {
 /// The learning rate η of every step: a warm-up, then the schedule, over a horizon of epochs × steps_per_epoch.
 /// A pure function of the step. The warm-up ends exactly at the peak with its last step; decay starts with the step
 /// behind it. With t = 0 … 1 the part of the remaining steps already done: linear peak + t·(final − peak); cosine
-/// final + (peak − final)·(1 + cos πt)/2; poly final + (peak − final)·(1 − t)^power; step peak·gamma^(milestones passed).
+/// final + (peak − final)·(1 + cos πt)/2; poly final + (peak − final)·(1 − t)^power; step peak·gamma^(milestones
+/// passed).
 class LearningRateSchedule {
  public:
-  /// `global_batch`: images per step over all workers.
+  /// `epochs` and `steps_per_epoch` are > 0; `global_batch`: images per step over all workers. A warm-up longer than
+  /// the horizon is cut off by it.
   LearningRateSchedule(const LearningRateOptions& options, std::int64_t epochs, std::int64_t steps_per_epoch,
                        std::int64_t global_batch);
 

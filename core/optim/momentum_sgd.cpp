@@ -1,5 +1,7 @@
 #include "core/optim/momentum_sgd.h"
 
+#include <utility>
+
 #include "core/parallel_blocks.h"
 #include "core/simd.h"
 
@@ -28,7 +30,16 @@ void update_block(const Rule rule, const float* gradient, const float* weights, 
 }  // namespace
 
 float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options) {
-  return options.decay_norm_and_bias || slice.kind == ParameterKind::weight ? options.weight_decay : 0.0F;
+  switch (slice.kind) {
+    case ParameterKind::weight:
+      return options.weight_decay;
+    case ParameterKind::bias:
+    case ParameterKind::norm:
+      return options.decay_norm_and_bias ? options.weight_decay : 0.0F;
+    case ParameterKind::statistics:
+      break;
+  }
+  return 0.0F;
 }
 
 MomentumSgd::MomentumSgd(std::shared_ptr<const ParameterLayout> layout, const MomentumSgdOptions& options)

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "core/parameter_arena.h"
 
@@ -10,14 +8,14 @@ namespace dcs3gd::optim {
 
 /// Affects results.
 struct MomentumSgdOptions {
-  float momentum = 0.9F;             ///< μ, 0 … < 1
+  float momentum = 0.9F;  ///< μ, 0 … < 1
   bool nesterov = false;
   float weight_decay = 5e-4F;        ///< wd, ≥ 0
   bool decay_norm_and_bias = false;  ///< also decay biases and batch-norm parameters, not only weights
 };
 
-/// The function U of the algorithm: turns a gradient into an update u and keeps the velocity v (Sutskever et al. 2013 in
-/// the form that PyTorch uses: the learning rate multiplies the velocity, it does not enter it).
+/// The function U of the algorithm: turns a gradient into an update u and keeps the velocity v (Sutskever et al. 2013
+/// in the form that PyTorch uses: the learning rate multiplies the velocity, it does not enter it).
 ///
 ///   v ← μ v + g + wd·w      u ← −η v                      (Nesterov: u ← −η (g + wd·w + μ v) with the new v)
 ///
@@ -38,7 +36,7 @@ class MomentumSgd {
   ParameterArena velocity_;
 };
 
-/// The weight decay of a slice under these options: wd or 0.
+/// The weight decay of a slice under these options: wd or 0. Running statistics never decay.
 float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options);
 
 }  // namespace dcs3gd::optim

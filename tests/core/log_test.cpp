@@ -1,0 +1,203 @@
+#include "core/log.h"
+
+#include <cctype>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/temporary_folder.h"
+
+namespace log = dcs3gd::log;
+using dcs3gd::test::TemporaryFolder;
+
+namespace {
+
+std::string content_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  std::stringstream content;
+  content << file.rdbuf();
+  return content.str();
+}
+
+/// Sends a stream of the process to a file for a while. Nothing may be CHECKed meanwhile: doctest would write there.
+class Redirection {
+ public:
+  Redirection(std::FILE* stream, const std::filesystem::path& path) : stream_(stream) {
+    std::fflush(stream_);
+    saved_ = dup(fileno(stream_));
+    std::FILE* file = std::fopen(path.c_str(), "w");
+    REQUIRE(file != nullptr);
+    dup2(fileno(file), fileno(stream_));
+    std::fclose(file);
+  }
+  ~Redirection() {
+    std::fflush(stream_);
+    dup2(saved_, fileno(stream_));
+    close(saved_);
+  }
+  Redirection(const Redirection&) = delete;
+  Redirection& operator=(const Redirection&) = delete;
+
+ private:
+  std::FILE* stream_;
+  int saved_;
+};
+
+struct Output {
+  std::string out;
+  std::string err;
+};
+
+/// What `body` writes to standard output and standard error; the log is closed behind it.
+template <typename Body>
+Output output_of(Body body) {
+  const TemporaryFolder folder;
+  {
+    const Redirection out(stdout, folder / "out");
+    const Redirection err(stderr, folder / "err");
+    body();
+    log::close();
+  }
+  return {content_of(folder / "out"), content_of(folder / "err")};
+}
+
+std::size_t count_of(const std::string& part, const std::string& text) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+/// The text with each "HH:MM:SS " replaced by "T ".
+std::string without_times(std::string text) {
+  constexpr std::string_view kPattern = "dd:dd:dd ";
+  const auto is_time = [&](std::size_t at) {
+    for (std::size_t i = 0; i < kPattern.size(); ++i) {
+      const bool digit = std::isdigit(static_cast<unsigned char>(text[at + i])) != 0;
+      if (kPattern[i] == 'd' ? !digit : text[at + i] != kPattern[i]) return false;
+    }
+    return true;
+  };
+  for (std::size_t at = 0; at + kPattern.size() <= text.size(); ++at) {
+    if (is_time(at)) text.replace(at, kPattern.size(), "T ");
+  }
+  return text;
+}
+
+}  // namespace
+
+TEST_CASE("before a log is opened, information goes to standard output and trouble to standard error") {
+  const Output output = output_of([] {
+    log::info("hello {} %v");
+    log::warn("careful");
+    log::error("broken");
+  });
+  CHECK(without_times(output.out) == "T hello {} %v\n");
+  CHECK(without_times(output.err) == "T warning: careful\nT error: broken\n");
+}
+
+TEST_CASE("an open log also writes everything to its file, behind what stands there") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  std::ofstream(path) << "from before\n";
+  const Output output = output_of([&] {
+    log::open({.file = path});
+    log::info("one");
+    log::warn("two");
+    log::close();
+    log::info("after");
+  });
+  CHECK(without_times(content_of(path)) == "from before\nT one\nT warning: two\n");
+  CHECK(without_times(output.out) == "T one\nT after\n");
+  CHECK(without_times(output.err) == "T warning: two\n");
+}
+
+TEST_CASE("lines carry their rank when there are several; ranks above 0 keep information to their file") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  const Output output = output_of([&] {
+    log::open({.rank = 2, .rank_count = 4, .file = path});
+    log::info("quiet");
+    log::warn("loud");
+  });
+  CHECK(output.out.empty());
+  CHECK(without_times(output.err) == "T [rank 2] warning: loud\n");
+  CHECK(without_times(content_of(path)) == "T [rank 2] quiet\nT [rank 2] warning: loud\n");
+}
+
+TEST_CASE("a file that cannot be opened costs one warning that names it, not the run") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "file") << "not a folder";
+  const std::string path = folder / "file/log.txt";
+  const Output output = output_of([&] {
+    log::open({.file = path});
+    log::info("one");
+    log::info("two");
+  });
+  CHECK(count_of("warning: ", output.err) == 1);
+  CHECK(count_of(path, output.err) == 1);
+  CHECK(without_times(output.out) == "T one\nT two\n");
+}
+
+TEST_CASE("a full disk costs one warning; the console goes on") {
+  const Output output = output_of([&] {
+    log::open({.file = "/dev/full"});
+    for (int line = 0; line < 5; ++line) log::info("line");
+  });
+  CHECK(count_of("warning: ", output.err) == 1);
+  CHECK(count_of("No space left", output.err) == 1);
+  CHECK(count_of("line\n", output.out) == 5);
+}
+
+TEST_CASE("the status line stands below the log and never in the file") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  const Output output = output_of([&] {
+    log::open({.file = path, .status_line = true});
+    log::status("50 %");
+    log::info("message");
+    log::status("");
+  });
+  CHECK(without_times(output.out) == "50 %\r\x1b[KT message\n50 %\r\x1b[K");
+  CHECK(without_times(content_of(path)) == "T message\n");
+}
+
+TEST_CASE("no status line where none is asked for") {
+  const Output output = output_of([] {
+    log::open({});
+    log::status("50 %");
+  });
+  CHECK(output.out.empty());
+}
+
+TEST_CASE("threads log whole lines") {
+  constexpr int kThreads = 4;
+  constexpr int kLines = 200;
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  const Output output = output_of([&] {
+    log::open({.file = path, .status_line = true});
+    std::vector<std::thread> threads;
+    for (int thread = 0; thread < kThreads; ++thread) {
+      threads.emplace_back([] {
+        for (int line = 0; line < kLines; ++line) {
+          log::info("a line of a thread");
+          log::status("working");
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  });
+  std::istringstream lines(content_of(path));
+  std::size_t count = 0;
+  for (std::string line; std::getline(lines, line); ++count) REQUIRE(without_times(line) == "T a line of a thread");
+  CHECK(count == kThreads * kLines);
+  CHECK(count_of("a line of a thread\n", output.out) == kThreads * kLines);
+}
