@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that dcs3gd-train needs. Run again, it finds nothing to do and does not call apt.
+#
+#   scripts/setup.sh           what building and training need
+#   scripts/setup.sh --test    also what scripts/test.sh needs (compilers to compare with, PyTorch as the oracle: 2 GB)
+set -euo pipefail
+
+# One line for each reason. Versions are those of Debian 12.
+readonly kBuildPackages=(
+  cmake ninja-build ccache g++           # the tools; GCC 12
+  libdnnl-dev                            # nn: oneDNN 2.6
+  libopenmpi-dev openmpi-bin             # comm: Open MPI 4.1 and mpirun
+  zlib1g-dev                             # data: .gz files
+  libcli11-dev libyaml-cpp-dev nlohmann-json3-dev  # app: command line, configuration, metrics
+  libspdlog-dev libfmt-dev               # core: log, text
+  doctest-dev                            # tests
+)
+readonly kTestPackages=(
+  clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks
+  shellcheck                                # checks of the scripts
+  python3 python3-numpy python3-torch       # the oracle: PyTorch 1.13
+  iproute2                                  # several hosts on one machine
+)
+
+fail() {
+  echo "setup.sh: error: $*" >&2
+  exit 1
+}
+
+packages=("${kBuildPackages[@]}")
+case "${1:-}" in
+  "") ;;
+  --test) packages+=("${kTestPackages[@]}") ;;
+  *) fail "unknown argument '$1'; use no argument or --test" ;;
+esac
+
+missing_packages() {
+  local installed
+  # Fails for packages it never heard of; those are missing.
+  installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
+  installed=$(sed -n 's/ installed$//p' <<<"$installed")
+  comm -23 <(printf '%s\n' "${packages[@]}" | sort -u) <(sort -u <<<"$installed")
+}
+
+as_root() {
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+apt_get() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+distribution=$(sed -n 's/^ID=//p' /etc/os-release 2>/dev/null || true)
+if [[ $distribution != debian ]]; then
+  fail "this is '${distribution:-unknown}', not Debian; install the counterparts of: ${packages[*]}"
+fi
+
+mapfile -t missing < <(missing_packages)
+if ((${#missing[@]} == 0)); then
+  echo "setup.sh: all ${#packages[@]} packages are installed"
+  exit 0
+fi
+if ((EUID != 0)) && ! command -v sudo >/dev/null; then
+  fail "neither root nor sudo; let an administrator run: apt-get install ${missing[*]}"
+fi
+
+echo "setup.sh: installing ${missing[*]}"
+updated=false
+if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
+  echo "setup.sh: the package lists are missing or incomplete: apt-get update"
+  apt_get update
+  updated=true
+fi
+if ! apt_get install --no-install-recommends "${missing[@]}"; then
+  $updated && fail "apt-get could not install the packages; its messages stand above"
+  echo "setup.sh: the package lists may be out of date: apt-get update, then once more"
+  apt_get update
+  apt_get install --no-install-recommends "${missing[@]}" ||
+    fail "apt-get could not install the packages; its messages stand above"
+fi
+echo "setup.sh: done"

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Installs what the tests need, builds, and runs every test. Ends at the first stage that fails, naming it.
+#
+#   scripts/test.sh            all stages
+#   scripts/test.sh --quick    the first stages only, without the slow tests
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+quick=false
+case "${1:-}" in
+  "") ;;
+  --quick) quick=true ;;
+  *)
+    echo "test.sh: error: unknown argument '$1'; use no argument or --quick" >&2
+    exit 2
+    ;;
+esac
+
+# Ranks and threads of a test share the cores: a thread that waits must not spin.
+export OMP_WAIT_POLICY=passive
+export CTEST_OUTPUT_ON_FAILURE=1
+readonly kCodeFolders=(app comm core data nn)
+readonly kUnitTestFolders=(core nn comm data app)
+readonly kWerror=-DDCS3GD_WARNINGS_AS_ERRORS=ON
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+stage_setup() { scripts/setup.sh --test; }
+
+stage_style() {
+  find "${kCodeFolders[@]}" tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
+    xargs -0 clang-format-14 --dry-run --Werror
+  shellcheck scripts/*.sh .ci/run
+  /usr/bin/python3 -B tests/architecture/check_dependencies.py
+}
+
+stage_release() { scripts/build.sh release "$kWerror"; }
+
+stage_fast_tests() { ctest --test-dir build/release --no-tests=error -LE slow; }
+
+stage_slow_tests() { ctest --test-dir build/release -L slow; }
+
+stage_asan() {
+  scripts/build.sh asan "$kWerror"
+  for folder in "${kUnitTestFolders[@]}"; do
+    ctest --test-dir "build/asan/tests/$folder" --no-tests=error -LE slow
+  done
+}
+
+# The folders with threads of their own. libgomp is not built for ThreadSanitizer, so these tests run without OpenMP
+# threads; address randomisation is off because GCC 12's runtime cannot live with that of newer kernels.
+stage_tsan() {
+  scripts/build.sh tsan "$kWerror" --target log_test tests/comm/all tests/data/all
+  local fixed_addresses=()
+  setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
+  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^log_test$'
+  for folder in comm data; do
+    "${fixed_addresses[@]}" ctest --test-dir "build/tsan/tests/$folder" --no-tests=error -LE slow
+  done
+}
+
+stage_debug() { scripts/build.sh debug "$kWerror"; }
+
+stage_clang() { scripts/build.sh clang "$kWerror"; }
+
+stage_tidy() {
+  run-clang-tidy-14 -quiet -p build/clang -j "$(nproc)" "^$PWD/($(IFS='|' && echo "${kCodeFolders[*]}"))/"
+}
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+summary=""
+
+# run_stage NAME: the function stage_NAME in a subshell of its own, where every failing command ends it.
+run_stage() {
+  local name=$1 start=$SECONDS status=0
+  echo "=== $name"
+  set +e
+  (set -e; "stage_$name")
+  status=$?
+  set -e
+  local seconds=$((SECONDS - start))
+  summary+=$(printf '%-12s %5d s' "$name" "$seconds")
+  if ((status != 0)); then
+    printf '\n%s  FAILED\n' "$summary"
+    echo "test.sh: error: stage '$name' failed with exit code $status; its output stands above" >&2
+    exit 1
+  fi
+  summary+=$'\n'
+}
+
+stages=(setup style release fast_tests)
+$quick || stages+=(slow_tests asan tsan debug clang tidy)
+for stage in "${stages[@]}"; do run_stage "$stage"; done
+
+printf '\n%s\ntest.sh: all %d stages passed in %d s\n' "$summary" "${#stages[@]}" "$SECONDS"

@@ -1,0 +1,146 @@
+#!/usr/bin/python3
+"""Checks the rules of the house that a compiler does not: which folder includes which, where third parties live, and
+what no committed file holds. Prints each violation as file:line: message; exit code 1 if there is one.
+
+    check_dependencies.py [FOLDER]    the repository by default
+"""
+
+import re
+import sys
+from pathlib import Path
+
+CODE_FOLDERS = ("app", "comm", "core", "data", "nn")
+DOCUMENTED_FOLDERS = CODE_FOLDERS + ("configs", "scripts", "tests")
+
+# Folder -> the folders whose headers it may include. Tests include anything.
+ALLOWED_FOLDERS = {
+    "core": {"core"},
+    "nn": {"nn", "core"},
+    "comm": {"comm", "core"},
+    "data": {"data", "core"},
+    "app": {"app", "nn", "comm", "data", "core"},
+    "tests": set(CODE_FOLDERS) | {"tests"},
+}
+
+# Third-party header -> the files that may include it. The tests of a folder may use what the folder may.
+THIRD_PARTY_HOMES = (
+    (r"dnnl|oneapi/", r"nn/"),
+    (r"mpi\.h$", r"comm/mpi_|tests/mpi/"),
+    (r"yaml-cpp/|CLI/|nlohmann/", r"app/"),
+    (r"spdlog/", r"core/log\.cpp$"),
+    (r"fmt/", r"core/format\.h$"),
+    (r"stb_|stb/|turbojpeg|jpeglib|spng|png\.h$|zlib\.h$", r"data/"),
+    (r"doctest/", r"tests/"),
+)
+IMAGE_DECODER = re.compile(r"stb_|stb/|turbojpeg|jpeglib|spng|png\.h$")
+SYSTEM_HEADER = re.compile(
+    r"[a-z_0-9]+$|(sys|netinet|arpa|linux)/"  # the standard library's, the kernel's
+    r"|(dirent|dlfcn|fcntl|immintrin|netdb|omp|poll|pthread|sched|signal|termios|time|unistd)\.h$"
+)
+
+INCLUDE = re.compile(r'\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
+MACHINE_PATH = re.compile(r"(?<![\w.}])/(work|home|tmp|root|Users)\b")
+UNFINISHED = re.compile(r"\b(T[O]DO|FI[X]ME|X[X]X)\b")
+
+GENERATED_HEADERS = {"core/version.h"}
+IGNORED_FOLDERS = {".git", "__pycache__", "build", "runs"}
+
+
+def files_of(root):
+    """Relative path -> lines, of every text file that belongs to the project."""
+    files = {}
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        if IGNORED_FOLDERS.intersection(relative.parts) or not path.is_file():
+            continue
+        try:
+            files[relative.as_posix()] = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue  # images and other binary data
+    return files
+
+
+def check_third_party(path, header):
+    if SYSTEM_HEADER.match(header):
+        return None
+    for pattern, home in THIRD_PARTY_HOMES:
+        if re.match(pattern, header):
+            if re.match(home, path) or re.match(home, path.removeprefix("tests/")):
+                return None
+            return f"<{header}> belongs in {home} only"
+    return f"<{header}> has no home: is it needed? Then name its folder in THIRD_PARTY_HOMES"
+
+
+def check_own(path, header, files):
+    folder = path.split("/")[0]
+    target = header.split("/")[0]
+    if header not in files and header not in GENERATED_HEADERS:
+        return f'"{header}" is not a path from the top folder of the repository'
+    if target not in ALLOWED_FOLDERS[folder]:
+        return f"{folder} must not include {target}: \"{header}\""
+    if header == "core/format.h" and not path.endswith(".cpp"):
+        return "core/format.h belongs in source files, not in headers"
+    return None
+
+
+def check_includes(files):
+    decoders = {}
+    for path, lines in files.items():
+        if path.split("/")[0] not in ALLOWED_FOLDERS or not path.endswith((".h", ".cpp")):
+            continue
+        for number, line in enumerate(lines, start=1):
+            if not (include := INCLUDE.match(line)):
+                continue
+            third_party, own = include.groups()
+            problem = check_third_party(path, third_party) if third_party else check_own(path, own, files)
+            if problem:
+                yield path, number, problem
+            if third_party and IMAGE_DECODER.match(third_party) and path.startswith("data/"):
+                decoders.setdefault(path, number)
+    for path in sorted(decoders)[1:]:
+        yield path, decoders[path], f"image decoders live in one file: {min(decoders)}"
+
+
+def check_headers(files):
+    for path, lines in files.items():
+        if path.endswith(".h") and "#pragma once" not in lines:
+            yield path, 1, "no #pragma once"
+
+
+def check_readmes(files, root):
+    for folder in DOCUMENTED_FOLDERS:
+        if (root / folder).is_dir() and f"{folder}/README.md" not in files:
+            yield folder, 0, "the folder has no README.md"
+
+
+def check_words(files):
+    for path, lines in files.items():
+        for number, line in enumerate(lines, start=1):
+            if found := MACHINE_PATH.search(line):
+                yield path, number, f"a path of one machine: {found.group()}"
+            if found := UNFINISHED.search(line):
+                yield path, number, f"{found.group()}: finish it or leave it out"
+
+
+def violations(root):
+    """All violations under `root` as (path, line, message)."""
+    files = files_of(root)
+    return [
+        *check_includes(files),
+        *check_headers(files),
+        *check_readmes(files, root),
+        *check_words(files),
+    ]
+
+
+def main(arguments):
+    root = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[2]
+    found = violations(root)
+    for path, line, message in found:
+        print(f"{path}:{line}: {message}")
+    print(f"check_dependencies.py: {len(found)} violations in {len(files_of(root))} files")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
