@@ -1,0 +1,43 @@
+#include "nn/compute_weights.h"
+
+namespace dcs3gd::nn {
+
+ComputeWeights::ComputeWeights(const onednn::Device& device, std::size_t parameter_count)
+    : device_(device), copies_(parameter_count) {}
+
+Tensor* ComputeWeights::in_format(std::size_t parameter, const onednn::Descriptor& plain,
+                                  const onednn::Descriptor& desc) {
+  for (const Copy& copy : copies_[parameter]) {
+    if (copy.tensor->desc() == desc) return copy.tensor.get();
+  }
+  Copy copy;
+  copy.plain = std::make_unique<Tensor>("plain weights", plain, Tensor::Memory::external);
+  copy.tensor = std::make_unique<Tensor>("weights", desc, Tensor::Memory::external);
+  copy.memory = AlignedBuffer<std::byte>(copy.tensor->size_bytes());
+  copy.tensor->place(copy.memory.data());
+  copy.reorder = std::make_unique<PrimitiveOperation>(
+      "weights", "reorder", device_, onednn::reorder(device_, plain, desc),
+      std::vector<PrimitiveOperation::Argument>{{DNNL_ARG_FROM, copy.plain.get()}, {DNNL_ARG_TO, copy.tensor.get()}});
+  copy.scratchpad = AlignedBuffer<std::byte>(copy.reorder->scratchpad_bytes());
+  copy.reorder->bind(copy.scratchpad.data());
+  copies_[parameter].push_back(std::move(copy));
+  return copies_[parameter].back().tensor.get();
+}
+
+void ComputeWeights::write(std::size_t parameter, const float* plain) {
+  for (Copy& copy : copies_[parameter]) {
+    // oneDNN takes its inputs through the same pointer type as its outputs; a reorder only reads its source.
+    copy.plain->place(const_cast<float*>(plain));
+    copy.reorder->run({});
+  }
+}
+
+std::size_t ComputeWeights::size_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& copies : copies_) {
+    for (const Copy& copy : copies) bytes += copy.memory.size();
+  }
+  return bytes;
+}
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstddef>
+
+/// Element-wise kernels over activations in any format, on the caller's OpenMP team. In-place use (dst = a source) is
+/// allowed.
+namespace dcs3gd::nn {
+
+/// dst = max(src, 0)
+void relu_forward(const float* src, float* dst, std::size_t count);
+/// diff_src = diff_dst where dst > 0, else 0
+void relu_backward(const float* diff_dst, const float* dst, float* diff_src, std::size_t count);
+/// dst = src0 + src1
+void add_forward(const float* src0, const float* src1, float* dst, std::size_t count);
+/// dst = max(src0 + src1, 0)
+void add_relu_forward(const float* src0, const float* src1, float* dst, std::size_t count);
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,55 @@
+#include "nn/elementwise.h"
+#include "nn/layers/layer.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+constexpr const char* kKind = "addition";
+
+/// The sum overwrites its first source where nobody else reads that. Backward passes one gradient to both sources,
+/// masked in place by dst > 0 if the sum has a ReLU.
+class AdditionLayer final : public Layer {
+ public:
+  AdditionLayer(const Node& node, const Addition& options) : node_(node), options_(options) {}
+
+  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+    Tensor* src0 = src[0];
+    Tensor* src1 = planner.in_format(src[1], src0->desc());
+    src1_format_ = src[1]->desc();
+    Tensor* dst = planner.has_single_consumer(node_.src[0]) ? src0 : planner.activation(node_.name, src0->desc());
+    planner.append(node_.name + " forward", kKind, {src0, src1, dst},
+                   [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
+                     add(src0->values(images), src1->values(images), dst->values(images),
+                         src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                   });
+    return dst_ = dst;
+  }
+
+  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+    Tensor* diff = diff_dst.tensor;
+    if (options_.relu) {
+      Tensor* masked = diff_dst.exclusive ? diff : planner.activation(node_.name + " diff_src", diff->desc());
+      planner.append(node_.name + " backward", kKind, {diff, dst_, masked},
+                     [diff, dst = dst_, masked](const ImageRange& images) {
+                       relu_backward(diff->values(images), dst->values(images), masked->values(images),
+                                     diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                     });
+      diff = masked;
+    }
+    return {{diff, false}, {planner.in_format(diff, src1_format_), false}};
+  }
+
+ private:
+  const Node& node_;
+  Addition options_;
+  onednn::Descriptor src1_format_;
+  Tensor* dst_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options) {
+  return std::make_unique<AdditionLayer>(node, options);
+}
+
+}  // namespace dcs3gd::nn

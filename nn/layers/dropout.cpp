@@ -1,0 +1,74 @@
+#include "core/random_stream.h"
+#include "nn/layers/layer.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+constexpr const char* kKind = "dropout";
+
+/// Multiplies `values` by the mask of one image: 0 with the given probability, else `scale`. The mask is a pure function
+/// of the random stream and the element, so backward draws it again instead of keeping it.
+void apply_mask(const RandomStream& random, std::size_t first_block, std::uint32_t drop_below, float scale,
+                const float* src, float* dst, std::size_t count) {
+  constexpr std::size_t kDraws = std::tuple_size_v<RandomStream::Block>;
+  for (std::size_t i = 0; i < count; i += kDraws) {
+    const RandomStream::Block draws = random.block(first_block + i / kDraws);
+    for (std::size_t lane = 0; lane < kDraws && i + lane < count; ++lane) {
+      dst[i + lane] = draws[lane] < drop_below ? 0 : scale * src[i + lane];
+    }
+  }
+}
+
+/// In evaluation a dropout layer is nothing. In training it works in place where it may.
+class DropoutLayer final : public Layer {
+ public:
+  DropoutLayer(const Node& node, const Dropout& options) : node_(node), options_(options) {}
+
+  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+    if (!planner.training()) return src[0];
+    Tensor* dst =
+        planner.has_single_consumer(node_.src[0]) ? src[0] : planner.activation(node_.name, src[0]->desc());
+    append_mask(planner, node_.name + " forward", src[0], dst);
+    return dst;
+  }
+
+  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+    Tensor* diff_src = diff_dst.exclusive
+                           ? diff_dst.tensor
+                           : planner.activation(node_.name + " diff_src", diff_dst.tensor->desc());
+    append_mask(planner, node_.name + " backward", diff_dst.tensor, diff_src);
+    return {{diff_src}};
+  }
+
+ private:
+  void append_mask(Planner& planner, std::string name, Tensor* src, Tensor* dst) const {
+    const PassContext& context = planner.surroundings().context;
+    const std::uint64_t seed = planner.surroundings().options.seed;
+    const auto layer = static_cast<std::uint64_t>(node_.dst);
+    const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
+    const float scale = 1 / (1 - options_.probability);
+    planner.append(std::move(name), kKind, {src, dst}, [=, &context](const ImageRange& images) {
+      const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
+                                static_cast<std::uint64_t>(context.identity.worker), layer);
+      const std::size_t count = src->stored_elements_per_image();
+      const std::size_t blocks = (count + std::tuple_size_v<RandomStream::Block> - 1) /
+                                 std::tuple_size_v<RandomStream::Block>;
+#pragma omp parallel for schedule(static)
+      for (int image = images.first; image < images.first + images.count; ++image) {
+        apply_mask(random, static_cast<std::size_t>(image) * blocks, drop_below, scale, src->values({image, 1}),
+                   dst->values({image, 1}), count);
+      }
+    });
+  }
+
+  const Node& node_;
+  Dropout options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options) {
+  return std::make_unique<DropoutLayer>(node, options);
+}
+
+}  // namespace dcs3gd::nn

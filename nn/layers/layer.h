@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "nn/planner.h"
+
+namespace dcs3gd::nn {
+
+/// The gradient of a value on its way back. An exclusive tensor may be overwritten by who receives it; the two
+/// gradients of an addition share one tensor and are not exclusive.
+struct Gradient {
+  Tensor* tensor = nullptr;
+  bool exclusive = true;
+};
+
+/// A layer while it is planned. It decides formats and primitives and appends its operations; what its backward needs
+/// of its forward it remembers in between. The operations do not refer to the layer, which ends with the planning.
+class Layer {
+ public:
+  virtual ~Layer() = default;
+
+  /// Appends the forward operations and returns dst, which may be src[0] overwritten.
+  virtual Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) = 0;
+  /// Appends the backward operations: gradients of the parameters and, if `needs_diff_src`, of each src, in src's
+  /// format and order. `diff_dst` has dst's format.
+  virtual std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool needs_diff_src) = 0;
+};
+
+std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolution& options);
+std::unique_ptr<Layer> make_batch_norm_layer(const Node& node, const BatchNorm& options);
+std::unique_ptr<Layer> make_relu_layer(const Node& node);
+std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options);
+std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options);
+std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options);
+std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options);
+/// The layer of a node, whatever its kind. `src` is the shape of its first input.
+std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src);
+
+/// Appends softmax cross-entropy over `logits`; in training it returns the gradient of the mean loss, else null.
+/// Results go to the pass context.
+Tensor* plan_loss(Planner& planner, Tensor* logits);
+
+}  // namespace dcs3gd::nn

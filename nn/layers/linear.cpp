@@ -1,0 +1,42 @@
+#include "nn/layers/weighted_layer.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+/// Weights are OI in the arena. Where the source still has pixels they are seen as OIHW, the same values in the same
+/// order, so that a blocked source need not be flattened.
+class LinearLayer final : public WeightedLayer {
+ public:
+  LinearLayer(const Node& node, const Linear& options)
+      : WeightedLayer(node, "linear", options.oc, options.bias), options_(options) {}
+
+  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+    const onednn::Dims src_dims = src[0]->desc().dims();
+    onednn::Dims weight_dims = src_dims;
+    weight_dims[0] = options_.oc;
+    set_weight_dims(weight_dims);
+    request_ = {.src = onednn::any(src_dims),
+                .weights = onednn::any(weight_dims),
+                .dst = onednn::plain({src_dims[0], options_.oc}),
+                .bias = options_.bias};
+    return append_forward(planner, onednn::linear_forward(planner.device(), request_), src[0]);
+  }
+
+  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool needs_diff_src) override {
+    append_backward_weights(planner, onednn::linear_backward_weights(planner.device(), request_), diff_dst.tensor);
+    if (!needs_diff_src) return {{}};
+    return {append_backward_data(planner, onednn::linear_backward_data(planner.device(), request_), diff_dst.tensor)};
+  }
+
+ private:
+  Linear options_;
+  onednn::LinearRequest request_;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options) {
+  return std::make_unique<LinearLayer>(node, options);
+}
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,74 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "nn/layers/layer.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+constexpr const char* kKind = "loss";
+constexpr int kTopFive = 5;
+
+struct ImageLoss {
+  double loss = 0;
+  int better = 0;  ///< classes that are not worse than the label: a tie or a NaN never counts as correct
+};
+
+/// With p = softmax(logits) and the smoothed target t = (1 − ε)·onehot + ε/K: loss = −Σ t log p, d loss / d logit = p − t.
+ImageLoss image_loss(const float* logits, std::size_t classes, std::size_t label, double smoothing,
+                     double gradient_scale, float* diff_logits) {
+  const double highest = *std::max_element(logits, logits + classes);
+  double sum = 0;
+  double logit_sum = 0;
+  ImageLoss result;
+  for (std::size_t k = 0; k < classes; ++k) {
+    const double logit = logits[k];
+    sum += std::exp(logit - highest);
+    logit_sum += logit;
+    if (k != label && !(logits[k] < logits[label])) ++result.better;
+  }
+  const double log_sum = highest + std::log(sum);
+  const double uniform_target = smoothing / static_cast<double>(classes);
+  result.loss = log_sum - (1 - smoothing) * logits[label] - uniform_target * logit_sum;
+  if (diff_logits == nullptr) return result;
+  for (std::size_t k = 0; k < classes; ++k) {
+    const double target = uniform_target + (k == label ? 1 - smoothing : 0);
+    diff_logits[k] = static_cast<float>(gradient_scale * (std::exp(logits[k] - log_sum) - target));
+  }
+  return result;
+}
+
+}  // namespace
+
+Tensor* plan_loss(Planner& planner, Tensor* logits) {
+  Tensor* diff_logits = planner.training() ? planner.activation("diff_logits", logits->desc()) : nullptr;
+  std::vector<Tensor*> tensors{logits};
+  if (diff_logits != nullptr) tensors.push_back(diff_logits);
+  PassContext& context = planner.surroundings().context;
+  const double smoothing = planner.training() ? planner.surroundings().options.label_smoothing : 0;
+  const std::size_t classes = logits->stored_elements_per_image();
+  std::vector<ImageLoss> losses(static_cast<std::size_t>(planner.surroundings().options.batch));
+  planner.append("loss", kKind, tensors,
+                 [=, &context, losses = std::move(losses)](const ImageRange& images) mutable {
+                   const int end = std::min(images.first + images.count, context.images);
+#pragma omp parallel for schedule(static)
+                   for (int image = images.first; image < end; ++image) {
+                     losses[static_cast<std::size_t>(image)] = image_loss(
+                         logits->values({image, 1}), classes, static_cast<std::size_t>(context.labels[image]),
+                         smoothing, 1.0 / context.images,
+                         diff_logits == nullptr ? nullptr : diff_logits->values({image, 1}));
+                   }
+                   // Summed in the order of the images: the same for any number of threads.
+                   for (int image = images.first; image < end; ++image) {
+                     const ImageLoss& loss = losses[static_cast<std::size_t>(image)];
+                     context.result.loss_sum += loss.loss;
+                     context.result.correct_top1 += loss.better < 1 ? 1 : 0;
+                     context.result.correct_top5 += loss.better < kTopFive ? 1 : 0;
+                     ++context.result.images;
+                   }
+                 });
+  return diff_logits;
+}
+
+}  // namespace dcs3gd::nn

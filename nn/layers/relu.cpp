@@ -1,0 +1,45 @@
+#include "nn/elementwise.h"
+#include "nn/layers/layer.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+constexpr const char* kKind = "relu";
+
+/// Works in place where nobody else reads its source; backward needs dst only.
+class ReluLayer final : public Layer {
+ public:
+  explicit ReluLayer(const Node& node) : node_(node) {}
+
+  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+    Tensor* from = src[0];
+    Tensor* to = planner.has_single_consumer(node_.src[0]) ? from : planner.activation(node_.name, from->desc());
+    planner.append(node_.name + " forward", kKind, {from, to}, [from, to](const ImageRange& images) {
+      const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
+      relu_forward(from->values(images), to->values(images), count);
+    });
+    return dst_ = to;
+  }
+
+  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+    Tensor* from = diff_dst.tensor;
+    Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
+    planner.append(node_.name + " backward", kKind, {from, dst_, to},
+                   [from, dst = dst_, to](const ImageRange& images) {
+                     const std::size_t count =
+                         from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
+                     relu_backward(from->values(images), dst->values(images), to->values(images), count);
+                   });
+    return {{to}};
+  }
+
+ private:
+  const Node& node_;
+  Tensor* dst_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Layer> make_relu_layer(const Node& node) { return std::make_unique<ReluLayer>(node); }
+
+}  // namespace dcs3gd::nn

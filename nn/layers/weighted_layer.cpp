@@ -1,0 +1,49 @@
+#include "nn/layers/weighted_layer.h"
+
+namespace dcs3gd::nn {
+
+Tensor* WeightedLayer::weights(Planner& planner, const onednn::Descriptor& desc) const {
+  return planner.weights(node_.parameters[0], onednn::plain(weight_dims_), desc);
+}
+
+Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
+  original_src_ = src->desc();
+  src_ = planner.in_format(src, planned.src);
+  Tensor* dst = planner.activation(node_.name, planned.dst);
+  std::vector<PrimitiveOperation::Argument> arguments{
+      {DNNL_ARG_SRC, src_}, {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)}, {DNNL_ARG_DST, dst}};
+  if (bias_) {
+    const onednn::Descriptor bias = onednn::plain({oc_});
+    arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
+  }
+  planner.append(node_.name + " forward", kind_, planned, std::move(arguments));
+  return dst;
+}
+
+void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
+  planner.require_whole_batch(node_.name + " backward weights");
+  Tensor* gradient = planner.gradient(node_.parameters[0], onednn::plain(weight_dims_));
+  Tensor* diff_weights = planned.weights == gradient->desc()
+                             ? gradient
+                             : planner.temporary(node_.name + " diff_weights", planned.weights);
+  std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, planner.in_format(src_, planned.src)},
+                                                      {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},
+                                                      {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
+  if (bias_) {
+    arguments.push_back({DNNL_ARG_DIFF_BIAS, planner.gradient(node_.parameters[1], onednn::plain({oc_}))});
+  }
+  planner.append(node_.name + " backward weights", kind_, planned, std::move(arguments));
+  if (diff_weights != gradient) planner.append_reorder(diff_weights, gradient);
+  for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
+}
+
+Gradient WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
+  Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
+  planner.append(node_.name + " backward data", kind_, planned,
+                 {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},
+                  {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)},
+                  {DNNL_ARG_DIFF_SRC, diff_src}});
+  return {planner.in_format(diff_src, original_src_)};
+}
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "nn/layers/layer.h"
+
+namespace dcs3gd::nn {
+
+/// What convolutions and linear layers share: the arguments and the way of their weights and gradients. Backward
+/// computes the weights' gradient first, so that it can travel while the data gradient is computed.
+class WeightedLayer : public Layer {
+ protected:
+  WeightedLayer(const Node& node, const char* kind, std::int64_t oc, bool bias)
+      : node_(node), kind_(kind), oc_(oc), bias_(bias) {}
+
+  const Node& node() const { return node_; }
+  const onednn::Dims& weight_dims() const { return weight_dims_; }
+  /// OIHW of the weights; set before anything else is planned.
+  void set_weight_dims(onednn::Dims dims) { weight_dims_ = std::move(dims); }
+
+  /// Appends dst = planned(src) and remembers src for backward.
+  Tensor* append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src);
+  void append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
+  /// Returns diff_src in the format that src came in.
+  Gradient append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
+  /// src as the forward primitive reads it.
+  const onednn::Descriptor& src_desc() const { return src_->desc(); }
+
+ private:
+  Tensor* weights(Planner& planner, const onednn::Descriptor& desc) const;
+
+  const Node& node_;
+  const char* kind_;
+  std::int64_t oc_;
+  bool bias_;
+  onednn::Dims weight_dims_;
+  onednn::Descriptor original_src_;
+  Tensor* src_ = nullptr;
+};
+
+}  // namespace dcs3gd::nn

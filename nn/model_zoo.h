@@ -1,0 +1,29 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nn/graph.h"
+
+namespace dcs3gd::nn {
+
+struct ModelOptions {
+  std::string name = "resnet20";
+  int classes = 10;
+  int channels = 3;     ///< of the input images
+  int image_size = 32;  ///< pixels, square
+  bool zero_init_residual = false;  ///< γ of the last batch norm of each residual branch starts at 0
+};
+
+/// The names that build_model knows, in the order of the documentation.
+const std::vector<std::string>& model_names();
+
+/// Builds the graph of a model. Parameter names, shapes, order and initialisation are torchvision's. Models:
+/// - lenet5: the classic with ReLU and max pooling; 28×28 images give its 61,706 parameters (for 10 classes and grey).
+/// - resnet20/32/44/56/110: CIFAR form of He et al. 2015, §4.2: three stages of 16, 32, 64 channels, 1×1-convolution
+///   shortcuts, names as in torchvision's ResNet with three layers.
+/// - resnet18, resnet50: torchvision's v1.5 (the stride stands in the 3×3 convolution of a bottleneck).
+/// Throws Error{input} for an unknown name or images too small for the model.
+Graph build_model(const ModelOptions& options);
+
+}  // namespace dcs3gd::nn

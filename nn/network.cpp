@@ -1,0 +1,179 @@
+#include "nn/network.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "nn/compute_weights.h"
+#include "nn/program.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+/// Images that evaluation takes through the network at a time, so that activations stay in the cache.
+constexpr int kEvaluationRange = 16;
+
+int evaluation_range(int batch) {
+  for (int range = std::min(batch, kEvaluationRange); range > 1; --range) {
+    if (batch % range == 0) return range;
+  }
+  return 1;
+}
+
+const Graph& checked(const Graph& graph, const NetworkOptions& options) {
+  const ImageShape& output = graph.shape(graph.output());
+  if (output.height != 1 || output.width != 1) {
+    throw Error(ErrorKind::input, format("network: the last layer must give one logit per class, found {}",
+                                         output.to_string()));
+  }
+  if (options.batch < 1) {
+    throw Error(ErrorKind::input, format("network: expected a batch of at least 1 image, found {}", options.batch));
+  }
+  return graph;
+}
+
+}  // namespace
+
+struct Network::Implementation {
+  Implementation(const Graph& graph_to_plan, const NetworkOptions& network_options)
+      : graph(checked(graph_to_plan, network_options)),
+        options(network_options),
+        parameters(graph.parameter_layout()),
+        statistics(graph.statistics_layout()),
+        weights(device, parameters->slices().size()),
+        running_statistics(statistics),
+        batch_statistics(statistics),
+        training(planner(true)),
+        evaluation(planner(false)),
+        memory(std::max(training.memory_bytes(), evaluation.memory_bytes())),
+        scratchpad(std::max(training.scratchpad_bytes(), evaluation.scratchpad_bytes())) {
+    training.bind(memory.data(), scratchpad.data());
+    evaluation.bind(memory.data(), scratchpad.data());
+  }
+
+  Planner planner(bool for_training) {
+    return Planner({.graph = graph,
+                    .device = device,
+                    .weights = weights,
+                    .context = context,
+                    .running_statistics = running_statistics,
+                    .batch_statistics = batch_statistics,
+                    .parameters = *parameters,
+                    .options = options,
+                    .range_images = for_training ? options.batch : evaluation_range(options.batch),
+                    .training = for_training});
+  }
+
+  BatchResult run(Program& program, const BatchView& batch) {
+    // The graph only reads its input; oneDNN has one pointer type for inputs and outputs.
+    program.input()->place(const_cast<float*>(batch.images));
+    context.labels = batch.labels;
+    context.images = batch.count;
+    context.result = {};
+    program.run(batch.count);
+    last_logits = program.logits();
+    return context.result;
+  }
+
+  const Graph graph;
+  const NetworkOptions options;
+  const std::shared_ptr<const ParameterLayout> parameters;
+  const std::shared_ptr<const ParameterLayout> statistics;
+  onednn::Device device;
+  ComputeWeights weights;
+  PassContext context;
+  ParameterArena running_statistics;
+  ParameterArena batch_statistics;
+  Program training;
+  Program evaluation;
+  AlignedBuffer<std::byte> memory;
+  AlignedBuffer<std::byte> scratchpad;
+  const Tensor* last_logits = nullptr;
+};
+
+Network::Network(const Graph& graph, const NetworkOptions& options) {
+  try {
+    implementation_ = std::make_unique<Implementation>(graph, options);
+  } catch (const dnnl::error& error) {
+    throw Error(ErrorKind::failure, format("network: oneDNN could not plan it: {} (status {})", error.what(),
+                                           static_cast<int>(error.status)));
+  }
+}
+
+Network::~Network() = default;
+
+const std::shared_ptr<const ParameterLayout>& Network::parameter_layout() const { return implementation_->parameters; }
+const std::shared_ptr<const ParameterLayout>& Network::statistics_layout() const { return implementation_->statistics; }
+int Network::batch() const { return implementation_->options.batch; }
+int Network::classes() const {
+  const Graph& graph = implementation_->graph;
+  return graph.shape(graph.output()).channels;
+}
+
+void Network::set_weights(const ParameterArena& weights) {
+  const auto& slices = implementation_->parameters->slices();
+  for (std::size_t index = 0; index < slices.size(); ++index) set_weights(index, weights.slice(slices[index]));
+}
+
+void Network::set_weights(std::size_t slice, std::span<const float> values) {
+  implementation_->weights.write(slice, values.data());
+}
+
+void Network::set_running_statistics(const ParameterArena& statistics) {
+  std::ranges::copy(statistics.values(), implementation_->running_statistics.values().begin());
+}
+
+BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
+                                      const GradientReady& on_gradient_ready) {
+  Implementation& network = *implementation_;
+  if (batch.count != network.options.batch) {
+    throw Error(ErrorKind::failure,
+                format("network: training needs full batches of {} images, found {}", network.options.batch, batch.count));
+  }
+  const auto& slices = network.parameters->slices();
+  for (std::size_t index = 0; index < slices.size(); ++index) {
+    network.training.gradients()[index]->place(gradient.slice(slices[index]).data());
+  }
+  network.context.identity = identity;
+  network.context.on_gradient_ready = &on_gradient_ready;
+  return network.run(network.training, batch);
+}
+
+const ParameterArena& Network::batch_statistics() const { return implementation_->batch_statistics; }
+
+BatchResult Network::evaluate(const BatchView& batch) {
+  return implementation_->run(implementation_->evaluation, batch);
+}
+
+std::span<const float> Network::logits() const {
+  const Tensor& logits = *implementation_->last_logits;
+  return {logits.values(), logits.size_bytes() / sizeof(float)};
+}
+
+std::vector<LayerInfo> Network::layers() const {
+  std::vector<LayerInfo> layers;
+  for (const Node& node : implementation_->graph.nodes()) {
+    std::size_t parameters = 0;
+    for (const std::size_t index : node.parameters) parameters += implementation_->parameters->slices()[index].count;
+    layers.push_back({node.name, layer_kind(node.options), implementation_->graph.shape(node.dst), parameters});
+  }
+  return layers;
+}
+
+std::size_t Network::memory_bytes() const {
+  return implementation_->memory.size() + implementation_->scratchpad.size() + implementation_->weights.size_bytes();
+}
+
+std::vector<KindTime> Network::times() const {
+  std::vector<KindTime> times;
+  implementation_->training.add_times(times);
+  implementation_->evaluation.add_times(times);
+  return times;
+}
+
+void Network::reset_times() {
+  implementation_->training.reset_times();
+  implementation_->evaluation.reset_times();
+}
+
+}  // namespace dcs3gd::nn

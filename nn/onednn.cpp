@@ -1,0 +1,222 @@
+#include "nn/onednn.h"
+
+namespace dcs3gd::nn::onednn {
+namespace {
+
+using dnnl::algorithm;
+using dnnl::prop_kind;
+using Tag = dnnl::memory::format_tag;
+constexpr auto kFp32 = dnnl::memory::data_type::f32;
+
+/// Scratch memory comes from the caller, so that primitives share one block and a step allocates nothing.
+dnnl::primitive_attr user_scratchpad() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+algorithm convolution_algorithm(Algorithm choice) {
+  return choice == Algorithm::winograd ? algorithm::convolution_winograd : algorithm::convolution_direct;
+}
+
+algorithm pooling_algorithm(Pooling::Kind kind) {
+  return kind == Pooling::Kind::max ? algorithm::pooling_max : algorithm::pooling_avg_include_padding;
+}
+
+template <typename Request>
+Descriptor bias_desc(const Request& request) {
+  return request.bias ? plain({request.dst.dims()[1]}) : Descriptor();
+}
+
+template <typename Primitive, typename PrimitiveDescriptor>
+Planned planned(const PrimitiveDescriptor& descriptor) {
+  return {.primitive = Primitive(descriptor),
+          .implementation = descriptor.impl_info_str(),
+          .scratchpad_bytes = descriptor.scratchpad_desc().get_size()};
+}
+
+}  // namespace
+
+bool Planned::is_generated() const { return implementation.find("ref") == std::string::npos; }
+
+Dims image_dims(int images, const ImageShape& shape) { return {images, shape.channels, shape.height, shape.width}; }
+
+Descriptor plain(const Dims& dims) {
+  static constexpr Tag kTags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd};
+  return {dims, kFp32, kTags[dims.size()]};
+}
+
+Descriptor any(const Dims& dims) { return {dims, kFp32, Tag::any}; }
+
+namespace {
+
+/// Backward primitives are described with the forward one as a hint; its formats play no part.
+dnnl::convolution_forward::primitive_desc convolution_forward_desc(const Device& device,
+                                                                   const ConvolutionRequest& request) {
+  const Dims strides{request.stride, request.stride};
+  const Dims padding{request.padding, request.padding};
+  const dnnl::convolution_forward::desc desc(prop_kind::forward_training, convolution_algorithm(request.algorithm),
+                                             request.src, request.weights, bias_desc(request), request.dst, strides,
+                                             padding, padding);
+  return {desc, user_scratchpad(), device.engine};
+}
+
+dnnl::inner_product_forward::primitive_desc linear_forward_desc(const Device& device, const LinearRequest& request) {
+  const dnnl::inner_product_forward::desc desc(prop_kind::forward_training, request.src, request.weights,
+                                               bias_desc(request), request.dst);
+  return {desc, user_scratchpad(), device.engine};
+}
+
+dnnl::batch_normalization_forward::primitive_desc batch_norm_forward_desc(const Device& device, const Descriptor& data,
+                                                                          const BatchNorm& options,
+                                                                          Statistics statistics) {
+  using dnnl::normalization_flags;
+  auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
+  if (options.relu) flags = flags | normalization_flags::fuse_norm_relu;
+  if (statistics == Statistics::running) flags = flags | normalization_flags::use_global_stats;
+  const auto kind = statistics == Statistics::batch ? prop_kind::forward_training : prop_kind::forward_inference;
+  return {dnnl::batch_normalization_forward::desc(kind, data, options.epsilon, flags), user_scratchpad(),
+          device.engine};
+}
+
+dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const Descriptor& src,
+                                                           const Descriptor& dst, const Pooling& options,
+                                                           bool training) {
+  const Dims strides{options.stride, options.stride};
+  const Dims kernel{options.kernel, options.kernel};
+  const Dims padding{options.padding, options.padding};
+  const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
+  return {dnnl::pooling_forward::desc(kind, pooling_algorithm(options.kind), src, dst, strides, kernel, padding,
+                                      padding),
+          user_scratchpad(), device.engine};
+}
+
+}  // namespace
+
+Planned convolution_forward(const Device& device, const ConvolutionRequest& request) {
+  const auto descriptor = convolution_forward_desc(device, request);
+  Planned result = planned<dnnl::convolution_forward>(descriptor);
+  result.src = descriptor.src_desc();
+  result.weights = descriptor.weights_desc();
+  result.dst = descriptor.dst_desc();
+  return result;
+}
+
+Planned convolution_backward_data(const Device& device, const ConvolutionRequest& request) {
+  const Dims strides{request.stride, request.stride};
+  const Dims padding{request.padding, request.padding};
+  const dnnl::convolution_backward_data::desc desc(convolution_algorithm(request.algorithm), request.src,
+                                                   request.weights, request.dst, strides, padding, padding);
+  const dnnl::convolution_backward_data::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
+                                                                   convolution_forward_desc(device, request));
+  Planned result = planned<dnnl::convolution_backward_data>(descriptor);
+  result.src = descriptor.diff_src_desc();
+  result.weights = descriptor.weights_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned convolution_backward_weights(const Device& device, const ConvolutionRequest& request) {
+  const Dims strides{request.stride, request.stride};
+  const Dims padding{request.padding, request.padding};
+  const dnnl::convolution_backward_weights::desc desc(convolution_algorithm(request.algorithm), request.src,
+                                                      request.weights, bias_desc(request), request.dst, strides,
+                                                      padding, padding);
+  const dnnl::convolution_backward_weights::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
+                                                                      convolution_forward_desc(device, request));
+  Planned result = planned<dnnl::convolution_backward_weights>(descriptor);
+  result.src = descriptor.src_desc();
+  result.weights = descriptor.diff_weights_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned linear_forward(const Device& device, const LinearRequest& request) {
+  const auto descriptor = linear_forward_desc(device, request);
+  Planned result = planned<dnnl::inner_product_forward>(descriptor);
+  result.src = descriptor.src_desc();
+  result.weights = descriptor.weights_desc();
+  result.dst = descriptor.dst_desc();
+  return result;
+}
+
+Planned linear_backward_data(const Device& device, const LinearRequest& request) {
+  const dnnl::inner_product_backward_data::desc desc(request.src, request.weights, request.dst);
+  const dnnl::inner_product_backward_data::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
+                                                                     linear_forward_desc(device, request));
+  Planned result = planned<dnnl::inner_product_backward_data>(descriptor);
+  result.src = descriptor.diff_src_desc();
+  result.weights = descriptor.weights_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned linear_backward_weights(const Device& device, const LinearRequest& request) {
+  const dnnl::inner_product_backward_weights::desc desc(request.src, request.weights, bias_desc(request),
+                                                        request.dst);
+  const dnnl::inner_product_backward_weights::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
+                                                                        linear_forward_desc(device, request));
+  Planned result = planned<dnnl::inner_product_backward_weights>(descriptor);
+  result.src = descriptor.src_desc();
+  result.weights = descriptor.diff_weights_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned batch_norm_forward(const Device& device, const Descriptor& data, const BatchNorm& options,
+                           Statistics statistics) {
+  const auto descriptor = batch_norm_forward_desc(device, data, options, statistics);
+  Planned result = planned<dnnl::batch_normalization_forward>(descriptor);
+  result.src = descriptor.src_desc();
+  result.dst = descriptor.dst_desc();
+  result.workspace = descriptor.workspace_desc();
+  return result;
+}
+
+Planned batch_norm_backward(const Device& device, const Descriptor& data, const BatchNorm& options) {
+  using dnnl::normalization_flags;
+  auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
+  if (options.relu) flags = flags | normalization_flags::fuse_norm_relu;
+  const dnnl::batch_normalization_backward::desc desc(prop_kind::backward, data, data, options.epsilon, flags);
+  const dnnl::batch_normalization_backward::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, batch_norm_forward_desc(device, data, options, Statistics::batch));
+  Planned result = planned<dnnl::batch_normalization_backward>(descriptor);
+  result.src = descriptor.diff_src_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned pooling_forward(const Device& device, const Descriptor& src, const Descriptor& dst, const Pooling& options,
+                        bool training) {
+  const auto descriptor = pooling_forward_desc(device, src, dst, options, training);
+  Planned result = planned<dnnl::pooling_forward>(descriptor);
+  result.src = descriptor.src_desc();
+  result.dst = descriptor.dst_desc();
+  result.workspace = descriptor.workspace_desc();
+  return result;
+}
+
+Planned pooling_backward(const Device& device, const Descriptor& diff_src, const Descriptor& diff_dst,
+                         const Pooling& options) {
+  const Dims strides{options.stride, options.stride};
+  const Dims kernel{options.kernel, options.kernel};
+  const Dims padding{options.padding, options.padding};
+  const dnnl::pooling_backward::desc desc(pooling_algorithm(options.kind), diff_src, diff_dst, strides, kernel, padding,
+                                          padding);
+  const dnnl::pooling_backward::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, pooling_forward_desc(device, diff_src, diff_dst, options, true));
+  Planned result = planned<dnnl::pooling_backward>(descriptor);
+  result.src = descriptor.diff_src_desc();
+  result.dst = descriptor.diff_dst_desc();
+  return result;
+}
+
+Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst) {
+  const dnnl::reorder::primitive_desc descriptor(device.engine, src, device.engine, dst, user_scratchpad());
+  Planned result = planned<dnnl::reorder>(descriptor);
+  result.src = descriptor.src_desc();
+  result.dst = descriptor.dst_desc();
+  return result;
+}
+
+}  // namespace dcs3gd::nn::onednn

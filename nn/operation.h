@@ -1,0 +1,81 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "nn/tensor.h"
+
+namespace dcs3gd::nn {
+
+/// The unit that a program executes: one primitive or kernel over a range of images. Everything is decided before the
+/// first run; a run allocates nothing.
+class Operation {
+ public:
+  /// `name`: the layer and what is done, "layer1.0.conv1 backward data"; `kind`: the row it is timed under.
+  Operation(std::string name, std::string kind, std::vector<Tensor*> tensors)
+      : name_(std::move(name)), kind_(std::move(kind)), tensors_(std::move(tensors)) {}
+  virtual ~Operation() = default;
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  const std::string& name() const { return name_; }
+  const std::string& kind() const { return kind_; }
+  /// All tensors that are read or written: from the first operation that touches it to the last, a tensor lives.
+  const std::vector<Tensor*>& tensors() const { return tensors_; }
+
+  /// Called once, when the tensors have been placed and the shared scratchpad exists.
+  virtual void bind(void* /*scratchpad*/) {}
+  virtual void run(const ImageRange& images) = 0;
+  virtual std::size_t scratchpad_bytes() const { return 0; }
+
+ private:
+  std::string name_;
+  std::string kind_;
+  std::vector<Tensor*> tensors_;
+};
+
+/// A oneDNN primitive with its arguments.
+class PrimitiveOperation final : public Operation {
+ public:
+  struct Argument {
+    int index;  ///< DNNL_ARG_…
+    Tensor* tensor;
+  };
+
+  PrimitiveOperation(std::string name, std::string kind, const onednn::Device& device, onednn::Planned planned,
+                     std::vector<Argument> arguments);
+
+  void bind(void* scratchpad) override;
+  void run(const ImageRange& images) override;
+  std::size_t scratchpad_bytes() const override { return planned_.scratchpad_bytes; }
+
+ private:
+  struct BoundArgument {
+    Tensor* tensor;
+    dnnl::memory memory;
+    void* address;
+  };
+
+  const onednn::Device& device_;
+  onednn::Planned planned_;
+  std::vector<Argument> arguments_;
+  std::vector<BoundArgument> bound_;
+  std::unordered_map<int, dnnl::memory> execution_arguments_;
+};
+
+/// One of our own kernels.
+class KernelOperation final : public Operation {
+ public:
+  using Kernel = std::function<void(const ImageRange&)>;
+
+  KernelOperation(std::string name, std::string kind, std::vector<Tensor*> tensors, Kernel kernel)
+      : Operation(std::move(name), std::move(kind), std::move(tensors)), kernel_(std::move(kernel)) {}
+
+  void run(const ImageRange& images) override { kernel_(images); }
+
+ private:
+  Kernel kernel_;
+};
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,93 @@
+#include "nn/planner.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::nn {
+
+bool Planner::has_single_consumer(ValueId value) const {
+  std::ptrdiff_t consumers = 0;
+  for (const Node& node : surroundings_.graph.nodes()) consumers += std::ranges::count(node.src, value);
+  return consumers == 1 && value != surroundings_.graph.input();
+}
+
+Tensor* Planner::add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent) {
+  tensors_.push_back(std::make_unique<Tensor>(std::move(name), desc, memory, extent, surroundings_.options.batch));
+  return tensors_.back().get();
+}
+
+Tensor* Planner::activation(std::string name, const onednn::Descriptor& desc) {
+  return add(std::move(name), desc, Tensor::Memory::planned,
+             runs_in_parts() ? Tensor::Extent::range : Tensor::Extent::batch);
+}
+
+Tensor* Planner::batch_activation(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory) {
+  return add(std::move(name), desc, memory, Tensor::Extent::batch);
+}
+
+Tensor* Planner::temporary(std::string name, const onednn::Descriptor& desc) {
+  return add(std::move(name), desc, Tensor::Memory::planned, Tensor::Extent::none);
+}
+
+Tensor* Planner::weights(std::size_t parameter, const onednn::Descriptor& plain, const onednn::Descriptor& desc) {
+  return surroundings_.weights.in_format(parameter, plain, desc);
+}
+
+Tensor* Planner::gradient(std::size_t parameter, const onednn::Descriptor& plain) {
+  gradient_tensors_.resize(surroundings_.parameters.slices().size());
+  Tensor*& tensor = gradient_tensors_[parameter];
+  if (tensor == nullptr) tensor = add("gradient", plain, Tensor::Memory::external, Tensor::Extent::none);
+  return tensor;
+}
+
+Tensor* Planner::running_statistic(std::size_t statistic) {
+  const ParameterSlice& slice = surroundings_.running_statistics.layout().slices()[statistic];
+  Tensor* tensor =
+      add(slice.name, onednn::plain({static_cast<std::int64_t>(slice.count)}), Tensor::Memory::external,
+          Tensor::Extent::none);
+  tensor->place(surroundings_.running_statistics.slice(slice).data());
+  return tensor;
+}
+
+void Planner::append(std::string name, std::string kind, onednn::Planned planned,
+                     std::vector<PrimitiveOperation::Argument> arguments) {
+  operations_.push_back(std::make_unique<PrimitiveOperation>(std::move(name), std::move(kind), device(),
+                                                             std::move(planned), std::move(arguments)));
+}
+
+void Planner::append(std::string name, std::string kind, std::vector<Tensor*> tensors,
+                     KernelOperation::Kernel kernel) {
+  operations_.push_back(
+      std::make_unique<KernelOperation>(std::move(name), std::move(kind), std::move(tensors), std::move(kernel)));
+}
+
+Tensor* Planner::in_format(Tensor* src, const onednn::Descriptor& desc) {
+  if (src->desc() == desc) return src;
+  Tensor* dst = activation(src->name() + " reordered", desc);
+  append_reorder(src, dst);
+  return dst;
+}
+
+void Planner::append_reorder(Tensor* src, Tensor* dst) {
+  append(src->name() + " reorder", "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
+         {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
+}
+
+void Planner::append_gradient_ready(std::size_t parameter) {
+  const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
+  append(slice.name + " gradient ready", "gradient ready", {},
+         [&context = surroundings_.context, &slice](const ImageRange&) {
+           if (context.on_gradient_ready != nullptr && *context.on_gradient_ready) (*context.on_gradient_ready)(slice);
+         });
+}
+
+void Planner::require_whole_batch(const std::string& name) const {
+  if (runs_in_parts()) {
+    throw Error(ErrorKind::failure, format("plan: {} needs all {} images at once but was planned for ranges of {}",
+                                           name, surroundings_.options.batch, range_images()));
+  }
+}
+
+}  // namespace dcs3gd::nn

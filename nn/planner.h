@@ -1,0 +1,90 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/parameter_arena.h"
+#include "nn/compute_weights.h"
+#include "nn/graph.h"
+#include "nn/network.h"
+#include "nn/operation.h"
+
+namespace dcs3gd::nn {
+
+/// What changes from pass to pass: written by the network before a program runs, read by kernels.
+struct PassContext {
+  const std::int32_t* labels = nullptr;
+  int images = 0;
+  PassIdentity identity;
+  const GradientReady* on_gradient_ready = nullptr;
+  BatchResult result;
+};
+
+/// Everything a layer may use or ask for while a program is planned. Layers append operations in the order they run and
+/// tensors as they need them; lifetimes follow from the operations.
+class Planner {
+ public:
+  struct Surroundings {
+    const Graph& graph;
+    const onednn::Device& device;
+    ComputeWeights& weights;
+    PassContext& context;
+    ParameterArena& running_statistics;
+    ParameterArena& batch_statistics;
+    const ParameterLayout& parameters;
+    const NetworkOptions& options;
+    int range_images;  ///< images of one run of an operation; divides the batch
+    bool training;
+  };
+
+  explicit Planner(const Surroundings& surroundings) : surroundings_(surroundings) {}
+
+  const Surroundings& surroundings() const { return surroundings_; }
+  const onednn::Device& device() const { return surroundings_.device; }
+  bool training() const { return surroundings_.training; }
+  int range_images() const { return surroundings_.range_images; }
+  bool runs_in_parts() const { return range_images() != surroundings_.options.batch; }
+  /// Whether nobody but one layer reads the value, so that this layer may overwrite it.
+  bool has_single_consumer(ValueId value) const;
+
+  /// A tensor of images; `desc` describes one range of them. It holds the whole batch if that is one range, else a range.
+  Tensor* activation(std::string name, const onednn::Descriptor& desc);
+  /// A tensor that holds the images of the whole batch even if the program runs over it in ranges.
+  Tensor* batch_activation(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory);
+  /// A tensor that does not belong to images.
+  Tensor* temporary(std::string name, const onednn::Descriptor& desc);
+  /// A parameter in a primitive's format.
+  Tensor* weights(std::size_t parameter, const onednn::Descriptor& plain, const onednn::Descriptor& desc);
+  /// Where the gradient of a parameter has to go, plain.
+  Tensor* gradient(std::size_t parameter, const onednn::Descriptor& plain);
+  /// A running statistic, to be read.
+  Tensor* running_statistic(std::size_t statistic);
+
+  void append(std::string name, std::string kind, onednn::Planned planned,
+              std::vector<PrimitiveOperation::Argument> arguments);
+  void append(std::string name, std::string kind, std::vector<Tensor*> tensors, KernelOperation::Kernel kernel);
+  /// `src` in the format `desc`: itself, or a copy made by a reorder appended now.
+  Tensor* in_format(Tensor* src, const onednn::Descriptor& desc);
+  void append_reorder(Tensor* src, Tensor* dst);
+  /// Announces a parameter's gradient as final.
+  void append_gradient_ready(std::size_t parameter);
+
+  /// For operations that need all images at once.
+  void require_whole_batch(const std::string& name) const;
+
+  std::vector<std::unique_ptr<Tensor>> take_tensors() { return std::move(tensors_); }
+  std::vector<std::unique_ptr<Operation>> take_operations() { return std::move(operations_); }
+  /// The external tensors of the gradient by parameter; null where none was asked for.
+  std::vector<Tensor*> gradient_tensors() const { return gradient_tensors_; }
+
+ private:
+  Tensor* add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent);
+
+  Surroundings surroundings_;
+  std::vector<std::unique_ptr<Tensor>> tensors_;
+  std::vector<std::unique_ptr<Operation>> operations_;
+  std::vector<Tensor*> gradient_tensors_;
+};
+
+}  // namespace dcs3gd::nn
