@@ -9,6 +9,9 @@ namespace dcs3gd::data {
 
 enum class Format { synthetic, cifar10, cifar100, idx, image_folder, shards };
 
+/// The two halves of a data set.
+enum class Part { train, eval };
+
 /// What happens when an image cannot be decoded.
 enum class OnBadImage { error, skip };
 
@@ -35,12 +38,13 @@ struct AugmentOptions {
 
 /// Affects speed only: batches do not depend on these (but for on_bad_image).
 struct LoaderOptions {
-  std::optional<int> threads;  ///< none: auto; 0: batches are made by the caller of next()
+  std::optional<int> threads;  ///< none: auto (data/batch_loader.h); 0: batches are made by the caller of next()
   int prefetch_batches = 4;    ///< batches made ahead, ≥ 1
   OnBadImage on_bad_image = OnBadImage::error;
 };
 
-/// The `data:` section of the configuration. Paths are already resolved when a data set is opened.
+/// The `data:` section of the configuration. What the paths name, format by format: data/README.md; relative ones are
+/// completed by resolve_data_path() (data/dataset.h) when the data set is opened.
 struct DataOptions {
   Format format = Format::synthetic;
   std::string train;

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "data/options.h"
+
+namespace dcs3gd::data {
+
+/// The values used when the configuration names none (how they came about: data/README.md), one per channel.
+NormalizeOptions default_normalization(Format format, int channels);
+
+/// Turns the bytes of an image into the floats the network sees, in one pass: random crop from the zero-padded image
+/// (black pixels, so the border is normalised too), random horizontal flip, (pixel/255 − mean)/std. Evaluation images
+/// are only normalised. What is drawn depends on (seed, epoch, index) alone, and the draws of one change do not depend
+/// on whether another is switched on. Immutable: apply() may be called by several threads at once.
+class Augmentation {
+ public:
+  /// Throws Error{input} for settings that are out of range or not supported by this version.
+  Augmentation(const DataOptions& options, Part part, std::uint64_t seed);
+
+  /// `pixels`: CHW bytes of image `index`; `image`: as many floats, CHW.
+  void apply(std::span<const std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index,
+             std::span<float> image) const;
+
+ private:
+  using ByteToFloat = std::array<float, 256>;
+
+  int size_;  ///< height and width
+  int padding_;
+  bool flip_;
+  std::uint64_t seed_;
+  std::vector<ByteToFloat> tables_;  ///< one per channel
+};
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/aligned_buffer.h"
+
+namespace dcs3gd::data {
+
+/// The images one worker reads at one step.
+struct Batch {
+  AlignedBuffer<float> images;       ///< batch_per_worker × channels × height × width, plain NCHW, normalised
+  std::vector<std::int32_t> labels;  ///< batch_per_worker
+  int count = 0;                     ///< valid images; images and labels behind them are zero. < B only in evaluation
+  std::int64_t epoch = 0;
+  std::int64_t step = 0;  ///< as in BatchPlace
+  int worker = 0;         ///< over all ranks
+};
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,125 @@
+#include "data/batch_loader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <pthread.h>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::data {
+namespace {
+
+constexpr int kMaxAutoThreads = 4;
+
+}  // namespace
+
+int loader_thread_count(std::optional<int> configured, int spare_cores) {
+  return configured.value_or(std::clamp(spare_cores, 1, kMaxAutoThreads));
+}
+
+BatchLoader::BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptions& options, const SamplePlan& plan,
+                         int threads)
+    : dataset_(std::move(dataset)),
+      sampler_(plan, dataset_->size(), options.shuffle),
+      augmentation_(options, plan.part, plan.seed),
+      batch_count_(sampler_.batch_count()) {
+  if (threads < 0 || options.loader.prefetch_batches < 1) {
+    throw Error(ErrorKind::input,
+                format("data.loader: expected threads >= 0 and prefetch_batches >= 1, found {} and {}", threads,
+                       options.loader.prefetch_batches));
+  }
+  const std::size_t plane = static_cast<std::size_t>(options.image_size) * static_cast<std::size_t>(options.image_size);
+  if (dataset_->image_bytes() != static_cast<std::size_t>(options.channels) * plane) {
+    throw Error(ErrorKind::failure,
+                format("batch loader: expected images of {} bytes, the data set has images of {}",
+                       static_cast<std::size_t>(options.channels) * plane, dataset_->image_bytes()));
+  }
+  threads = std::min(threads, options.loader.prefetch_batches);
+  const auto batch_size = static_cast<std::size_t>(plan.batch_per_worker);
+  slots_.resize(threads == 0 ? 1 : static_cast<std::size_t>(options.loader.prefetch_batches) + 1);
+  for (Slot& slot : slots_) {
+    slot.batch.images = AlignedBuffer<float>(batch_size * dataset_->image_bytes());
+    slot.batch.labels.resize(batch_size);
+    slot.pixels.resize(dataset_->image_bytes());
+  }
+  for (int thread = 0; thread < threads; ++thread) {
+    threads_.emplace_back([this, thread](const std::stop_token& stop) { run(stop, thread); });
+  }
+}
+
+BatchLoader::~BatchLoader() {
+  for (std::jthread& thread : threads_) thread.request_stop();
+}
+
+const Batch* BatchLoader::next() {
+  std::unique_lock lock(mutex_);
+  if (consumed_ < handed_out_) {
+    slot_of(consumed_).ready = false;
+    ++consumed_;
+    slot_free_.notify_all();
+  }
+  if (handed_out_ == batch_count_) return nullptr;
+  Slot& slot = slot_of(handed_out_);
+  if (threads_.empty() && !slot.ready) make_batch(lock, {});
+  batch_ready_.wait(lock, [&slot] { return slot.ready; });
+  if (slot.error) std::rethrow_exception(slot.error);
+  ++handed_out_;
+  return &slot.batch;
+}
+
+void BatchLoader::run(const std::stop_token& stop, int thread) {
+  pthread_setname_np(pthread_self(), format("dcs3gd-load{}", thread).c_str());
+  const auto slot_count = static_cast<std::int64_t>(slots_.size());
+  const auto can_go_on = [&] { return next_batch_ == batch_count_ || next_batch_ < consumed_ + slot_count; };
+  std::unique_lock lock(mutex_);
+  while (slot_free_.wait(lock, stop, can_go_on) && !stop.stop_requested() && next_batch_ < batch_count_) {
+    make_batch(lock, stop);
+  }
+}
+
+void BatchLoader::make_batch(std::unique_lock<std::mutex>& lock, const std::stop_token& stop) {
+  const std::int64_t number = next_batch_++;
+  const BatchPlace place = sampler_.at(number);
+  Slot& slot = slot_of(number);
+  try {
+    const Order order = order_of(place.epoch);
+    lock.unlock();
+    fill(place, *order, slot, stop);
+  } catch (...) {
+    slot.error = std::current_exception();
+  }
+  if (!lock.owns_lock()) lock.lock();
+  slot.ready = true;
+  batch_ready_.notify_one();
+}
+
+BatchLoader::Order BatchLoader::order_of(std::int64_t epoch) {
+  if (order_ == nullptr || order_epoch_ != epoch) {
+    order_ = std::make_shared<const std::vector<std::uint32_t>>(sampler_.order(epoch));
+    order_epoch_ = epoch;
+  }
+  return order_;
+}
+
+void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot,
+                       const std::stop_token& stop) const {
+  Batch& batch = slot.batch;
+  batch.epoch = place.epoch;
+  batch.step = place.step;
+  batch.worker = place.worker;
+  batch.count = place.count;
+  const std::size_t image_floats = dataset_->image_bytes();
+  const auto count = static_cast<std::size_t>(place.count);
+  for (std::size_t position = 0; position < count && !stop.stop_requested(); ++position) {
+    const std::uint32_t index = order[static_cast<std::size_t>(place.first) + position];
+    batch.labels[position] = dataset_->read(index, slot.pixels);
+    augmentation_.apply(slot.pixels, place.epoch, index,
+                        batch.images.span().subspan(position * image_floats, image_floats));
+  }
+  std::fill(batch.images.begin() + count * image_floats, batch.images.end(), 0.0F);
+  std::fill(batch.labels.begin() + place.count, batch.labels.end(), 0);
+}
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,90 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "data/augmentation.h"
+#include "data/batch.h"
+#include "data/dataset.h"
+#include "data/sampler.h"
+
+namespace dcs3gd::data {
+
+/// The number of loader threads: what the configuration says, or if that is `auto` one per core that computing leaves
+/// idle, at least 1 and at most 4 (one keeps up with a network on a dozen cores).
+int loader_thread_count(std::optional<int> configured, int spare_cores);
+
+/// Makes this rank's batches ahead of time, in threads of its own, and hands them out in the order of the Sampler: step
+/// by step, in each step worker by worker. A batch is made by one thread as a whole: threads take the next batch
+/// number, wait until its slot is free, and fill it. The batches are the same, bit for bit, for every number of
+/// threads; with 0 threads next() makes them. The memory is fixed: prefetch_batches + 1 batches, used in turn.
+///
+/// next() belongs to one consumer thread. Destruction at any moment waits for the images at work only.
+class BatchLoader {
+ public:
+  /// Threads beyond options.loader.prefetch_batches would have nothing to fill and are not started. Throws what Sampler
+  /// and Augmentation throw.
+  BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptions& options, const SamplePlan& plan, int threads);
+  BatchLoader(const BatchLoader&) = delete;
+  BatchLoader& operator=(const BatchLoader&) = delete;
+  ~BatchLoader();
+
+  /// The next batch, or nullptr behind the last. Its memory is reused by the following call of next(). An exception met
+  /// while the batch was made comes out here, and again at every later call.
+  const Batch* next();
+
+  std::int64_t steps_per_epoch() const { return sampler_.steps_per_epoch(); }
+  /// Batches from the first to the last next().
+  std::int64_t batch_count() const { return batch_count_; }
+
+ private:
+  using Order = std::shared_ptr<const std::vector<std::uint32_t>>;
+  struct Slot {
+    Batch batch;
+    std::vector<std::uint8_t> pixels;  ///< one image as read
+    bool ready = false;                ///< guarded by mutex_
+    std::exception_ptr error;          ///< set before ready
+  };
+
+  void run(const std::stop_token& stop, int thread);
+  /// REQUIRES mutex_, which is released while the batch is made: takes the next batch number and fills its slot.
+  void make_batch(std::unique_lock<std::mutex>& lock, const std::stop_token& stop);
+  /// REQUIRES mutex_. Batch numbers are taken in order, so the epochs asked for never go back.
+  Order order_of(std::int64_t epoch);
+  /// Gives up early, leaving the batch unfinished, once `stop` is requested.
+  void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot,
+            const std::stop_token& stop) const;
+  Slot& slot_of(std::int64_t number) { return slots_[static_cast<std::size_t>(number) % slots_.size()]; }
+
+  // Constant after construction.
+  std::shared_ptr<const Dataset> dataset_;
+  Sampler sampler_;
+  Augmentation augmentation_;
+  std::int64_t batch_count_;
+
+  // A slot belongs to the thread that makes its batch until it is ready, then to the consumer until its next call.
+  std::vector<Slot> slots_;
+
+  std::mutex mutex_;
+  std::condition_variable_any slot_free_;
+  std::condition_variable_any batch_ready_;
+  // Guarded by mutex_.
+  std::int64_t next_batch_ = 0;  ///< to be made
+  std::int64_t consumed_ = 0;    ///< batches the consumer has given back
+  std::int64_t order_epoch_ = -1;
+  Order order_;  ///< of order_epoch_
+
+  // Only the consumer.
+  std::int64_t handed_out_ = 0;
+
+  std::vector<std::jthread> threads_;  ///< last: stopped before anything they use goes away
+};
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "data/options.h"
+
+namespace dcs3gd::data {
+
+/// What a data set holds: `size` square images of one shape with labels 0 … classes − 1.
+struct DatasetProperties {
+  std::uint32_t size = 0;  ///< images, ≥ 1
+  int classes = 0;         ///< of the model; labels are below
+  int channels = 0;
+  int height = 0;           ///< pixels
+  int width = 0;            ///< pixels
+  std::string description;  ///< one line for the table at the start of a run
+};
+
+/// A numbered set of labelled images. Immutable once opened: read() may be called by several threads at once.
+class Dataset {
+ public:
+  explicit Dataset(DatasetProperties properties) : properties_(std::move(properties)) {}
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+  virtual ~Dataset() = default;
+
+  std::uint32_t size() const { return properties_.size; }
+  int classes() const { return properties_.classes; }
+  int channels() const { return properties_.channels; }
+  int height() const { return properties_.height; }
+  int width() const { return properties_.width; }
+  const std::string& description() const { return properties_.description; }
+  /// Bytes of one image: channels × height × width.
+  std::size_t image_bytes() const;
+
+  /// Writes image `index` (< size()) as bytes, CHW, to `pixels` (image_bytes() long) and returns its label.
+  virtual std::int32_t read(std::uint32_t index, std::span<std::uint8_t> pixels) const = 0;
+
+ private:
+  DatasetProperties properties_;
+};
+
+/// Opens one part of the data set that the options describe and checks all of it that can be checked: everything wrong
+/// with the files or the options is an Error{input} that names the file and the record. `seed` matters to generated
+/// images only, `classes` is the number of classes of the model.
+std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
+
+/// The absolute form of a path of the configuration: a relative one is looked for under the folder that the environment
+/// variable DCS3GD_DATA names if it is set, else in the current folder. Throws Error{input} if nothing is there.
+std::string resolve_data_path(const std::string& path);
+
+}  // namespace dcs3gd::data
