@@ -65,17 +65,14 @@ if ((EUID != 0)) && ! command -v sudo >/dev/null; then
 fi
 
 echo "setup.sh: installing ${missing[*]}"
-updated=false
-if ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
+install_missing() { apt_get install --no-install-recommends "${missing[@]}"; }
+if ! apt-get install --simulate "${missing[@]}" >/dev/null 2>&1; then
   echo "setup.sh: the package lists are missing or incomplete: apt-get update"
   apt_get update
-  updated=true
 fi
-if ! apt_get install --no-install-recommends "${missing[@]}"; then
-  $updated && fail "apt-get could not install the packages; its messages stand above"
+if ! install_missing; then
   echo "setup.sh: the package lists may be out of date: apt-get update, then once more"
   apt_get update
-  apt_get install --no-install-recommends "${missing[@]}" ||
-    fail "apt-get could not install the packages; its messages stand above"
+  install_missing || fail "apt-get could not install the packages; its messages stand above"
 fi
 echo "setup.sh: done"
