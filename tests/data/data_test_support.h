@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "core/error.h"
+#include "data/dataset.h"
+#include "tests/support/temporary_folder.h"
+
+namespace dcs3gd::data {
+
+using Bytes = std::vector<std::uint8_t>;
+
+using test::TemporaryFolder;
+
+/// Sets or unsets an environment variable; restores it at the end.
+class ScopedVariable {
+ public:
+  ScopedVariable(std::string name, const std::optional<std::string>& value) : name_(std::move(name)) {
+    if (const char* old = std::getenv(name_.c_str())) old_ = old;
+    set(value);
+  }
+  ScopedVariable(const ScopedVariable&) = delete;
+  ScopedVariable& operator=(const ScopedVariable&) = delete;
+  ~ScopedVariable() { set(old_); }
+
+ private:
+  void set(const std::optional<std::string>& value) {
+    if (value) {
+      setenv(name_.c_str(), value->c_str(), 1);
+    } else {
+      unsetenv(name_.c_str());
+    }
+  }
+  std::string name_;
+  std::optional<std::string> old_;
+};
+
+inline void write_file(const std::string& path, const Bytes& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  REQUIRE(file.good());
+}
+
+inline Bytes read_image(const Dataset& dataset, std::uint32_t index, std::int32_t* label = nullptr) {
+  Bytes pixels(dataset.image_bytes());
+  const std::int32_t found = dataset.read(index, pixels);
+  if (label != nullptr) *label = found;
+  return pixels;
+}
+
+/// The message of the Error{input} that `action` must throw.
+template <typename Action>
+std::string input_error(Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::input);
+    return error.what();
+  }
+  FAIL_CHECK("expected an Error{input}, nothing was thrown");
+  return {};
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+}  // namespace dcs3gd::data

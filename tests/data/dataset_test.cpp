@@ -1,0 +1,63 @@
+#include "data/dataset.h"
+
+#include "data_test_support.h"
+
+namespace dcs3gd::data {
+
+TEST_CASE("paths: relative ones are looked for under DCS3GD_DATA if set, else in the current folder") {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "cifar10");
+  {
+    const ScopedVariable variable("DCS3GD_DATA", folder.path());
+    CHECK(resolve_data_path("cifar10") == folder / "cifar10");
+    CHECK(resolve_data_path(resolve_data_path("cifar10")) == folder / "cifar10");
+    CHECK(resolve_data_path(folder / "cifar10") == folder / "cifar10");
+    const std::string message = input_error([] { resolve_data_path("imagenet"); });
+    CHECK(contains(message, "'imagenet'"));
+    CHECK(contains(message, folder / "imagenet"));
+    CHECK(contains(message, "DCS3GD_DATA is '" + folder.path().string() + "'"));
+  }
+  for (const std::optional<std::string>& unset : {std::optional<std::string>(), std::optional<std::string>("")}) {
+    const ScopedVariable variable("DCS3GD_DATA", unset);
+    const std::string current = std::filesystem::current_path().string();
+    CHECK(resolve_data_path(".").starts_with(current));
+    const std::string message = input_error([] { resolve_data_path("no-such-data-set"); });
+    CHECK(contains(message, current + "/no-such-data-set"));
+    CHECK(contains(message, "DCS3GD_DATA is not set"));
+    CHECK(contains(input_error([] { resolve_data_path("/no-such-data-set"); }), "set DCS3GD_DATA to the folder"));
+  }
+}
+
+TEST_CASE("paths: a data set is opened through DCS3GD_DATA") {
+  const TemporaryFolder folder;
+  Bytes record(3073, 7);
+  write_file(folder / "test_batch.bin", record);
+  const ScopedVariable variable("DCS3GD_DATA", folder.path());
+  DataOptions options;
+  options.format = Format::cifar10;
+  options.eval = "test_batch.bin";
+  CHECK(open_dataset(options, Part::eval, 1, 10)->size() == 1);
+  CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "data.train: expected the path"));
+}
+
+TEST_CASE("options that cannot be opened") {
+  const auto message = [](const DataOptions& options, int classes) {
+    return input_error([&] { open_dataset(options, Part::train, 1, classes); });
+  };
+  DataOptions options;
+  options.format = Format::image_folder;
+  CHECK(contains(message(options, 10), "image_folder is not supported by this version"));
+  options.format = Format::shards;
+  CHECK(contains(message(options, 10), "shards is not supported by this version"));
+  options.format = Format::synthetic;
+  CHECK(contains(message(options, 0), "model.classes"));
+  options.channels = 2;
+  CHECK(contains(message(options, 10), "data.channels: expected 1 or 3, found 2"));
+  options.channels = 3;
+  for (const int size : {-1, 0, 16385}) {
+    options.image_size = size;
+    CHECK(contains(message(options, 10), "data.image_size: expected 1 to 16384 pixels, found " + std::to_string(size)));
+  }
+}
+
+}  // namespace dcs3gd::data
