@@ -1,0 +1,146 @@
+#include "comm/communicator.h"
+
+#include <cstdlib>
+#include <exception>
+#include <utility>
+
+#include "comm/collectives.h"
+#include "comm/launcher.h"
+#include "comm/mpi_transport.h"
+#include "comm/progress_thread.h"
+#include "comm/reference_all_reduce.h"
+#include "comm/ring.h"
+#include "comm/ring_all_reduce.h"
+#include "comm/thread_world.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+constexpr std::size_t kLineBytes = kLineFloats * sizeof(float);
+constexpr std::size_t kDefaultSegmentBytes = std::size_t{256} << 10;  // README.md has the measurements
+constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
+
+/// The options as they are, if they hold together.
+const Options& checked(const Options& options) {
+  if (options.algorithm == Algorithm::mpi && options.wire == Wire::bf16) {
+    throw Error(ErrorKind::input, "comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+  }
+  if (options.segment_bytes && (*options.segment_bytes < kLineBytes || *options.segment_bytes > kMaxSegmentBytes)) {
+    throw Error(ErrorKind::input, format("comm.segment_bytes: {} is not between {} and {}", *options.segment_bytes,
+                                         kLineBytes, kMaxSegmentBytes));
+  }
+  if (!(options.timeout_s > 0)) {
+    throw Error(ErrorKind::input, format("comm.timeout_s: {} is not more than 0", options.timeout_s));
+  }
+  return options;
+}
+
+std::size_t segment_floats(const Options& options) {
+  return options.segment_bytes.value_or(kDefaultSegmentBytes) / kLineBytes * kLineFloats;
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> Communicator::open(const Options& options) {
+  const std::optional<Launch> launch = find_launch(std::getenv);
+  if (launch && launch->ranks.value_or(2) > 1) {
+    return std::make_unique<Communicator>([launch] { return open_mpi_transport(*launch); }, options);
+  }
+  return std::make_unique<Communicator>([] { return open_thread_transport(make_thread_world(1), 0); }, options);
+}
+
+Communicator::Communicator(OpenTransport open, const Options& options)
+    : options_(checked(options)),
+      exceptions_at_start_(std::uncaught_exceptions()),
+      scratch_(std::make_unique<RingScratch>(segment_floats(options))),
+      progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
+      ring_(progress_->transport().rank(), progress_->transport().size()) {
+  try {
+    std::vector<std::string> hosts;
+    for (const std::string& blob : gather("meeting of all ranks", pack(find_own_place()))) {
+      places_.push_back(unpack_place(blob));
+      hosts.push_back(places_.back().host);
+    }
+    ring_ = Ring(rank(), size(), std::move(hosts));
+  } catch (const std::exception& exception) {
+    abort(exception.what());
+    throw;
+  }
+}
+
+Communicator::~Communicator() {
+  if (std::uncaught_exceptions() > exceptions_at_start_) {
+    abort("an exception ended this rank");
+  } else if (progress_->failed()) {
+    progress_->abort(1, "communication failed");  // whoever waited has thrown the cause already
+  } else {
+    try {
+      gather("farewell of all ranks", "");
+    } catch (const std::exception& exception) {
+      abort(exception.what());
+    }
+  }
+  progress_.reset();  // first of all members: its thread uses the others
+}
+
+Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
+  Transport& transport = progress_->transport();
+  const float factor = request.factor.value_or(1.0F / static_cast<float>(size()));
+  std::unique_ptr<Operation> operation;
+  if (options_.algorithm == Algorithm::mpi) {
+    operation = std::make_unique<ReferenceAllReduce>(transport, request.values, request.extras, factor, next_tag());
+  } else {
+    const RingAllReduceWork work{request.values, request.extras, factor, request.wire.value_or(options_.wire)};
+    operation = std::make_unique<RingAllReduce>(transport, ring_, *scratch_, work, next_tag());
+  }
+  return {*progress_, progress_->submit(std::move(operation))};
+}
+
+void Communicator::barrier() { gather("barrier", ""); }
+
+void Communicator::broadcast(std::span<std::byte> bytes) {
+  const std::size_t segment_bytes = scratch_->segment_floats() * sizeof(float);
+  run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, segment_bytes, next_tag()));
+}
+
+std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather("all-gather", mine); }
+
+void Communicator::abort(std::string_view reason, int exit_code) {
+  const std::string full_reason = format("{}: {}", ring_.describe(rank()), reason);
+  log::error(format("{}; ending the whole job", full_reason));
+  progress_->abort(exit_code, full_reason);
+}
+
+std::optional<int> Communicator::pin_progress_thread(int compute_threads) {
+  const std::optional<int> core = options_.core ? options_.core : find_spare_core(places_, rank(), compute_threads);
+  if (core && !progress_->pin(*core)) {
+    log::warn(format("comm.core: the progress thread may not be confined to core {}; it stays free to roam", *core));
+    return std::nullopt;
+  }
+  return core;
+}
+
+std::string Communicator::current_operation() const { return progress_->current_operation(); }
+
+double Communicator::time_library_all_reduce(LibraryCall call, std::span<const float> source, std::span<float> target) {
+  return progress_->wait(
+      *progress_->submit(progress_->transport().make_library_all_reduce(call, source, target, next_tag())));
+}
+
+int Communicator::next_tag() { return std::exchange(next_tag_, (next_tag_ + 1) % kTagCount); }
+
+void Communicator::run(std::unique_ptr<Operation> operation) {
+  progress_->wait(*progress_->submit(std::move(operation)));
+}
+
+std::vector<std::string> Communicator::gather(std::string_view what, std::string_view mine) {
+  std::vector<std::string> blobs(static_cast<std::size_t>(size()));
+  blobs[static_cast<std::size_t>(rank())] = mine;
+  run(std::make_unique<AllGather>(progress_->transport(), ring_, what, blobs, next_tag()));
+  return blobs;
+}
+
+}  // namespace dcs3gd::comm

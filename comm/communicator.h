@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "comm/options.h"
+#include "comm/placement.h"
+#include "comm/ring.h"
+#include "comm/ticket.h"
+#include "comm/transport.h"
+
+namespace dcs3gd::comm {
+
+class ProgressThread;
+class RingScratch;
+
+/// What an all-reduce averages, in place. All ranks must ask for the same lengths, factor and wire. The memory belongs
+/// to the operation until Ticket::wait() has returned.
+struct AllReduceRequest {
+  std::span<float> values;       ///< becomes factor · Σ over ranks, the same bits on all ranks with Algorithm::ring
+  std::span<float> extras = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
+  std::optional<float> factor =
+      {};  ///< none: 1 / ranks. With K workers per rank, whose updates are added first: 1 / (K ranks)
+  std::optional<Wire> wire = {};  ///< none: Options::wire
+};
+
+/// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
+/// done by the rank's progress thread, one operation after the other, while the caller goes on.
+///
+/// Three worlds behind one face: MPI when the process was started by a launcher, threads of one process
+/// (run_ranks_as_threads), and solo: one rank, where every operation finishes at once.
+///
+/// Errors: an operation without progress for Options::timeout_s throws Error{failure} that names rank, host, operation
+/// and who is waited for. After any error the world is broken: all later calls throw, and abort() is what remains.
+/// Catch exceptions while the communicator lives, and abort:
+///
+///   const auto communicator = Communicator::open(options);
+///   try { train(*communicator); } catch (const Error& error) { communicator->abort(error.what(), error.exit_code()); }
+class Communicator {
+ public:
+  using OpenTransport = std::function<std::unique_ptr<Transport>()>;
+
+  /// The world that this process was started in: MPI under mpirun or srun, else solo (MPI is not even started). Throws
+  /// Error{input} for options that do not fit together, or when N processes of a foreign launcher would each be alone.
+  static std::unique_ptr<Communicator> open(const Options& options);
+  /// A world of any kind; `open` is called in the progress thread. Returns when all ranks are there.
+  Communicator(OpenTransport open, const Options& options);
+  /// Waits until all ranks come here, then leaves the world. While an exception unwinds, or after an error, it aborts
+  /// instead: the others must not wait for a rank that will not come.
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return ring_.rank(); }
+  int size() const { return ring_.size(); }
+  /// Host and cores of every rank.
+  const std::vector<RankPlace>& places() const { return places_; }
+  const std::string& host() const { return places_[static_cast<std::size_t>(rank())].host; }
+
+  /// Starts averaging and returns at once.
+  Ticket start_all_reduce(const AllReduceRequest& request);
+  /// The rest blocks.
+  void barrier();
+  /// Replaces the bytes on all ranks by rank 0's. The same length everywhere.
+  void broadcast(std::span<std::byte> bytes);
+  /// Everyone's text or blob, by rank.
+  std::vector<std::string> all_gather(std::string_view mine);
+
+  /// Ends the whole job because of this rank: logs the reason with rank and host; under MPI ends all processes with
+  /// this exit code and does not return; between threads the others' operations fail with the reason.
+  void abort(std::string_view reason, int exit_code = 1);
+
+  /// Confines the progress thread to Options::core, or to a spare core if this rank's `compute_threads` and those of
+  /// its neighbours leave one. Returns the core; none if it stays free to roam. A refusal is a logged warning.
+  std::optional<int> pin_progress_thread(int compute_threads);
+  /// "ring all-reduce of 25,557,032 floats, step 5 of 14", or empty. From any thread: for watchdogs.
+  std::string current_operation() const;
+
+  /// For benchmarks: the milliseconds of the world's bare all-reduce. Lengths are equal; `source` is not read for
+  /// LibraryCall::in_place.
+  double time_library_all_reduce(LibraryCall call, std::span<const float> source, std::span<float> target);
+
+ private:
+  int next_tag();
+  void run(std::unique_ptr<Operation> operation);
+  std::vector<std::string> gather(std::string_view what, std::string_view mine);
+
+  // Constant after construction.
+  const Options options_;
+  const int exceptions_at_start_;
+  std::unique_ptr<RingScratch> scratch_;  ///< the progress thread's
+  std::unique_ptr<ProgressThread> progress_;
+  Ring ring_;
+  std::vector<RankPlace> places_;
+
+  int next_tag_ = 0;  ///< the caller's thread
+};
+
+}  // namespace dcs3gd::comm

@@ -1,0 +1,196 @@
+#include "comm/mpi_transport.h"
+
+// MPI's C++ bindings are gone from the standard, and their headers do not compile cleanly.
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <mpi.h>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+/// Counts are int in MPI: longer arrays go in several calls.
+constexpr std::size_t kMaxFloatsPerCall = std::size_t{1} << 30;
+
+void check(int code, const char* call) {
+  if (code == MPI_SUCCESS) return;
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  MPI_Error_string(code, text.data(), &length);
+  throw Error(ErrorKind::failure, format("{}: {}", call, text.data()));
+}
+
+int byte_count(std::size_t bytes) {
+  if (bytes > static_cast<std::size_t>(std::numeric_limits<int>::max())) {
+    throw Error(ErrorKind::failure, format("a message of {} bytes: MPI takes at most 2^31 - 1 in one", bytes));
+  }
+  return static_cast<int>(bytes);
+}
+
+/// MPI's all-reduce as an operation. The blocking calls block in step().
+class MpiAllReduce final : public Operation {
+ public:
+  MpiAllReduce(MPI_Comm world, LibraryCall call, std::span<const float> source, std::span<float> target)
+      : world_(world), call_(call), source_(source), target_(target) {}
+
+  void start() override {}
+
+  Step step() override {
+    if (call_ == LibraryCall::nonblocking && request_ != MPI_REQUEST_NULL) {
+      int complete = 0;
+      check(MPI_Test(&request_, &complete, MPI_STATUS_IGNORE), "MPI_Test");
+      if (complete == 0) return Step::waiting;
+    }
+    if (first_ == target_.size()) return Step::done;
+    const std::size_t count = std::min(kMaxFloatsPerCall, target_.size() - first_);
+    call(first_, static_cast<int>(count));
+    first_ += count;
+    return Step::moved;
+  }
+
+  std::string name() const override {
+    return format("{} of {} floats", call_ == LibraryCall::nonblocking ? "MPI_Iallreduce" : "MPI_Allreduce",
+                  fmt::group_digits(target_.size()));
+  }
+  std::string waits_for() const override { return "MPI does not say who is missing"; }
+
+ private:
+  void call(std::size_t first, int count) {
+    const float* source = source_.data() + first;
+    float* target = target_.data() + first;
+    switch (call_) {
+      case LibraryCall::two_buffers:
+        check(MPI_Allreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
+        break;
+      case LibraryCall::in_place:
+        check(MPI_Allreduce(MPI_IN_PLACE, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
+        break;
+      case LibraryCall::nonblocking:
+        check(MPI_Iallreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_, &request_), "MPI_Iallreduce");
+        break;
+    }
+  }
+
+  const MPI_Comm world_;
+  const LibraryCall call_;
+  const std::span<const float> source_;
+  const std::span<float> target_;
+  std::size_t first_ = 0;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+};
+
+class MpiTransport final : public Transport {
+ public:
+  MpiTransport() {
+    // A communicator of our own, whose errors come back as return codes.
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &world_), "MPI_Comm_dup");
+    check(MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(world_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(world_, &size_), "MPI_Comm_size");
+  }
+  ~MpiTransport() override {
+    MPI_Comm_free(&world_);
+    MPI_Finalize();
+  }
+  MpiTransport(const MpiTransport&) = delete;
+  MpiTransport& operator=(const MpiTransport&) = delete;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
+    const Request slot = free_slot();
+    slots_[slot].expected_bytes = kNoReceive;
+    check(MPI_Isend(bytes.data(), byte_count(bytes.size()), MPI_BYTE, to, tag, world_, &slots_[slot].request),
+          "MPI_Isend");
+    return slot;
+  }
+
+  Request start_receive(int from, int tag, std::span<std::byte> bytes) override {
+    const Request slot = free_slot();
+    slots_[slot].expected_bytes = byte_count(bytes.size());
+    check(MPI_Irecv(bytes.data(), byte_count(bytes.size()), MPI_BYTE, from, tag, world_, &slots_[slot].request),
+          "MPI_Irecv");
+    return slot;
+  }
+
+  bool test(Request request) override {
+    Slot& slot = slots_[request];
+    MPI_Status status;
+    int complete = 0;
+    check(MPI_Test(&slot.request, &complete, &status), "MPI_Test");
+    if (complete == 0) return false;
+    if (slot.expected_bytes != kNoReceive) {
+      int bytes = 0;
+      check(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
+      if (bytes != slot.expected_bytes) {
+        throw Error(ErrorKind::failure, format("rank {} sent {} bytes where {} were expected: the ranks do not run the "
+                                               "same program with the same configuration",
+                                               status.MPI_SOURCE, bytes, slot.expected_bytes));
+      }
+    }
+    free_.push_back(request);
+    return true;
+  }
+
+  std::unique_ptr<Operation> make_library_all_reduce(LibraryCall call, std::span<const float> source,
+                                                     std::span<float> target, int) override {
+    return std::make_unique<MpiAllReduce>(world_, call, source, target);
+  }
+
+  void abort(int exit_code, const std::string&) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
+
+ private:
+  static constexpr int kNoReceive = -1;
+  struct Slot {
+    MPI_Request request = MPI_REQUEST_NULL;
+    int expected_bytes = kNoReceive;
+  };
+
+  Request free_slot() {
+    if (free_.empty()) {
+      slots_.emplace_back();
+      return slots_.size() - 1;
+    }
+    const Request slot = free_.back();
+    free_.pop_back();
+    return slot;
+  }
+
+  MPI_Comm world_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int size_ = 0;
+  std::vector<Slot> slots_;
+  std::vector<Request> free_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> open_mpi_transport(const Launch& launch) {
+  int provided = MPI_THREAD_SINGLE;
+  check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
+  if (provided < MPI_THREAD_FUNNELED) {
+    MPI_Finalize();
+    throw Error(ErrorKind::failure, "this MPI was built without support for threads (MPI_THREAD_FUNNELED)");
+  }
+  auto transport = std::make_unique<MpiTransport>();
+  if (launch.ranks && *launch.ranks != transport->size()) {
+    throw Error(
+        ErrorKind::input,
+        format("the launcher started {} processes ({}), but MPI sees a world of {}: this program was built with "
+               "another MPI than the launcher belongs to; start it with the mpirun of its own MPI",
+               *launch.ranks, launch.variable, transport->size()));
+  }
+  return transport;
+}
+
+}  // namespace dcs3gd::comm

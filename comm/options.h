@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+namespace dcs3gd::comm {
+
+/// Who sums an all-reduce.
+enum class Algorithm {
+  ring,  ///< our segmented ring: the same bits on all ranks
+  mpi,   ///< MPI_Allreduce, the reference; its bits may differ between ranks. fp32 wire only
+};
+
+/// What travels between ranks. Sums are taken in fp32 either way.
+enum class Wire {
+  fp32,
+  bf16,  ///< half the bytes; each hop rounds its partial sum (README.md has the numerics)
+};
+
+/// The `comm:` section of the configuration.
+struct Options {
+  // Affects results.
+  Algorithm algorithm = Algorithm::ring;
+  Wire wire = Wire::fp32;
+
+  // Affects speed and patience only.
+  std::optional<std::size_t> segment_bytes;  ///< pieces a chunk travels in; none: measured default. 64 … 2^30
+  std::optional<int> core;  ///< where the progress thread is pinned; none: a spare core if there is one
+  double timeout_s = 300;   ///< an operation that stands still for this long fails
+};
+
+}  // namespace dcs3gd::comm

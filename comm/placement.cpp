@@ -1,0 +1,72 @@
+#include "comm/placement.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstddef>
+
+#include <sched.h>
+#include <unistd.h>
+
+#include "core/format.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
+}
+
+bool share_a_core(const RankPlace& one, const RankPlace& other) {
+  return one.host == other.host && std::find_first_of(one.cores.begin(), one.cores.end(), other.cores.begin(),
+                                                      other.cores.end()) != one.cores.end();
+}
+
+}  // namespace
+
+RankPlace find_own_place() {
+  RankPlace place{host_name(), {}};
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+    for (int core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(static_cast<std::size_t>(core), &allowed)) place.cores.push_back(core);
+    }
+  }
+  return place;
+}
+
+std::string pack(const RankPlace& place) { return format("{}\n{}", place.host, fmt::join(place.cores, ",")); }
+
+RankPlace unpack_place(std::string_view blob) {
+  const std::size_t line_end = blob.find('\n');
+  RankPlace place{std::string(blob.substr(0, line_end)), {}};
+  const char* const end = blob.data() + blob.size();
+  for (const char* at = blob.data() + line_end + 1; at < end;) {
+    int core = 0;
+    at = std::from_chars(at, end, core).ptr + 1;
+    place.cores.push_back(core);
+  }
+  return place;
+}
+
+std::vector<int> ranks_on_same_cores(const std::vector<RankPlace>& places, int rank) {
+  const RankPlace& own = places[static_cast<std::size_t>(rank)];
+  std::vector<int> ranks;
+  for (std::size_t other = 0; other < places.size(); ++other) {
+    if (static_cast<int>(other) == rank || share_a_core(own, places[other])) ranks.push_back(static_cast<int>(other));
+  }
+  return ranks;
+}
+
+std::optional<int> find_spare_core(const std::vector<RankPlace>& places, int rank, int compute_threads) {
+  const std::vector<int>& cores = places[static_cast<std::size_t>(rank)].cores;
+  const std::vector<int> sharers = ranks_on_same_cores(places, rank);
+  const std::size_t needed = sharers.size() * (static_cast<std::size_t>(compute_threads) + 1);
+  if (cores.size() < needed) return std::nullopt;
+  const auto own_turn = std::find(sharers.begin(), sharers.end(), rank) - sharers.begin();
+  return cores[cores.size() - 1 - static_cast<std::size_t>(own_turn)];
+}
+
+}  // namespace dcs3gd::comm

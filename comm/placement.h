@@ -1,0 +1,32 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dcs3gd::comm {
+
+/// Where a rank runs.
+struct RankPlace {
+  std::string host;
+  std::vector<int> cores;  ///< those it may use, ascending
+
+  bool operator==(const RankPlace&) const = default;
+};
+
+/// This process's own place, by the system.
+RankPlace find_own_place();
+
+/// A place as a blob, to be gathered.
+std::string pack(const RankPlace& place);
+RankPlace unpack_place(std::string_view blob);
+
+/// The ranks, in order and with `rank` among them, that compete with it for cores: same host, a core in common.
+std::vector<int> ranks_on_same_cores(const std::vector<RankPlace>& places, int rank);
+
+/// The core for a rank's progress thread: when the ranks that share its cores, with `compute_threads` each, leave one
+/// for every one of them, the last ones are dealt out. None when compute needs them all.
+std::optional<int> find_spare_core(const std::vector<RankPlace>& places, int rank, int compute_threads);
+
+}  // namespace dcs3gd::comm

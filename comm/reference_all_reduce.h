@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+
+#include "comm/operation.h"
+#include "comm/transport.h"
+
+namespace dcs3gd::comm {
+
+/// `comm.algorithm: mpi`: the world's own all-reduce of the values, then of the extras, then the factor. Slow but
+/// trusted; its result need not have the same bits on all ranks.
+class ReferenceAllReduce final : public Operation {
+ public:
+  ReferenceAllReduce(Transport& transport, std::span<float> values, std::span<float> extras, float factor, int tag);
+
+  void start() override;
+  Step step() override;
+  std::string name() const override { return values_operation_->name(); }
+  std::string waits_for() const override { return values_operation_->waits_for(); }
+
+ private:
+  const std::span<float> values_;
+  const float factor_;
+  const std::unique_ptr<Operation> values_operation_;
+  const std::unique_ptr<Operation> extras_operation_;
+  bool values_done_ = false;
+};
+
+}  // namespace dcs3gd::comm

@@ -1,0 +1,48 @@
+#include "comm/ticket.h"
+
+#include <exception>
+#include <utility>
+
+#include "comm/progress_thread.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+
+namespace dcs3gd::comm {
+
+Ticket::Ticket(ProgressThread& progress, std::shared_ptr<Job> job) : progress_(&progress), job_(std::move(job)) {}
+
+Ticket::Ticket(Ticket&& other) noexcept : progress_(other.progress_), job_(std::move(other.job_)) {}
+
+Ticket& Ticket::operator=(Ticket&& other) noexcept {
+  if (this != &other) {
+    settle();
+    progress_ = other.progress_;
+    job_ = std::move(other.job_);
+  }
+  return *this;
+}
+
+Ticket::~Ticket() { settle(); }
+
+bool Ticket::done() const { return !job_ || job_->done(); }
+
+AllReduceStats Ticket::wait() {
+  if (!job_) throw Error(ErrorKind::failure, "an all-reduce was waited for twice");
+  const std::shared_ptr<Job> job = std::move(job_);
+  return {.all_reduce_ms = progress_->wait(*job)};
+}
+
+void Ticket::settle() noexcept {
+  if (!job_) return;
+  if (std::uncaught_exceptions() == 0) {
+    log::error(format("{}: nobody waited for its result", job_->operation().name()));
+  }
+  try {
+    wait();
+  } catch (const std::exception& exception) {
+    log::error(exception.what());
+  }
+}
+
+}  // namespace dcs3gd::comm

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "comm/operation.h"
+
+namespace dcs3gd::comm {
+
+/// Ways to call the library's own all-reduce, for the reference and for comparisons.
+enum class LibraryCall { two_buffers, in_place, nonblocking };
+
+/// The seam to the outside: point-to-point messages between the ranks of a world, all non-blocking. Two
+/// implementations: MPI (mpi_transport.h) and threads of one process (thread_world.h; alone it is the solo world).
+///
+/// Messages with one sender, receiver and tag arrive in the order they were sent. Memory belongs to the transport from
+/// start_… until test() has said true. Only the progress thread calls it, but for rank() and size().
+class Transport {
+ public:
+  /// A transfer under way.
+  using Request = std::size_t;
+
+  virtual ~Transport() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  virtual Request start_send(int to, int tag, std::span<const std::byte> bytes) = 0;
+  /// The message that comes must have exactly this length, else test() throws.
+  virtual Request start_receive(int from, int tag, std::span<std::byte> bytes) = 0;
+  /// Whether the transfer is complete; if so, the request is gone.
+  virtual bool test(Request request) = 0;
+
+  /// target = Σ source over the ranks, by the world's own means. With LibraryCall::in_place source and target are the
+  /// same memory, else they do not overlap.
+  virtual std::unique_ptr<Operation> make_library_all_reduce(LibraryCall call, std::span<const float> source,
+                                                             std::span<float> target, int tag) = 0;
+
+  /// Ends the whole world: MPI ends all processes (and does not return); between threads all ranks' transfers fail from
+  /// now on with `reason`.
+  virtual void abort(int exit_code, const std::string& reason) = 0;
+};
+
+/// Tags count operations, so that a stray message of an earlier one is never taken for a present one. MPI guarantees
+/// tags up to 32767.
+constexpr int kTagCount = 32768;
+
+}  // namespace dcs3gd::comm

@@ -1,0 +1,91 @@
+#include "tests/comm/all_reduce_checks.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "comm/wire_format.h"
+#include "core/format.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+constexpr std::size_t kStride = 13;
+
+float summand(int rank, std::size_t index) {
+  return static_cast<float>(static_cast<std::size_t>(rank) + index % kStride);
+}
+
+float sum_over_ranks(int size, std::size_t index) {
+  const auto ranks = static_cast<std::size_t>(size);
+  return static_cast<float>(ranks * (index % kStride) + ranks * (ranks - 1) / 2);
+}
+
+float extra_summand(int rank, std::size_t index) {
+  return static_cast<float>(10007 * (index + 1) + static_cast<std::size_t>(rank));  // far more digits than bf16 has
+}
+
+float extra_sum(int size, std::size_t index) {
+  const auto ranks = static_cast<std::size_t>(size);
+  return static_cast<float>(ranks * 10007 * (index + 1) + ranks * (ranks - 1) / 2);
+}
+
+float through_bf16(float value) {
+  std::uint16_t wire = 0;
+  to_bf16(&value, &wire, 1);
+  from_bf16(&wire, &value, 1);
+  return value;
+}
+
+}  // namespace
+
+std::string check_all_reduce(Communicator& communicator, const AllReduceCase& the_case) {
+  const int rank = communicator.rank();
+  const int size = communicator.size();
+  constexpr std::size_t kGuard = 3;
+  constexpr float kGuardValue = -77;
+  std::vector<float> values(the_case.floats + kGuard, kGuardValue);
+  std::vector<float> extras(the_case.extras);
+  for (std::size_t i = 0; i < the_case.floats; ++i) values[i] = summand(rank, i);
+  for (std::size_t i = 0; i < the_case.extras; ++i) extras[i] = extra_summand(rank, i);
+
+  communicator
+      .start_all_reduce({.values = std::span(values).first(the_case.floats),
+                         .extras = extras,
+                         .factor = the_case.factor,
+                         .wire = the_case.wire})
+      .wait();
+
+  const std::string label = format("{} of {} ranks, {} floats, {} extras, {}", rank, size, the_case.floats,
+                                   the_case.extras, the_case.wire == Wire::bf16 ? "bf16" : "fp32");
+  const bool rounds = the_case.wire == Wire::bf16 && size > 1;
+  for (std::size_t i = 0; i < the_case.floats; ++i) {
+    const float scaled = the_case.factor * sum_over_ranks(size, i);
+    const float expected = rounds ? through_bf16(scaled) : scaled;
+    if (values[i] != expected) return format("{}: element {} is {}, not {}", label, i, values[i], expected);
+  }
+  for (std::size_t i = 0; i < the_case.extras; ++i) {
+    if (extras[i] != extra_sum(size, i)) {
+      return format("{}: extra {} is {}, not {}", label, i, extras[i], extra_sum(size, i));
+    }
+  }
+  if (std::any_of(values.end() - kGuard, values.end(), [](float value) { return value != kGuardValue; })) {
+    return format("{}: wrote behind the end", label);
+  }
+  return "";
+}
+
+std::string check_same_bits(Communicator& communicator, const void* memory, std::size_t bytes) {
+  std::uint64_t hash = 0xCBF29CE484222325U;  // FNV-1a
+  const auto* at = static_cast<const unsigned char*>(memory);
+  for (std::size_t i = 0; i < bytes; ++i) hash = (hash ^ at[i]) * 0x100000001B3U;
+  const std::vector<std::string> hashes = communicator.all_gather(format("{:016x}", hash));
+  for (std::size_t rank = 1; rank < hashes.size(); ++rank) {
+    if (hashes[rank] != hashes[0]) {
+      return format("rank {} has {}, rank 0 has {}", rank, hashes[rank], hashes[0]);
+    }
+  }
+  return "";
+}
+
+}  // namespace dcs3gd::comm

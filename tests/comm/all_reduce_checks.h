@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "comm/communicator.h"
+
+namespace dcs3gd::comm {
+
+/// One all-reduce of a test matrix.
+struct AllReduceCase {
+  std::size_t floats = 0;
+  std::size_t extras = 0;
+  Wire wire = Wire::fp32;
+  float factor = 1;
+};
+
+/// Runs the case on this rank and compares every element with the closed form; all ranks call it together. Returns what
+/// is wrong, empty if nothing is. The summands are small integers, so all partial sums are exact on both wires.
+std::string check_all_reduce(Communicator& communicator, const AllReduceCase& the_case);
+
+/// Compares what `bytes` hash to on all ranks; returns what is wrong.
+std::string check_same_bits(Communicator& communicator, const void* memory, std::size_t bytes);
+
+}  // namespace dcs3gd::comm

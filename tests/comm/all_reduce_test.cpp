@@ -1,0 +1,235 @@
+#include <cmath>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "comm/communicator.h"
+#include "comm/ring_layout.h"
+#include "comm/thread_world.h"
+#include "core/format.h"
+#include "core/random_stream.h"
+#include "tests/comm/all_reduce_checks.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+constexpr double kTimeout_s = 30;
+constexpr std::size_t kTinySegment = 64;
+
+Options options(std::optional<std::size_t> segment_bytes = {}, Algorithm algorithm = Algorithm::ring) {
+  return {.algorithm = algorithm, .segment_bytes = segment_bytes, .timeout_s = kTimeout_s};
+}
+
+/// What went wrong at any rank, one line each.
+class Findings {
+ public:
+  void add(const std::string& finding) {
+    if (finding.empty()) return;
+    const std::lock_guard lock(mutex_);
+    text_ += finding + "\n";
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::mutex mutex_;
+  std::string text_;
+};
+
+std::vector<std::size_t> lengths(int ranks) {
+  const auto n = static_cast<std::size_t>(ranks);
+  return {0, 1, n - 1, n, n + 1, 1000, 100003};
+}
+
+constexpr int kRankCounts[] = {1, 2, 3, 4, 5, 8};
+
+/// Every length and both wires in one world.
+void check_matrix(int ranks, const Options& settings) {
+  Findings findings;
+  run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
+    for (const std::size_t floats : lengths(ranks)) {
+      for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+        if (wire == Wire::bf16 && settings.algorithm == Algorithm::mpi) continue;
+        const float factor = 1.0F / static_cast<float>(ranks);
+        findings.add(check_all_reduce(communicator, {.floats = floats, .extras = 3, .wire = wire, .factor = factor}));
+        findings.add(check_all_reduce(communicator, {.floats = floats, .extras = 0, .wire = wire, .factor = 1}));
+      }
+    }
+  });
+  INFO(ranks, " ranks");
+  CHECK(findings.text() == "");
+}
+
+/// Numbers with full mantissas, different on every rank.
+std::vector<float> random_values(int rank, std::size_t count) {
+  RandomStream random(7, RandomPurpose::test, static_cast<std::uint64_t>(rank));
+  std::vector<float> values(count);
+  for (float& value : values) value = random.normal();
+  return values;
+}
+
+TEST_CASE("ring: every element of every length, one segment per chunk") {
+  for (const int ranks : kRankCounts) check_matrix(ranks, options());
+}
+
+TEST_CASE("ring: every element of every length, many tiny segments") {
+  for (const int ranks : kRankCounts) check_matrix(ranks, options(kTinySegment));
+}
+
+TEST_CASE("reference: every element of every length") {
+  for (const int ranks : kRankCounts) check_matrix(ranks, options({}, Algorithm::mpi));
+}
+
+TEST_CASE("more extras than a segment holds") {
+  Findings findings;
+  run_ranks_as_threads(3, options(kTinySegment), [&](Communicator& communicator) {
+    findings.add(check_all_reduce(communicator, {.floats = 5, .extras = 100, .wire = Wire::bf16, .factor = 0.5F}));
+  });
+  CHECK(findings.text() == "");
+}
+
+TEST_CASE("the default factor averages over the ranks, the default wire is the options'") {
+  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+    Options settings = options();
+    settings.wire = wire;
+    run_ranks_as_threads(2, settings, [&](Communicator& communicator) {
+      // 257/2 does not fit into bf16's 8 bits: 128.5 becomes 128 (ties to even).
+      std::vector<float> values{communicator.rank() == 0 ? 256.0F : 1.0F};
+      communicator.start_all_reduce({.values = values}).wait();
+      if (values[0] != (wire == Wire::fp32 ? 128.5F : 128.0F)) throw std::runtime_error(format("{}", values[0]));
+    });
+  }
+}
+
+TEST_CASE("one rank: nothing is rounded on the bf16 wire, for nothing travels") {
+  Options settings = options();
+  settings.wire = Wire::bf16;
+  run_ranks_as_threads(1, settings, [&](Communicator& communicator) {
+    std::vector<float> values{1.00001F};
+    communicator.start_all_reduce({.values = values}).wait();
+    CHECK(values[0] == 1.00001F);
+  });
+}
+
+TEST_CASE("the result has the same bits on all ranks and for every segment size") {
+  constexpr std::size_t kFloats = 20011;
+  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+    for (const int ranks : {2, 3, 5}) {
+      std::vector<float> first;
+      for (const std::size_t segment_bytes : {std::size_t{64}, std::size_t{1000}, std::size_t{1} << 20}) {
+        Findings findings;
+        std::vector<float> result;
+        run_ranks_as_threads(ranks, options(segment_bytes), [&](Communicator& communicator) {
+          std::vector<float> values = random_values(communicator.rank(), kFloats);
+          communicator.start_all_reduce({.values = values, .wire = wire}).wait();
+          findings.add(check_same_bits(communicator, values.data(), kFloats * sizeof(float)));
+          if (communicator.rank() == 0) result = values;
+        });
+        CHECK(findings.text() == "");
+        if (first.empty()) first = result;
+        CHECK(result == first);
+      }
+    }
+  }
+}
+
+TEST_CASE("a chunk is summed in ring order and finished by its owner") {
+  constexpr int kRanks = 4;
+  constexpr std::size_t kFloats = 4 * kLineFloats;
+  run_ranks_as_threads(kRanks, options(), [&](Communicator& communicator) {
+    std::vector<float> values = random_values(communicator.rank(), kFloats);
+    communicator.start_all_reduce({.values = values, .factor = 0.1F}).wait();
+    for (std::size_t i = 0; i < kFloats; ++i) {
+      const int owner = static_cast<int>(i / kLineFloats);
+      float sum = 0;
+      for (int visit = 1; visit <= kRanks; ++visit) {
+        const float summand = random_values((owner + visit) % kRanks, kFloats)[i];
+        sum = visit == 1 ? summand : sum + summand;
+      }
+      if (values[i] != 0.1F * sum) throw std::runtime_error(format("element {}", i));
+    }
+  });
+}
+
+TEST_CASE("bf16 wire: the error stays within a rounding per hop") {
+  constexpr std::size_t kFloats = 5000;
+  for (const int ranks : {2, 4, 8}) {
+    run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
+      std::vector<double> sum(kFloats);
+      std::vector<double> magnitude(kFloats);
+      for (int rank = 0; rank < ranks; ++rank) {
+        const std::vector<float> summands = random_values(rank, kFloats);
+        for (std::size_t i = 0; i < kFloats; ++i) {
+          sum[i] += static_cast<double>(summands[i]);
+          magnitude[i] += std::abs(static_cast<double>(summands[i]));
+        }
+      }
+      std::vector<float> values = random_values(communicator.rank(), kFloats);
+      communicator.start_all_reduce({.values = values, .factor = 1, .wire = Wire::bf16}).wait();
+      constexpr double kHalfUnit = 1.0 / 256;  // of 8 significant bits, relative to the value
+      for (std::size_t i = 0; i < kFloats; ++i) {
+        const double error = std::abs(static_cast<double>(values[i]) - sum[i]);
+        if (error > ranks * kHalfUnit * magnitude[i]) throw std::runtime_error(format("element {}: {}", i, error));
+      }
+    });
+  }
+}
+
+TEST_CASE("NaN and infinity of one rank reach all ranks on both wires") {
+  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+    run_ranks_as_threads(3, options(), [&](Communicator& communicator) {
+      std::vector<float> values(100, 1.0F);
+      if (communicator.rank() == 1) {
+        values[7] = std::nanf("");
+        values[60] = INFINITY;
+      }
+      communicator.start_all_reduce({.values = values, .wire = wire}).wait();
+      if (!std::isnan(values[7]) || !std::isinf(values[60]) || values[8] != 1.0F) throw std::runtime_error("lost");
+    });
+  }
+}
+
+TEST_CASE("many all-reduces in flight, of random lengths, on mixed wires, in order") {
+  constexpr int kRounds = 60;
+  constexpr std::size_t kInFlight = 5;
+  for (const int ranks : {2, 3, 4}) {
+    Findings findings;
+    run_ranks_as_threads(ranks, options(256), [&](Communicator& communicator) {
+      RandomStream random(11, RandomPurpose::test);  // the same on all ranks
+      for (int round = 0; round < kRounds; ++round) {
+        std::vector<std::vector<float>> buffers;
+        std::vector<Ticket> tickets;
+        std::vector<float> expected;
+        for (std::size_t i = 0; i < kInFlight; ++i) {
+          buffers.emplace_back(random.below(700), static_cast<float>(communicator.rank() + round));
+          expected.push_back(static_cast<float>(ranks * round + ranks * (ranks - 1) / 2));
+        }
+        for (std::vector<float>& buffer : buffers) {
+          const Wire wire = random.below(2) == 0 ? Wire::fp32 : Wire::bf16;
+          tickets.push_back(communicator.start_all_reduce({.values = buffer, .factor = 1, .wire = wire}));
+        }
+        for (std::size_t i = 0; i < kInFlight; ++i) {
+          tickets[i].wait();
+          for (const float value : buffers[i]) {
+            if (value != expected[i]) findings.add(format("round {}: {} instead of {}", round, value, expected[i]));
+          }
+        }
+      }
+    });
+    CHECK(findings.text() == "");
+  }
+}
+
+TEST_CASE("a ticket tells how long the operation took and whether it is done") {
+  run_ranks_as_threads(2, options(), [&](Communicator& communicator) {
+    std::vector<float> values(1000);
+    Ticket ticket = communicator.start_all_reduce({.values = values});
+    while (!ticket.done()) std::this_thread::yield();
+    const AllReduceStats stats = ticket.wait();
+    if (!(stats.all_reduce_ms > 0 && stats.all_reduce_ms < 1e3 * kTimeout_s)) throw std::runtime_error("duration");
+  });
+}
+
+}  // namespace
+}  // namespace dcs3gd::comm

@@ -1,0 +1,41 @@
+#include "comm/placement.h"
+
+#include <doctest/doctest.h>
+
+namespace dcs3gd::comm {
+namespace {
+
+TEST_CASE("the own place has a host and at least one core") {
+  const RankPlace place = find_own_place();
+  CHECK_FALSE(place.host.empty());
+  CHECK_FALSE(place.cores.empty());
+}
+
+TEST_CASE("places travel as text") {
+  for (const RankPlace& place : {RankPlace{"ash", {}}, RankPlace{"ash", {0}}, RankPlace{"ash", {0, 7, 128}}}) {
+    CHECK(unpack_place(pack(place)) == place);
+  }
+}
+
+TEST_CASE("ranks compete for cores on one host only, and only where these overlap") {
+  const std::vector<RankPlace> places{
+      {"ash", {0, 1, 2, 3}}, {"ash", {3, 4}}, {"beech", {0, 1, 2, 3}}, {"ash", {5}}, {"ash", {0}}};
+  CHECK(ranks_on_same_cores(places, 0) == std::vector<int>{0, 1, 4});
+  CHECK(ranks_on_same_cores(places, 1) == std::vector<int>{0, 1});
+  CHECK(ranks_on_same_cores(places, 2) == std::vector<int>{2});
+  CHECK(ranks_on_same_cores(places, 3) == std::vector<int>{3});
+}
+
+TEST_CASE("a core is spare when every rank that shares it gets its compute threads and one more") {
+  const RankPlace eight{"ash", {0, 1, 2, 3, 4, 5, 6, 7}};
+  CHECK(find_spare_core({eight}, 0, 7) == 7);
+  CHECK_FALSE(find_spare_core({eight}, 0, 8));
+  CHECK(find_spare_core({eight, eight}, 0, 3) == 7);
+  CHECK(find_spare_core({eight, eight}, 1, 3) == 6);
+  CHECK_FALSE(find_spare_core({eight, eight}, 0, 4));
+  const std::vector<RankPlace> halves{{"ash", {0, 1}}, {"ash", {2, 3}}};
+  CHECK(find_spare_core(halves, 1, 1) == 3);
+}
+
+}  // namespace
+}  // namespace dcs3gd::comm

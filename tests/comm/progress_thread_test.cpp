@@ -1,0 +1,142 @@
+#include "comm/progress_thread.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <dirent.h>
+#include <doctest/doctest.h>
+#include <time.h>
+
+#include "comm/communicator.h"
+#include "comm/thread_world.h"
+#include "core/error.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+using std::chrono::milliseconds;
+
+double process_cpu_s() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+/// The names of this process's threads.
+std::vector<std::string> thread_names() {
+  std::vector<std::string> names;
+  DIR* folder = opendir("/proc/self/task");
+  while (const dirent* entry = readdir(folder)) {
+    std::ifstream file(std::string("/proc/self/task/") + entry->d_name + "/comm");
+    if (std::string name; std::getline(file, name)) names.push_back(name);
+  }
+  closedir(folder);
+  return names;
+}
+
+/// Waits until somebody opens the gate.
+class GatedOperation final : public Operation {
+ public:
+  explicit GatedOperation(const std::atomic<bool>& open) : open_(open) {}
+  void start() override {}
+  Step step() override { return open_ ? Step::done : Step::waiting; }
+  std::string name() const override { return "gate"; }
+  std::string waits_for() const override { return "the gate"; }
+
+ private:
+  const std::atomic<bool>& open_;
+};
+
+ProgressThread::OpenTransport solo() {
+  return [] { return open_thread_transport(make_thread_world(1), 0); };
+}
+
+TEST_CASE("it is alive, named and open when the constructor returns, and gone after the destructor") {
+  const auto count = [] {
+    const std::vector<std::string> names = thread_names();
+    return std::count(names.begin(), names.end(), "dcs3gd-comm");
+  };
+  CHECK(count() == 0);
+  {
+    ProgressThread progress(solo(), 1);
+    CHECK(count() == 1);
+    CHECK(progress.transport().size() == 1);
+  }
+  CHECK(count() == 0);
+}
+
+TEST_CASE("what opening throws comes out of the constructor") {
+  const ProgressThread::OpenTransport broken = []() -> std::unique_ptr<Transport> {
+    throw Error(ErrorKind::input, "no world");
+  };
+  CHECK_THROWS_WITH_AS(ProgressThread(broken, 1), "no world", Error);
+}
+
+TEST_CASE("idle it uses less than one percent of a core") {
+  ProgressThread progress(solo(), 1);
+  const double before_s = process_cpu_s();
+  std::this_thread::sleep_for(milliseconds(500));
+  CHECK(process_cpu_s() - before_s < 0.005);
+}
+
+TEST_CASE("an operation that stands still is not watched without pause") {
+  std::atomic<bool> open = false;
+  ProgressThread progress(solo(), 10);
+  const auto job = progress.submit(std::make_unique<GatedOperation>(open));
+  const double before_s = process_cpu_s();
+  std::this_thread::sleep_for(milliseconds(500));
+  CHECK(process_cpu_s() - before_s < 0.05);
+  CHECK(progress.current_operation() == "gate");
+  CHECK_FALSE(job->done());
+  open = true;
+  CHECK(progress.wait(*job) > 400);
+}
+
+TEST_CASE("the destructor finishes what was submitted") {
+  std::atomic<bool> open = false;
+  std::shared_ptr<Job> job;
+  std::thread opener([&] {
+    std::this_thread::sleep_for(milliseconds(50));
+    open = true;
+  });
+  {
+    ProgressThread progress(solo(), 10);
+    job = progress.submit(std::make_unique<GatedOperation>(open));
+  }
+  opener.join();
+  CHECK(job->done());
+  CHECK(job->result() > 0);
+}
+
+TEST_CASE("abort ends an operation that stands still") {
+  const std::atomic<bool> open = false;
+  ProgressThread progress(solo(), 60);
+  const auto job = progress.submit(std::make_unique<GatedOperation>(open));
+  progress.abort(1, "enough");
+  CHECK_THROWS_WITH_AS(progress.wait(*job), "the job was ended: enough", Error);
+  CHECK(progress.failed());
+}
+
+TEST_CASE("it can be confined to a core that exists") {
+  ProgressThread progress(solo(), 1);
+  CHECK(progress.pin(find_own_place().cores.back()));
+  CHECK_FALSE(progress.pin(1000));
+  CHECK_FALSE(progress.pin(-1));
+}
+
+TEST_CASE("a core that does not exist is a warning, not an error") {
+  const auto communicator = Communicator::open({.core = 1000});
+  CHECK_FALSE(communicator->pin_progress_thread(1));
+  const auto pinned = Communicator::open({.core = find_own_place().cores.front()});
+  CHECK(pinned->pin_progress_thread(1000) == find_own_place().cores.front());
+  const auto roaming = Communicator::open({});
+  CHECK_FALSE(roaming->pin_progress_thread(1000));
+}
+
+}  // namespace
+}  // namespace dcs3gd::comm
