@@ -1,0 +1,124 @@
+#include "app/file_io.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr mode_t kNewFileMode = 0666;  // less the umask
+
+/// Repeats a system call that a signal interrupted.
+template <typename Call>
+auto retry_interrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+/// Makes a rename in `folder` durable. Some network file systems cannot sync folders and say EINVAL.
+bool sync_folder(const std::string& folder) {
+  const FileDescriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
+  if (!descriptor.is_open()) return false;
+  return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
+}
+
+}  // namespace
+
+FileDescriptor::FileDescriptor(const std::string& path, int flags)
+    : descriptor_(retry_interrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, kNewFileMode); })) {}
+
+FileDescriptor::~FileDescriptor() { close(); }
+
+FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+bool FileDescriptor::close() {
+  const int descriptor = std::exchange(descriptor_, -1);
+  // On Linux the descriptor is gone even if close() was interrupted, so it is not tried again.
+  return descriptor < 0 || ::close(descriptor) == 0 || errno == EINTR;
+}
+
+std::string system_reason() { return std::generic_category().message(errno); }
+
+bool write_fully(int descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = retry_interrupted([&] { return ::write(descriptor, bytes.data(), bytes.size()); });
+    if (written < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+InputFile::InputFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {
+  struct stat status {};
+  if (!descriptor_.is_open() || ::fstat(descriptor_.get(), &status) != 0) {
+    throw Error(ErrorKind::input, format("cannot open {}: {}", path_, system_reason()));
+  }
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::input, format("{} is not a regular file", path_));
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+  while (!into.empty()) {
+    const ssize_t count = retry_interrupted(
+        [&] { return ::pread(descriptor_.get(), into.data(), into.size(), static_cast<off_t>(offset)); });
+    if (count < 0) {
+      throw Error(ErrorKind::failure, format("cannot read {} at byte {}: {}", path_, offset, system_reason()));
+    }
+    if (count == 0) {
+      throw Error(ErrorKind::input, format("{} ends at byte {}, {} more were expected: it is cut off or was changed "
+                                           "while it was read",
+                                           path_, offset, into.size()));
+    }
+    offset += static_cast<std::uint64_t>(count);
+    into = into.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+AtomicFile::AtomicFile(std::string path)
+    : path_(std::move(path)), temporary_(path_ + ".tmp"), descriptor_(temporary_, O_WRONLY | O_CREAT | O_TRUNC) {
+  if (!descriptor_.is_open()) fail("cannot create");
+}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  if (!write_fully(descriptor_.get(), bytes)) fail("cannot write");
+}
+
+void AtomicFile::commit() {
+  if (retry_interrupted([&] { return ::fsync(descriptor_.get()); }) != 0 || !descriptor_.close()) fail("cannot write");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file to");
+  committed_ = true;
+  const std::string folder = std::filesystem::path(path_).parent_path().string();
+  if (!sync_folder(folder.empty() ? "." : folder)) fail("cannot make durable");
+}
+
+void AtomicFile::fail(std::string_view what) const {
+  throw Error(ErrorKind::failure, format("{} {}: {}", what, path_, system_reason()));
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/file_io.h"
+#include "core/parameter_arena.h"
+#include "core/shape.h"
+
+/// The safetensors format, with which weights travel to and from PyTorch by name: a length (8 bytes, little endian), a
+/// JSON header {name: {dtype, shape, data_offsets}}, then the data of all tensors without gaps. Nothing in a file is
+/// executed or believed: every number is checked against the file's size before it is used.
+namespace dcs3gd::app {
+
+/// One tensor of a file.
+struct SafetensorsEntry {
+  std::string name;
+  std::string dtype;  ///< the format's word: "F32", "I64", …
+  Shape shape;
+  std::uint64_t begin = 0;  ///< first byte, from the start of the data
+  std::uint64_t bytes = 0;
+};
+
+/// An open file whose header was read and found sound. Reads may come from several threads.
+class SafetensorsFile {
+ public:
+  /// Throws Error{input} for anything that is not a whole, well-formed safetensors file.
+  explicit SafetensorsFile(const std::string& path);
+
+  const std::string& path() const { return file_.path(); }
+  /// In the order of the data.
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }
+  /// The strings under "__metadata__".
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// Copies the values of an F32 tensor; `values` has as many elements as the entry.
+  void read(const SafetensorsEntry& entry, std::span<float> values) const;
+
+ private:
+  InputFile file_;
+  std::vector<SafetensorsEntry> entries_;
+  std::map<std::string, std::string> metadata_;
+  std::uint64_t data_begin_ = 0;
+};
+
+/// Fills the arenas (weights and running statistics of one model, say) by name from a file with the same tensors in
+/// F32. Tensors called "….num_batches_tracked" are passed over: PyTorch has them, the update rule does not need them.
+///
+/// `skipped_prefixes` names modules to leave as they are, such as "fc" or "layer4.0": tensors of that name or below it
+/// are not looked at, whether the file has them or not. Every other tensor must be in both with the same shape.
+///
+/// Throws Error{input} that lists all missing, unknown and differing tensors and prefixes that stand for nothing,
+/// before any value is changed; and one for NaN or Inf, after which the values of the arenas are unspecified.
+void load_safetensors(const std::string& path, const std::vector<ParameterArena*>& arenas,
+                      const std::vector<std::string>& skipped_prefixes = {});
+
+/// Writes the arenas, F32, one behind the other, atomically (app/file_io.h). No name stands in two of them.
+/// Throws Error{failure} if the file cannot be written.
+void save_safetensors(const std::string& path, const std::vector<const ParameterArena*>& arenas,
+                      const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace dcs3gd::app
