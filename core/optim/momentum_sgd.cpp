@@ -8,23 +8,11 @@
 namespace dcs3gd::optim {
 namespace {
 
-struct Rule {
-  float momentum;
-  float weight_decay;
-  float learning_rate;
-  bool nesterov;
-};
-
 DCS3GD_SIMD_CLONES
-void update_block(const Rule rule, const float* gradient, const float* weights, float* velocity, float* update,
+void update_block(const MomentumRule rule, const float* gradient, const float* weights, float* velocity, float* update,
                   std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const float decayed = gradient[i] + rule.weight_decay * weights[i];
-    const float v = rule.momentum * velocity[i] + decayed;
-    velocity[i] = v;
-    const float direction = rule.nesterov ? decayed + rule.momentum * v : v;
-    update[i] = -rule.learning_rate * direction;
-  }
+#pragma GCC ivdep
+  for (std::size_t i = 0; i < count; ++i) update[i] = momentum_update(rule, gradient[i], weights[i], velocity[i]);
 }
 
 }  // namespace
@@ -42,14 +30,17 @@ float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& opt
   return 0.0F;
 }
 
+MomentumRule momentum_rule(const ParameterSlice& slice, const MomentumSgdOptions& options, double learning_rate) {
+  return {options.momentum, weight_decay_of(slice, options), static_cast<float>(learning_rate), options.nesterov};
+}
+
 MomentumSgd::MomentumSgd(std::shared_ptr<const ParameterLayout> layout, const MomentumSgdOptions& options)
     : options_(options), velocity_(std::move(layout)) {}
 
 void MomentumSgd::compute_update(const ParameterArena& gradient, const ParameterArena& weights, double learning_rate,
                                  ParameterArena& update) {
   for (const ParameterSlice& slice : velocity_.layout().slices()) {
-    const Rule rule{options_.momentum, weight_decay_of(slice, options_), static_cast<float>(learning_rate),
-                    options_.nesterov};
+    const MomentumRule rule = momentum_rule(slice, options_, learning_rate);
     const float* g = gradient.slice(slice).data();
     const float* w = weights.slice(slice).data();
     float* v = velocity_.slice(slice).data();

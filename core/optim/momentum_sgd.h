@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "core/optim/momentum_rule.h"
 #include "core/parameter_arena.h"
 
 namespace dcs3gd::optim {
@@ -38,5 +39,7 @@ class MomentumSgd {
 
 /// The weight decay of a slice under these options: wd or 0. Running statistics never decay.
 float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options);
+/// U for this slice at this learning rate.
+MomentumRule momentum_rule(const ParameterSlice& slice, const MomentumSgdOptions& options, double learning_rate);
 
 }  // namespace dcs3gd::optim
