@@ -38,6 +38,8 @@ struct BatchResult {
   std::int64_t correct_top1 = 0;
   std::int64_t correct_top5 = 0;
   std::int64_t images = 0;
+
+  BatchResult& operator+=(const BatchResult& other);
 };
 
 /// Called from backward as soon as a slice of the gradient is final; slices come roughly from the last layer to the
