@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "core/parameter_arena.h"
+
+namespace dcs3gd::app {
+
+/// Averages a gradient over all workers while backward still computes it: the flat array is cut, from its end, into
+/// buckets of whole slices; a bucket travels as soon as its last slice is final. All ranks see the slices in the same
+/// order, that of the planned network, and so start the same all-reduces in the same order.
+class GradientBuckets {
+ public:
+  GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor);
+
+  /// A slice of `gradient` is final. The first slice of a step begins the step.
+  void slice_ready(ParameterArena& gradient, const ParameterSlice& slice);
+  /// All slices are final: sends the last bucket together with `extras` and waits until everything is averaged.
+  /// Returns the milliseconds the all-reduces took.
+  double finish(ParameterArena& gradient, std::span<float> extras);
+
+ private:
+  struct Bucket {
+    std::size_t first = 0;  ///< element
+    std::size_t count = 0;
+    int slices = 0;
+    int missing = 0;  ///< slices of this step that are not final yet
+  };
+
+  Bucket& bucket_of(const ParameterSlice& slice);
+
+  comm::Communicator& communicator_;
+  float factor_;
+  std::vector<Bucket> buckets_;  ///< from the end of the array to its start
+  std::size_t sent_ = 0;
+  Bucket* held_back_ = nullptr;  ///< the last bucket of the step: it waits for the extras
+  std::vector<comm::Ticket> tickets_;
+};
+
+}  // namespace dcs3gd::app

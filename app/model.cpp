@@ -1,0 +1,33 @@
+#include "app/model.h"
+
+#include "app/safetensors.h"
+#include "nn/model_zoo.h"
+
+namespace dcs3gd::app {
+
+nn::Graph build_graph(const Configuration& configuration) {
+  return nn::build_model({.name = configuration.model.name,
+                          .classes = configuration.model.classes,
+                          .channels = configuration.data.channels,
+                          .image_size = configuration.data.image_size,
+                          .zero_init_residual = configuration.model.zero_init_residual});
+}
+
+Model::Model(const Configuration& configuration, comm::Communicator& communicator)
+    : graph(build_graph(configuration)),
+      network(graph, {.batch = configuration.algorithm.batch_per_worker,
+                      .label_smoothing = configuration.algorithm.label_smoothing,
+                      .seed = configuration.run.seed}),
+      weights(network.parameter_layout()),
+      statistics(network.statistics_layout()) {
+  if (communicator.rank() == 0) {
+    nn::initialize(graph, configuration.run.seed, weights, statistics.local());
+    if (configuration.model.init) {
+      load_safetensors(*configuration.model.init, {&weights, &statistics.local()}, configuration.model.init_skip);
+    }
+  }
+  communicator.broadcast(std::as_writable_bytes(weights.values()));
+  communicator.broadcast(std::as_writable_bytes(statistics.local().values()));
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "app/configuration.h"
+#include "app/running_statistics.h"
+#include "comm/communicator.h"
+#include "core/parameter_arena.h"
+#include "nn/network.h"
+
+namespace dcs3gd::app {
+
+/// The graph of the configured model.
+nn::Graph build_graph(const Configuration& configuration);
+
+/// The model of a run as it starts, the same on all ranks: rank 0 draws or loads the weights, the others receive them.
+struct Model {
+  /// Collective. Throws Error{input} for a file of weights that does not fit.
+  Model(const Configuration& configuration, comm::Communicator& communicator);
+
+  nn::Graph graph;
+  nn::Network network;
+  ParameterArena weights;
+  RunningStatistics statistics;
+};
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,202 @@
+#include "app/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "app/safetensors.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "nn/cpu.h"
+
+namespace dcs3gd::app {
+namespace {
+
+data::SamplePlan training_plan(const Configuration& configuration, const comm::Communicator& communicator) {
+  const AlgorithmConfiguration& algorithm = configuration.algorithm;
+  return {.part = data::Part::train,
+          .seed = configuration.run.seed,
+          .rank = communicator.rank(),
+          .workers_per_rank = algorithm.workers_per_rank,
+          .workers = algorithm.workers_per_rank * communicator.size(),
+          .batch_per_worker = algorithm.batch_per_worker,
+          .epochs = configuration.run.epochs};
+}
+
+std::int64_t global_batch(const Configuration& configuration, const comm::Communicator& communicator) {
+  return std::int64_t{configuration.algorithm.batch_per_worker} * configuration.algorithm.workers_per_rank *
+         communicator.size();
+}
+
+/// A rate that does not apply, such as the overlap of nothing, is null in the metrics.
+double share_hidden(double wait_ms, double all_reduce_ms) {
+  return all_reduce_ms > 0 ? std::max(0.0, 1 - wait_ms / all_reduce_ms) : std::numeric_limits<double>::quiet_NaN();
+}
+
+}  // namespace
+
+Datasets::Datasets(const Configuration& configuration)
+    : train(data::open_dataset(configuration.data, data::Part::train, configuration.run.seed,
+                               configuration.model.classes)),
+      eval(data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed,
+                              configuration.model.classes)) {}
+
+Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const Datasets& datasets,
+                 const RunFolder& folder, const ThreadPlan& threads, const std::string& command)
+    : configuration_(configuration),
+      communicator_(communicator),
+      folder_(folder),
+      threads_(threads),
+      model_(configuration, communicator),
+      loader_(datasets.train, configuration.data, training_plan(configuration, communicator),
+              data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
+      steps_per_epoch_(loader_.steps_per_epoch()),
+      steps_(std::min(configuration.run.epochs * steps_per_epoch_,
+                      configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
+      schedule_(configuration.optimizer.lr, configuration.run.epochs, steps_per_epoch_,
+                global_batch(configuration, communicator)),
+      surroundings_{.communicator = communicator,
+                    .network = model_.network,
+                    .running_statistics = model_.statistics,
+                    .algorithm = configuration.algorithm,
+                    .sgd = configuration.optimizer.sgd,
+                    .wire = configuration.comm.wire,
+                    .loss_limit = configuration.run.loss_limit,
+                    .next_batch =
+                        [this] {
+                          const data::Batch& batch = *loader_.next();
+                          return nn::BatchView{batch.images.data(), batch.labels.data(), batch.count};
+                        },
+                    .on_step = [this](const StepRecord& record) { on_step(record); }},
+      algorithm_(make_update_algorithm(surroundings_, model_.weights)),
+      evaluator_(communicator, model_.network, datasets.eval, configuration.data,
+                 data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
+      progress_({.style = communicator.rank() == 0 ? resolve_progress_style(configuration.output.progress)
+                                                   : ProgressStyle::none,
+                 .epochs = configuration.run.epochs,
+                 .steps_per_epoch = steps_per_epoch_,
+                 .steps = steps_}),
+      mean_model_(model_.network.parameter_layout()),
+      mean_statistics_(model_.network.statistics_layout()) {
+  if (communicator.rank() == 0) metrics_.emplace(folder.metrics());
+  write_start(command);
+}
+
+void Trainer::train() {
+  try {
+    run_steps();
+    write_end("done", 0);
+  } catch (const Error& error) {
+    write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
+    throw;
+  }
+}
+
+void Trainer::run_steps() {
+  for (std::int64_t step = 0; step < steps_; ++step) {
+    algorithm_->step(step, schedule_.at(step));
+    if (evaluation_is_due(step)) evaluate(step);
+  }
+  if (communicator_.rank() == 0) save_model(folder_.model());
+}
+
+bool Trainer::ends_epoch(std::int64_t step) const { return (step + 1) % steps_per_epoch_ == 0; }
+
+bool Trainer::evaluation_is_due(std::int64_t step) const {
+  const std::int64_t every = configuration_.run.eval_every_epochs;
+  return step + 1 == steps_ || (every > 0 && ends_epoch(step) && epoch_of(step) % every == 0);
+}
+
+void Trainer::evaluate(std::int64_t step) {
+  algorithm_->drain(mean_model_);
+  model_.statistics.average(communicator_, mean_statistics_);
+  const Evaluation result = evaluator_.evaluate(mean_model_, mean_statistics_);
+  algorithm_->resume();
+
+  write(EvalEvent{.step = step + 1,
+                  .epoch = epoch_of(step),
+                  .top1 = result.top1,
+                  .top5 = result.top5,
+                  .loss = result.loss,
+                  .images = result.images});
+  final_top1_ = result.top1;
+  const bool is_best = !best_top1_ || result.top1 > *best_top1_;
+  if (is_best) best_top1_ = result.top1;
+  if (communicator_.rank() != 0) return;
+  log::info(format("epoch {}/{}  evaluation: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images){}",
+                   epoch_of(step), configuration_.run.epochs, 100 * result.top1, 100 * result.top5, result.loss,
+                   result.images, is_best ? "  best so far" : ""));
+  if (is_best) save_model(folder_.best());
+}
+
+void Trainer::save_model(const std::string& path) const {
+  save_safetensors(path, {&mean_model_, &mean_statistics_}, {{"format", "pt"}, {"model", configuration_.model.name}});
+}
+
+void Trainer::on_step(const StepRecord& record) {
+  const double images = static_cast<double>(global_batch(configuration_, communicator_));
+  const StepEvent event{.step = record.step + 1,
+                        .epoch = epoch_of(record.step),
+                        .loss = record.loss,
+                        .lr = record.learning_rate,
+                        .grad_norm = record.gradient_norm,
+                        .lambda = record.lambda,
+                        .distance_norm = record.distance_norm,
+                        .images_per_s = 1e3 * images / record.step_ms,
+                        .step_ms = record.step_ms,
+                        .compute_ms = record.compute_ms,
+                        .all_reduce_ms = record.all_reduce_ms,
+                        .wait_ms = record.wait_ms,
+                        .overlap = share_hidden(record.wait_ms, record.all_reduce_ms)};
+  ++steps_done_;
+  totals_.step_ms += record.step_ms;
+  totals_.compute_ms += record.compute_ms;
+  totals_.all_reduce_ms += record.all_reduce_ms;
+  totals_.wait_ms += record.wait_ms;
+  if (event.step % configuration_.output.metrics_every_steps == 0 || event.step == steps_) write(event);
+  progress_.step(event);
+}
+
+void Trainer::write_start(const std::string& command) {
+  StartEvent event{.version = kVersion,
+                   .command = command,
+                   .config_hash = configuration_hash(configuration_),
+                   .ranks = communicator_.size(),
+                   .workers = communicator_.size() * configuration_.algorithm.workers_per_rank,
+                   .threads = threads_.compute,
+                   .isa = nn::instruction_set(),
+                   .parameters = static_cast<std::int64_t>(model_.weights.layout().element_count())};
+  for (const comm::RankPlace& place : communicator_.places()) event.hosts.push_back(place.host);
+  event.all_reduce_bytes = event.parameters * (configuration_.comm.wire == comm::Wire::bf16 ? 2 : 4);
+  write(event);
+}
+
+void Trainer::write_end(const std::string& status, int exit_code) {
+  const double images = static_cast<double>(global_batch(configuration_, communicator_) * steps_done_);
+  const EndEvent event{.status = status,
+                       .exit_code = exit_code,
+                       .best_top1 = best_top1_,
+                       .final_top1 = final_top1_,
+                       .wall_s = wall_.elapsed_s(),
+                       .images_per_s = steps_done_ > 0 ? 1e3 * images / totals_.step_ms : 0};
+  write(event);
+  if (communicator_.rank() != 0) return;
+  write_summary(folder_.summary(), event);
+  if (steps_done_ == 0) return;
+  const double steps = static_cast<double>(steps_done_);
+  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms, compute {:.1f} ms, all-reduce {:.1f} ms, "
+                   "wait {:.1f} ms{}",
+                   status, steps_done_, format_duration(event.wall_s), event.images_per_s, totals_.step_ms / steps,
+                   totals_.compute_ms / steps, totals_.all_reduce_ms / steps, totals_.wait_ms / steps,
+                   totals_.all_reduce_ms > 0
+                       ? format(", overlap {:.3f}", share_hidden(totals_.wait_ms, totals_.all_reduce_ms))
+                       : ""));
+}
+
+void Trainer::write(const Event& event) {
+  if (metrics_) metrics_->write(event);
+}
+
+}  // namespace dcs3gd::app

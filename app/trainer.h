@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "app/configuration.h"
+#include "app/evaluator.h"
+#include "app/metrics.h"
+#include "app/model.h"
+#include "app/progress.h"
+#include "app/run_folder.h"
+#include "app/threads.h"
+#include "app/update_algorithm.h"
+#include "comm/communicator.h"
+#include "core/optim/learning_rate.h"
+#include "core/stopwatch.h"
+#include "data/batch_loader.h"
+
+namespace dcs3gd::app {
+
+/// The data sets of a run, opened and checked.
+struct Datasets {
+  Datasets(const Configuration& configuration);
+
+  std::shared_ptr<const data::Dataset> train;
+  std::shared_ptr<const data::Dataset> eval;
+};
+
+/// One training run on this rank: steps, evaluations, and what is written to the run folder (by rank 0). All ranks
+/// construct it and call train() together. Not thread-safe.
+class Trainer {
+ public:
+  /// `command` is the command line for the record. The folder must have been claimed.
+  Trainer(const Configuration& configuration, comm::Communicator& communicator, const Datasets& datasets,
+          const RunFolder& folder, const ThreadPlan& threads, const std::string& command);
+
+  /// From the first step to the last, with a final evaluation and the final model. Whatever ends the run before, stands
+  /// in metrics.jsonl and summary.json before it is thrown on.
+  void train();
+
+ private:
+  void run_steps();
+  bool ends_epoch(std::int64_t step) const;
+  bool evaluation_is_due(std::int64_t step) const;
+  void evaluate(std::int64_t step);
+  void save_model(const std::string& path) const;
+  void write_start(const std::string& command);
+  void write_end(const std::string& status, int exit_code);
+  void on_step(const StepRecord& record);
+  std::int64_t epoch_of(std::int64_t step) const { return step / steps_per_epoch_ + 1; }
+  void write(const Event& event);
+
+  // What the run is made of; constant after construction.
+  const Configuration& configuration_;
+  comm::Communicator& communicator_;
+  const RunFolder& folder_;
+  const ThreadPlan threads_;
+
+  // Working parts.
+  Model model_;
+  data::BatchLoader loader_;
+  const std::int64_t steps_per_epoch_;
+  const std::int64_t steps_;  ///< at which the run ends
+  optim::LearningRateSchedule schedule_;
+  AlgorithmSurroundings surroundings_;
+  std::unique_ptr<UpdateAlgorithm> algorithm_;
+  Evaluator evaluator_;
+  std::optional<MetricsWriter> metrics_;  ///< rank 0's
+  Progress progress_;
+
+  // The mean model and statistics as of the last evaluation.
+  ParameterArena mean_model_;
+  ParameterArena mean_statistics_;
+
+  // The course of the run.
+  Stopwatch wall_;
+  StepRecord totals_;  ///< sums of the times; the other fields are unused
+  std::int64_t steps_done_ = 0;
+  std::optional<double> best_top1_;
+  std::optional<double> final_top1_;
+};
+
+}  // namespace dcs3gd::app
