@@ -28,9 +28,9 @@ constexpr microseconds kMaxNap{500};  ///< the longest nap
 constexpr int kNapShare = 8;          ///< a nap lasts this part of the wait so far, so it adds at most that part to it
 
 /// Longer than the time-out without a sign of life: the thread is stuck inside a call of MPI.
-constexpr double kStuckGrace_s = 5;
+constexpr double kStuckGrace_s = 2;
 /// How long abort() waits for the thread before it ends the process itself.
-constexpr seconds kAbortPatience{5};
+constexpr seconds kAbortPatience{3};
 
 void pause_after(std::chrono::steady_clock::duration waited) {
   if (waited < kSpin) return;

@@ -1,0 +1,69 @@
+// A job that averages for ever until a fault ends it; fault_test.py starts it, does harm and looks at what is left.
+//   fault_program ALGORITHM FAULT TIMEOUT_S     ALGORITHM: ring or mpi
+// FAULT is what rank 1 does after a few steps: none, throw, unwind, absent, exit
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <unistd.h>
+
+#include "comm/communicator.h"
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::comm {
+namespace {
+
+constexpr int kFaultyRank = 1;
+constexpr int kFaultyStep = 20;
+
+/// Starts averaging before the fault, so that an operation is in flight.
+void average_for_ever(Communicator& communicator, const std::string& fault) {
+  std::vector<float> values(1000000, 1.0F);
+  for (int step = 0;; ++step) {
+    Ticket ticket = communicator.start_all_reduce({.values = values});
+    if (communicator.rank() == kFaultyRank && step == kFaultyStep) {
+      if (fault == "throw" || fault == "unwind") throw Error(ErrorKind::diverged, "the loss is not finite");
+      if (fault == "exit") std::_Exit(0);
+      if (fault == "absent") {
+        ticket.wait();
+        for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+      }
+    }
+    ticket.wait();
+  }
+}
+
+int run(Algorithm algorithm, const std::string& fault, double timeout_s) {
+  const auto communicator = Communicator::open({.algorithm = algorithm, .timeout_s = timeout_s});
+  std::printf("pid %d\n", static_cast<int>(getpid()));
+  std::fflush(stdout);
+  if (fault == "unwind") average_for_ever(*communicator, fault);
+  try {
+    average_for_ever(*communicator, fault);
+  } catch (const Error& error) {
+    communicator->abort(error.what(), error.exit_code());
+    return error.exit_code();
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace dcs3gd::comm
+
+int main(int argc, char** argv) {
+  using dcs3gd::comm::Algorithm;
+  if (argc != 4) return 2;
+  try {
+    const bool reference = std::string_view(argv[1]) == "mpi";
+    return dcs3gd::comm::run(reference ? Algorithm::mpi : Algorithm::ring, argv[2], std::atof(argv[3]));
+  } catch (const dcs3gd::Error& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return error.exit_code();
+  }
+}
