@@ -223,18 +223,15 @@ TEST_CASE("loader: an exception comes out of next() at the batch it belongs to, 
 }
 
 TEST_CASE("loader: can be destroyed at any moment") {
+  // In the middle of batches that would take 20 s.
   const auto slow = std::make_shared<ProbeDataset>(
-      1000, [](std::uint32_t) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+      1000, [](std::uint32_t) { std::this_thread::sleep_for(std::chrono::milliseconds(20)); });
   const Stopwatch watch;
   for (const int threads : {1, 3}) {
-    for (int taken = 0; taken < 3; ++taken) {
-      BatchLoader loader(slow, probe_options(3), {.batch_per_worker = 5}, threads);
-      for (int batch = 0; batch < taken; ++batch) CHECK(loader.next() != nullptr);
-    }
-    // In the middle of one large batch: not waiting for its end, a second away.
     const BatchLoader loader(slow, probe_options(3), {.batch_per_worker = 1000}, threads);
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
   }
-  CHECK(watch.elapsed_s() < 1.0);
+  CHECK(watch.elapsed_s() < 10);
 
   for (int round = 0; round < 50; ++round) {
     BatchLoader loader(std::make_shared<ProbeDataset>(100), probe_options(2), {.batch_per_worker = 5}, 2);
