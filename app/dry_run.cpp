@@ -1,14 +1,13 @@
 #include "app/dry_run.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "app/model.h"
+#include "app/random_batch.h"
 #include "app/update_algorithm.h"
 #include "core/format.h"
-#include "core/random_stream.h"
 #include "nn/cpu.h"
 
 namespace dcs3gd::app {
@@ -16,24 +15,6 @@ namespace {
 
 constexpr double kMegabyte = 1e6;
 constexpr int kSteps = 2;
-
-/// One batch of noise with random labels.
-struct RandomBatch {
-  RandomBatch(const Configuration& configuration, int rank)
-      : images(static_cast<std::size_t>(configuration.algorithm.batch_per_worker) *
-               static_cast<std::size_t>(configuration.data.channels) *
-               static_cast<std::size_t>(configuration.data.image_size) *
-               static_cast<std::size_t>(configuration.data.image_size)),
-        labels(static_cast<std::size_t>(configuration.algorithm.batch_per_worker)) {
-    RandomStream random(configuration.run.seed, RandomPurpose::test, static_cast<std::uint64_t>(rank));
-    std::ranges::generate(images, [&] { return random.normal(); });
-    const auto classes = static_cast<std::uint32_t>(configuration.model.classes);
-    std::ranges::generate(labels, [&] { return static_cast<std::int32_t>(random.below(classes)); });
-  }
-
-  AlignedBuffer<float> images;
-  std::vector<std::int32_t> labels;
-};
 
 /// Floats that the algorithm keeps beside the network: see app/update_algorithm.cpp.
 std::size_t algorithm_arrays(const AlgorithmConfiguration& algorithm) {
@@ -87,7 +68,8 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
     print_layers(model);
     print_plan(configuration, communicator, threads, model);
   }
-  const RandomBatch batch(configuration, communicator.rank());
+  const RandomBatch batch(configuration.algorithm.batch_per_worker, model.graph.shape(model.graph.input()),
+                          configuration.model.classes, static_cast<std::uint64_t>(communicator.rank()));
   const AlgorithmSurroundings surroundings{
       .communicator = communicator,
       .network = model.network,
@@ -96,10 +78,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
       .sgd = configuration.optimizer.sgd,
       .wire = configuration.comm.wire,
       .loss_limit = {},
-      .next_batch =
-          [&] {
-            return nn::BatchView{batch.images.data(), batch.labels.data(), configuration.algorithm.batch_per_worker};
-          },
+      .next_batch = [&] { return batch.view(); },
       .on_step =
           [&](const StepRecord& record) {
             if (prints) {

@@ -9,3 +9,10 @@
 #else
 #define DCS3GD_SIMD_CLONES
 #endif
+
+/// In front of a loop: its iterations do not depend on each other, whatever the pointers may be.
+#if defined(__clang__)
+#define DCS3GD_INDEPENDENT_ITERATIONS _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define DCS3GD_INDEPENDENT_ITERATIONS _Pragma("GCC ivdep")
+#endif

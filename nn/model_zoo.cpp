@@ -11,6 +11,8 @@
 namespace dcs3gd::nn {
 namespace {
 
+constexpr const char* kLenet5 = "lenet5";
+
 Graph lenet5(const ModelOptions& options) {
   Graph graph({options.channels, options.image_size, options.image_size});
   const auto convolution = [&](const char* name, ValueId src, int oc, int padding) {
@@ -116,22 +118,32 @@ const std::map<std::string, ResNetForm>& resnets() {
   return forms;
 }
 
+const ResNetForm& resnet_form(const std::string& name) {
+  const auto form = resnets().find(name);
+  if (form == resnets().end()) {
+    throw Error(ErrorKind::input,
+                format("model.name: there is no model '{}'; expected one of {}", name, fmt::join(model_names(), ", ")));
+  }
+  return form->second;
+}
+
 }  // namespace
 
 const std::vector<std::string>& model_names() {
-  static const std::vector<std::string> names = {"lenet5",   "resnet20",  "resnet32", "resnet44",
+  static const std::vector<std::string> names = {kLenet5,    "resnet20",  "resnet32", "resnet44",
                                                  "resnet56", "resnet110", "resnet18", "resnet50"};
   return names;
 }
 
+ModelOptions usual_options(const std::string& name) {
+  if (name == kLenet5) return {.name = name, .classes = 10, .channels = 1, .image_size = 28};
+  if (resnet_form(name).imagenet_stem) return {.name = name, .classes = 1000, .channels = 3, .image_size = 224};
+  return {.name = name, .classes = 10, .channels = 3, .image_size = 32};
+}
+
 Graph build_model(const ModelOptions& options) {
-  if (options.name == "lenet5") return lenet5(options);
-  const auto form = resnets().find(options.name);
-  if (form == resnets().end()) {
-    throw Error(ErrorKind::input, format("model.name: there is no model '{}'; expected one of {}", options.name,
-                                         fmt::join(model_names(), ", ")));
-  }
-  return ResNetBuilder(options).build(form->second);
+  if (options.name == kLenet5) return lenet5(options);
+  return ResNetBuilder(options).build(resnet_form(options.name));
 }
 
 }  // namespace dcs3gd::nn

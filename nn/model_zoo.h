@@ -18,6 +18,10 @@ struct ModelOptions {
 /// The names that build_model knows, in the order of the documentation.
 const std::vector<std::string>& model_names();
 
+/// The model with the images and classes of its usual data set: grey 28-pixel images for lenet5, CIFAR-10 for the CIFAR
+/// ResNets, ImageNet for the others.
+ModelOptions usual_options(const std::string& name);
+
 /// Builds the graph of a model. Parameter names, shapes, order and initialisation are torchvision's. Models:
 /// - lenet5: the classic with ReLU and max pooling; 28×28 images give its 61,706 parameters (for 10 classes and grey).
 /// - resnet20/32/44/56/110: CIFAR form of He et al. 2015, §4.2: three stages of 16, 32, 64 channels, 1×1-convolution

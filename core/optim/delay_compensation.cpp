@@ -46,14 +46,14 @@ CompensationNorms block_norms(const float* gradient, const float* mean_update, c
 
 DCS3GD_SIMD_CLONES
 void add_block(const float* x, const float* y, float* sum, std::size_t count) {
-#pragma GCC ivdep
+  DCS3GD_INDEPENDENT_ITERATIONS
   for (std::size_t i = 0; i < count; ++i) sum[i] = x[i] + y[i];
 }
 
 DCS3GD_SIMD_CLONES
 void worker_block(const MomentumRule rule, const CompensatedWorker worker, const float* mean_weights,
                   const float* mean_update, std::size_t count) {
-#pragma GCC ivdep
+  DCS3GD_INDEPENDENT_ITERATIONS
   for (std::size_t i = 0; i < count; ++i) {
     const float g = worker.gradient[i];
     const float distance = mean_update[i] - worker.update[i];

@@ -11,7 +11,7 @@ namespace {
 DCS3GD_SIMD_CLONES
 void update_block(const MomentumRule rule, const float* gradient, const float* weights, float* velocity, float* update,
                   std::size_t count) {
-#pragma GCC ivdep
+  DCS3GD_INDEPENDENT_ITERATIONS
   for (std::size_t i = 0; i < count; ++i) update[i] = momentum_update(rule, gradient[i], weights[i], velocity[i]);
 }
 

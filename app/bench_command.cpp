@@ -1,0 +1,55 @@
+#include "app/bench_command.h"
+
+#include <CLI/CLI.hpp>
+
+#include "app/bench_comm.h"
+#include "app/bench_nn.h"
+#include "app/bench_update.h"
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::app {
+
+int run_bench_command(int argc, const char* const* argv) {
+  CLI::App parser("Measures what this machine or cluster can do, beside the limit that physics or the rival sets.");
+  parser.require_subcommand(1);
+
+  NnBenchOptions nn;
+  CLI::App* nn_command = parser.add_subcommand("nn", "training steps of a model against its convolutions alone");
+  nn_command->add_option("--model", nn.model, "model, as in model.name")->capture_default_str();
+  nn_command->add_option("--batch", nn.batch, "images per step")->check(CLI::PositiveNumber)->capture_default_str();
+  nn_command->add_option("--precision", nn.precision, "fp32")->capture_default_str();
+  nn_command->add_option("--threads", nn.threads, "OpenMP threads (default: all)")->check(CLI::PositiveNumber);
+  nn_command->add_option("--image-size", nn.image_size, "pixels (default: the model's own)")
+      ->check(CLI::PositiveNumber);
+  nn_command->add_option("--steps", nn.steps, "measured steps")->check(CLI::PositiveNumber)->capture_default_str();
+  nn_command->add_flag("--json", nn.json, "one JSON object a line");
+
+  CommBenchOptions comm;
+  CLI::App* comm_command = parser.add_subcommand("comm", "our ring against MPI_Allreduce, by size; run under mpirun");
+  comm_command->add_option("--max-floats", comm.max_floats, "largest array")->capture_default_str();
+  comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")->capture_default_str();
+  comm_command->add_flag("--json", comm.json, "one JSON object a line");
+
+  UpdateBenchOptions update;
+  CLI::App* update_command = parser.add_subcommand("update", "the update rule against memory bandwidth");
+  update_command->add_option("--floats", update.floats, "parameters")->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  update_command->add_option("--repetitions", update.repetitions, "measured updates")->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  update_command->add_flag("--json", update.json, "one JSON object a line");
+
+  try {
+    parser.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return parser.exit(help);
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
+  }
+  if (comm_command->parsed()) return run_comm_bench(comm);
+  if (nn_command->parsed()) bench_nn(nn);
+  if (update_command->parsed()) bench_update(update);
+  return 0;
+}
+
+}  // namespace dcs3gd::app
