@@ -1,0 +1,257 @@
+#include "tests/nn/network_cases.h"
+
+#include "core/format.h"
+
+namespace dcs3gd::nn::test {
+namespace {
+
+constexpr int kClasses = 7;
+
+/// Appends a learnable layer that keeps the pixels: a 1×1 convolution.
+ValueId learnable(Graph& graph, ValueId src, int oc) {
+  return graph.convolution(format("learnable{}", graph.value_count()), src, {.oc = oc});
+}
+
+void classify(Graph& graph, ValueId src) { graph.linear("fc", src, {.oc = kClasses}); }
+
+void add_convolutions(std::vector<NetworkCase>& cases) {
+  struct Shape {
+    int ic, oc, height, width, kernel, stride, padding, batch;
+    bool bias;
+  };
+  const Shape shapes[] = {
+      {1, 1, 1, 1, 1, 1, 0, 1, false},    {1, 17, 1, 1, 3, 1, 1, 1, true},   {3, 5, 5, 7, 3, 1, 1, 3, true},
+      {5, 3, 7, 7, 3, 2, 1, 3, false},    {16, 32, 9, 9, 3, 2, 1, 3, false}, {17, 33, 6, 5, 3, 1, 0, 1, true},
+      {33, 17, 5, 5, 1, 2, 0, 3, false},  {16, 16, 8, 8, 1, 1, 0, 3, true},  {32, 16, 7, 7, 5, 1, 2, 1, false},
+      {3, 16, 13, 13, 7, 2, 3, 3, false}, {17, 16, 11, 9, 7, 2, 3, 1, true}, {16, 48, 4, 4, 3, 1, 1, 3, true},
+      {32, 64, 4, 4, 3, 1, 1, 2, false},  {5, 33, 3, 3, 3, 3, 0, 3, false},
+  };
+  for (const Shape& s : shapes) {
+    const Convolution options{.oc = s.oc, .kernel = s.kernel, .stride = s.stride, .padding = s.padding, .bias = s.bias};
+    const auto name = [&](const char* place) {
+      return format("{} convolution {}x{}x{} to {} kernel {} stride {} padding {}{} batch {}", place, s.ic, s.height,
+                    s.width, s.oc, s.kernel, s.stride, s.padding, s.bias ? " bias" : "", s.batch);
+    };
+    cases.push_back({name("first"), {s.ic, s.height, s.width}, s.batch, [options](Graph& graph) {
+                       classify(graph, graph.relu(graph.convolution("conv", graph.input(), options)));
+                     }});
+    cases.push_back({name("inner"), {2, s.height, s.width}, s.batch, [options, ic = s.ic](Graph& graph) {
+                       const ValueId src = learnable(graph, graph.input(), ic);
+                       classify(graph, graph.convolution("conv", src, options));
+                     }});
+  }
+  cases.push_back({"convolution as the last layer", {3, 4, 4}, 3, [](Graph& graph) {
+                     const ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 5}));
+                     graph.convolution("last", value, {.oc = kClasses, .kernel = 4, .bias = true});
+                   }});
+}
+
+void add_batch_norms(std::vector<NetworkCase>& cases) {
+  struct Shape {
+    int channels, height, width, batch;
+  };
+  for (const Shape& s : {Shape{1, 3, 3, 1}, {3, 1, 1, 3}, {5, 5, 7, 3}, {16, 4, 4, 3}, {17, 3, 3, 2}, {33, 1, 1, 5}}) {
+    for (const bool relu : {false, true}) {
+      const auto name =
+          format("batch norm{} {}x{}x{} batch {}", relu ? " with relu" : "", s.channels, s.height, s.width, s.batch);
+      cases.push_back({name, {2, s.height, s.width}, s.batch, [=](Graph& graph) {
+                         const ValueId src = learnable(graph, graph.input(), s.channels);
+                         classify(graph, graph.batch_norm("bn", src, {.relu = relu}));
+                       }});
+    }
+  }
+  cases.push_back({"batch norm of the images", {3, 5, 5}, 3, [](Graph& graph) {
+                     classify(graph, graph.batch_norm("bn", graph.input(), {.relu = true}));
+                   }});
+  cases.push_back({"batch norm of a vector", {3, 2, 2}, 5, [](Graph& graph) {
+                     const ValueId src = graph.linear("fc0", graph.input(), {.oc = 9, .bias = false});
+                     classify(graph, graph.batch_norm("bn", src, {.relu = true}));
+                   }});
+  cases.push_back({"batch norm as the last layer", {5, 1, 1}, 6, [](Graph& graph) {
+                     graph.batch_norm("bn", learnable(graph, graph.input(), kClasses), {});
+                   }});
+}
+
+void add_poolings(std::vector<NetworkCase>& cases) {
+  struct Shape {
+    int channels, height, width, kernel, stride, padding, batch;
+  };
+  const Shape shapes[] = {{1, 2, 2, 2, 2, 0, 1},  {3, 5, 7, 2, 2, 0, 3},  {17, 7, 7, 3, 2, 1, 3},
+                          {16, 9, 9, 3, 2, 1, 1}, {33, 5, 5, 3, 1, 1, 3}, {5, 1, 1, 3, 2, 1, 3}};
+  for (const Shape& s : shapes) {
+    for (const auto kind : {Pooling::Kind::max, Pooling::Kind::average}) {
+      const auto name = format("{} pooling {}x{}x{} kernel {} stride {} padding {} batch {}",
+                               kind == Pooling::Kind::max ? "max" : "average", s.channels, s.height, s.width, s.kernel,
+                               s.stride, s.padding, s.batch);
+      cases.push_back({name, {2, s.height, s.width}, s.batch, [=](Graph& graph) {
+                         const ValueId src = learnable(graph, graph.input(), s.channels);
+                         classify(graph, graph.pooling(src, {kind, s.kernel, s.stride, s.padding}));
+                       }});
+    }
+  }
+  cases.push_back({"max pooling of the images", {3, 6, 6}, 3, [](Graph& graph) {
+                     classify(graph, learnable(graph, graph.pooling(graph.input(), {}), 5));
+                   }});
+  for (const ImageShape& shape : {ImageShape{5, 1, 1}, {17, 7, 7}, {16, 3, 5}, {33, 4, 2}}) {
+    cases.push_back(
+        {"global average pooling " + shape.to_string(), {2, shape.height, shape.width}, 3, [=](Graph& graph) {
+           classify(graph, graph.global_average_pooling(learnable(graph, graph.input(), shape.channels)));
+         }});
+  }
+  cases.push_back({"global average pooling as the last layer", {3, 4, 4}, 3, [](Graph& graph) {
+                     graph.global_average_pooling(learnable(graph, graph.input(), kClasses));
+                   }});
+}
+
+void add_linears(std::vector<NetworkCase>& cases) {
+  for (const int batch : {1, 3}) {
+    for (const ImageShape& shape : {ImageShape{1, 1, 1}, {5, 3, 3}, {17, 2, 3}, {16, 4, 4}, {33, 1, 1}}) {
+      for (const bool bias : {false, true}) {
+        const auto name = format("linear over {}{} batch {}", shape.to_string(), bias ? " bias" : "", batch);
+        cases.push_back({name, {2, shape.height, shape.width}, batch, [=](Graph& graph) {
+                           const ValueId src = learnable(graph, graph.input(), shape.channels);
+                           graph.linear("fc", src, {.oc = kClasses, .bias = bias});
+                         }});
+      }
+    }
+  }
+  cases.push_back({"three linear layers over the images", {3, 4, 4}, 3, [](Graph& graph) {
+                     ValueId value = graph.relu(graph.linear("fc1", graph.input(), {.oc = 33}));
+                     value = graph.relu(graph.linear("fc2", value, {.oc = 17}));
+                     classify(graph, value);
+                   }});
+  cases.push_back({"one class", {2, 2, 2}, 3, [](Graph& graph) { graph.linear("fc", graph.input(), {.oc = 1}); }});
+  cases.push_back({"convolution over a vector", {3, 3, 3}, 3, [](Graph& graph) {
+                     const ValueId value = graph.relu(graph.linear("fc0", graph.input(), {.oc = 17}));
+                     classify(graph, learnable(graph, value, 5));
+                   }});
+  cases.push_back({"vector plus global average", {3, 3, 3}, 3, [](Graph& graph) {
+                     const ValueId vector = graph.linear("fc0", graph.input(), {.oc = 9});
+                     const ValueId average = graph.global_average_pooling(learnable(graph, graph.input(), 9));
+                     classify(graph, graph.addition(average, graph.addition(vector, average, {}), {.relu = true}));
+                   }});
+}
+
+void add_dropouts(std::vector<NetworkCase>& cases) {
+  const Dropout options{.probability = 0.4F};
+  cases.push_back({"dropout of a vector", {3, 3, 3}, 3, [=](Graph& graph) {
+                     const ValueId src = graph.linear("fc0", graph.input(), {.oc = 33});
+                     classify(graph, graph.dropout(graph.relu(src), options));
+                   }});
+  cases.push_back({"dropout of pixels", {3, 5, 5}, 3, [=](Graph& graph) {
+                     const ValueId src = graph.dropout(learnable(graph, graph.input(), 17), options);
+                     classify(graph, graph.relu(learnable(graph, src, 5)));
+                   }});
+  cases.push_back({"relu of the dropout of the images", {3, 3, 3}, 3, [=](Graph& graph) {
+                     classify(graph, graph.relu(graph.dropout(graph.input(), options)));
+                   }});
+  cases.push_back({"relu of the dropout of a shared value", {3, 3, 3}, 3, [=](Graph& graph) {
+                     const ValueId shared = learnable(graph, graph.input(), 5);
+                     const ValueId dropped = graph.relu(graph.dropout(shared, options));
+                     classify(graph, graph.addition(dropped, shared, {}));
+                   }});
+  cases.push_back({"dropout of a sum", {3, 3, 3}, 3, [=](Graph& graph) {
+                     const ValueId value = learnable(graph, graph.input(), 16);
+                     const ValueId sum = graph.addition(value, learnable(graph, value, 16), {});
+                     classify(graph, graph.addition(graph.dropout(sum, options), value, {.relu = true}));
+                   }});
+}
+
+void add_topologies(std::vector<NetworkCase>& cases) {
+  const ImageShape input{3, 5, 5};
+  const auto add = [&](const char* name, std::function<void(Graph&)> build) {
+    cases.push_back({name, input, 3, std::move(build)});
+  };
+  add("value read by three layers", [](Graph& graph) {
+    const ValueId shared = learnable(graph, graph.input(), 17);
+    const ValueId sum = graph.addition(learnable(graph, shared, 17), learnable(graph, shared, 17), {.relu = true});
+    classify(graph, graph.addition(sum, shared, {}));
+  });
+  add("value added to itself", [](Graph& graph) {
+    const ValueId value = learnable(graph, graph.input(), 5);
+    classify(graph, graph.addition(value, value, {.relu = true}));
+  });
+  add("images added to themselves",
+      [](Graph& graph) { classify(graph, learnable(graph, graph.addition(graph.input(), graph.input(), {}), 5)); });
+  add("sum of different depths", [](Graph& graph) {
+    const ValueId shallow = learnable(graph, graph.input(), 16);
+    ValueId deep = graph.batch_norm("bn", learnable(graph, shallow, 16), {.relu = true});
+    deep = graph.convolution("conv", deep, {.oc = 16, .kernel = 3, .padding = 1});
+    classify(graph, graph.addition(shallow, deep, {.relu = true}));
+  });
+  add("relu of a shared value", [](Graph& graph) {
+    const ValueId shared = learnable(graph, graph.input(), 5);
+    classify(graph, graph.addition(graph.relu(shared), learnable(graph, shared, 5), {}));
+  });
+  add("two relus of one value", [](Graph& graph) {
+    const ValueId shared = learnable(graph, graph.input(), 5);
+    classify(graph, graph.addition(graph.relu(shared), graph.relu(shared), {}));
+  });
+  add("sum without relu, then a convolution", [](Graph& graph) {
+    const ValueId value = learnable(graph, graph.input(), 17);
+    const ValueId sum = graph.addition(learnable(graph, value, 17), value, {});
+    classify(graph, graph.convolution("conv", sum, {.oc = 5, .kernel = 3}));
+  });
+  add("sums of sums", [](Graph& graph) {
+    const ValueId a = learnable(graph, graph.input(), 5);
+    const ValueId b = learnable(graph, a, 5);
+    const ValueId c = learnable(graph, b, 5);
+    const ValueId left = graph.addition(a, b, {});
+    const ValueId right = graph.addition(b, c, {.relu = true});
+    classify(graph, graph.addition(graph.addition(left, right, {}), c, {.relu = true}));
+  });
+  // The sum may not overwrite what the backward pass of its first source still reads.
+  add("sum of a relu", [](Graph& graph) {
+    const ValueId rectified = graph.relu(learnable(graph, graph.input(), 5));
+    classify(graph, graph.addition(rectified, learnable(graph, graph.input(), 5), {}));
+  });
+  add("sum of a sum with relu", [](Graph& graph) {
+    const ValueId a = learnable(graph, graph.input(), 5);
+    const ValueId b = learnable(graph, graph.input(), 5);
+    const ValueId c = learnable(graph, graph.input(), 5);
+    classify(graph, graph.addition(graph.addition(a, b, {.relu = true}), c, {.relu = true}));
+  });
+  add("relu as the last layer", [](Graph& graph) {
+    const ValueId value = graph.global_average_pooling(learnable(graph, graph.input(), 17));
+    graph.relu(graph.convolution("conv", value, {.oc = kClasses}));
+  });
+  add("sum of the images and a convolution", [](Graph& graph) {
+    const ValueId sum = graph.addition(graph.input(), learnable(graph, graph.input(), 3), {.relu = true});
+    classify(graph, graph.convolution("conv", sum, {.oc = 5, .kernel = 3, .stride = 2}));
+  });
+  add("layers without parameters in front", [](Graph& graph) {
+    const ValueId pooled = graph.pooling(graph.relu(graph.input()), {});
+    classify(graph, graph.addition(pooled, learnable(graph, pooled, 3), {.relu = true}));
+  });
+  add("residual blocks", [](Graph& graph) {
+    ValueId value = graph.convolution("stem", graph.input(), {.oc = 16, .kernel = 3, .padding = 1});
+    for (const char* block : {"a", "b"}) {
+      const std::string name(block);
+      ValueId branch = graph.convolution(name + ".conv1", value, {.oc = 33, .kernel = 3, .stride = 2, .padding = 1});
+      branch = graph.batch_norm(name + ".bn1", branch, {.relu = true});
+      branch = graph.convolution(name + ".conv2", branch, {.oc = 33, .kernel = 3, .padding = 1});
+      branch = graph.batch_norm(name + ".bn2", branch, {});
+      const ValueId shortcut = graph.convolution(name + ".downsample", value, {.oc = 33, .stride = 2});
+      value = graph.addition(branch, shortcut, {.relu = true});
+    }
+    classify(graph, graph.global_average_pooling(value));
+  });
+}
+
+}  // namespace
+
+const std::vector<NetworkCase>& network_cases() {
+  static const std::vector<NetworkCase> cases = [] {
+    std::vector<NetworkCase> all;
+    add_convolutions(all);
+    add_batch_norms(all);
+    add_poolings(all);
+    add_linears(all);
+    add_dropouts(all);
+    add_topologies(all);
+    return all;
+  }();
+  return cases;
+}
+
+}  // namespace dcs3gd::nn::test
