@@ -1,17 +1,9 @@
 #include "nn/planner.h"
 
-#include <algorithm>
-
 #include "core/error.h"
 #include "core/format.h"
 
 namespace dcs3gd::nn {
-
-bool Planner::has_single_consumer(ValueId value) const {
-  std::ptrdiff_t consumers = 0;
-  for (const Node& node : surroundings_.graph.nodes()) consumers += std::ranges::count(node.src, value);
-  return consumers == 1 && value != surroundings_.graph.input();
-}
 
 Tensor* Planner::add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent) {
   tensors_.push_back(std::make_unique<Tensor>(std::move(name), desc, memory, extent, surroundings_.options.batch));
@@ -44,9 +36,8 @@ Tensor* Planner::gradient(std::size_t parameter, const onednn::Descriptor& plain
 
 Tensor* Planner::running_statistic(std::size_t statistic) {
   const ParameterSlice& slice = surroundings_.running_statistics.layout().slices()[statistic];
-  Tensor* tensor =
-      add(slice.name, onednn::plain({static_cast<std::int64_t>(slice.count)}), Tensor::Memory::external,
-          Tensor::Extent::none);
+  Tensor* tensor = add(slice.name, onednn::plain({static_cast<std::int64_t>(slice.count)}), Tensor::Memory::external,
+                       Tensor::Extent::none);
   tensor->place(surroundings_.running_statistics.slice(slice).data());
   return tensor;
 }
@@ -57,8 +48,7 @@ void Planner::append(std::string name, std::string kind, onednn::Planned planned
                                                              std::move(planned), std::move(arguments)));
 }
 
-void Planner::append(std::string name, std::string kind, std::vector<Tensor*> tensors,
-                     KernelOperation::Kernel kernel) {
+void Planner::append(std::string name, std::string kind, std::vector<Tensor*> tensors, KernelOperation::Kernel kernel) {
   operations_.push_back(
       std::make_unique<KernelOperation>(std::move(name), std::move(kind), std::move(tensors), std::move(kernel)));
 }

@@ -45,8 +45,6 @@ class Planner {
   bool training() const { return surroundings_.training; }
   int range_images() const { return surroundings_.range_images; }
   bool runs_in_parts() const { return range_images() != surroundings_.options.batch; }
-  /// Whether nobody but one layer reads the value, so that this layer may overwrite it.
-  bool has_single_consumer(ValueId value) const;
 
   /// A tensor of images; `desc` describes one range of them. It holds the whole batch if that is one range, else a range.
   Tensor* activation(std::string name, const onednn::Descriptor& desc);

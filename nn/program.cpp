@@ -13,7 +13,7 @@ namespace {
 
 /// Sums the gradients of a value that several layers read. Only an exclusive tensor may be written: an addition's
 /// gradient is still to be read by the other branch.
-Gradient accumulate(Planner& planner, Gradient sum, Gradient part) {
+Handover accumulate(Planner& planner, Handover sum, Handover part) {
   if (sum.tensor == nullptr) return part;
   Tensor* dst = sum.exclusive    ? sum.tensor
                 : part.exclusive ? part.tensor
@@ -41,20 +41,27 @@ Program::Program(Planner planner) : range_images_(planner.range_images()) {
 
 void Program::plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers) {
   const Graph& graph = planner.surroundings().graph;
-  std::vector<Tensor*> values(graph.value_count());
-  input_ = planner.batch_activation("input",
-                                    onednn::plain(onednn::image_dims(range_images_, graph.shape(graph.input()))),
-                                    Tensor::Memory::external);
-  values[static_cast<std::size_t>(graph.input())] = input_;
+  std::vector<int> readers(graph.value_count());
   for (const Node& node : graph.nodes()) {
-    std::vector<Tensor*> src;
-    for (const ValueId value : node.src) src.push_back(values[static_cast<std::size_t>(value)]);
+    for (const ValueId value : node.src) ++readers[static_cast<std::size_t>(value)];
+  }
+  std::vector<Handover> values(graph.value_count());
+  input_ = planner.batch_activation(
+      "input", onednn::plain(onednn::image_dims(range_images_, graph.shape(graph.input()))), Tensor::Memory::external);
+  values[static_cast<std::size_t>(graph.input())] = {input_, false};
+  for (const Node& node : graph.nodes()) {
+    std::vector<Handover> src;
+    for (const ValueId id : node.src) {
+      const auto value = static_cast<std::size_t>(id);
+      src.push_back({values[value].tensor, values[value].exclusive && readers[value] == 1});
+    }
     layers.push_back(make_layer(node, graph.shape(node.src[0])));
     values[static_cast<std::size_t>(node.dst)] = layers.back()->plan_forward(planner, src);
   }
-  Tensor* output = values[static_cast<std::size_t>(graph.output())];
-  const onednn::Descriptor plain = onednn::plain(output->desc().dims());
-  if (output->extent() == Tensor::Extent::batch && output->desc() == plain) {
+  Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;
+  output_format_ = output->desc();
+  const onednn::Descriptor plain = onednn::plain(output_format_.dims());
+  if (output->extent() == Tensor::Extent::batch && output_format_ == plain) {
     logits_ = output;
   } else {
     logits_ = planner.batch_activation("logits", plain, Tensor::Memory::planned);
@@ -70,48 +77,47 @@ void Program::plan_backward(Planner& planner, std::vector<std::unique_ptr<Layer>
   // A gradient is needed where some layer further up has parameters.
   std::vector<bool> needs_gradient(graph.value_count());
   for (const Node& node : nodes) {
-    const bool inherited = std::ranges::any_of(
-        node.src, [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; });
+    const bool inherited =
+        std::ranges::any_of(node.src, [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; });
     needs_gradient[static_cast<std::size_t>(node.dst)] = inherited || !node.parameters.empty();
   }
 
-  std::vector<Gradient> gradients(graph.value_count());
-  gradients.back() = {diff_logits_};
+  std::vector<Handover> gradients(graph.value_count());
+  gradients.back() = {planner.in_format(diff_logits_, output_format_)};
   for (std::size_t index = nodes.size(); index-- > 0;) {
     const Node& node = nodes[index];
     const auto dst = static_cast<std::size_t>(node.dst);
     if (!needs_gradient[dst]) continue;
     const auto needed = [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; };
-    const std::vector<Gradient> diff_src =
+    const std::vector<Handover> diff_src =
         layers[index]->plan_backward(planner, gradients[dst], std::ranges::any_of(node.src, needed));
     for (std::size_t i = 0; i < node.src.size(); ++i) {
       if (!needed(node.src[i])) continue;
-      Gradient& sum = gradients[static_cast<std::size_t>(node.src[i])];
+      Handover& sum = gradients[static_cast<std::size_t>(node.src[i])];
       sum = accumulate(planner, sum, diff_src[i]);
     }
   }
 }
 
 void Program::plan_memory() {
-  std::map<Tensor*, Lifetime> lifetimes;
+  // In the order of their first use: the same plan in every process.
+  std::map<const Tensor*, std::size_t> places;
+  std::vector<Lifetime> lifetimes;
   for (std::size_t index = 0; index < operations_.size(); ++index) {
     for (Tensor* tensor : operations_[index]->tensors()) {
       if (tensor->memory() == Tensor::Memory::external) continue;
-      const auto [entry, is_new] = lifetimes.try_emplace(tensor, Lifetime{tensor->size_bytes(), index, index});
-      entry->second.last = index;
+      const auto [entry, is_new] = places.try_emplace(tensor, placed_.size());
+      if (is_new) {
+        placed_.push_back(tensor);
+        lifetimes.push_back({.bytes = tensor->size_bytes(), .first = index, .last = index});
+      }
+      lifetimes[entry->second].last = index;
     }
   }
-  // The ranges of a batch pass through the whole program one after the other: what holds the results of all of them
-  // must not share memory with what the next range writes.
-  const bool in_parts = std::ranges::any_of(
-      lifetimes, [](const auto& entry) { return entry.first->extent() == Tensor::Extent::range; });
-  std::vector<Lifetime> list;
-  for (auto& [tensor, lifetime] : lifetimes) {
-    if (in_parts && tensor->extent() == Tensor::Extent::batch) lifetime = {lifetime.bytes, 0, operations_.size()};
-    placed_.push_back(tensor);
-    list.push_back(lifetime);
-  }
-  MemoryPlan plan = nn::plan_memory(list);
+  // The logits are read after the pass. Where the ranges of a batch pass through the whole program one after the other,
+  // they must not share memory with what the next range writes either.
+  lifetimes[places.at(logits_)] = {.bytes = logits_->size_bytes(), .first = 0, .last = operations_.size()};
+  MemoryPlan plan = nn::plan_memory(lifetimes);
   offsets_ = std::move(plan.offsets);
   memory_plan_bytes_ = plan.total_bytes;
 }

@@ -43,6 +43,7 @@ class Program {
   Tensor* input_ = nullptr;
   Tensor* logits_ = nullptr;
   Tensor* diff_logits_ = nullptr;
+  onednn::Descriptor output_format_;  ///< of the last layer; the logits are plain
   std::vector<Tensor*> gradients_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;

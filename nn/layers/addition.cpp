@@ -6,26 +6,27 @@ namespace {
 
 constexpr const char* kKind = "addition";
 
-/// The sum overwrites its first source where nobody else reads that. Backward passes one gradient to both sources,
+/// The sum overwrites its first source where it may. Backward passes one gradient to both sources,
 /// masked in place by dst > 0 if the sum has a ReLU.
 class AdditionLayer final : public Layer {
  public:
   AdditionLayer(const Node& node, const Addition& options) : node_(node), options_(options) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
-    Tensor* src0 = src[0];
-    Tensor* src1 = planner.in_format(src[1], src0->desc());
-    src1_format_ = src[1]->desc();
-    Tensor* dst = planner.has_single_consumer(node_.src[0]) ? src0 : planner.activation(node_.name, src0->desc());
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+    Tensor* src0 = src[0].tensor;
+    Tensor* src1 = planner.in_format(src[1].tensor, src0->desc());
+    src1_format_ = src[1].tensor->desc();
+    Tensor* dst = src[0].exclusive ? src0 : planner.activation(node_.name, src0->desc());
     planner.append(node_.name + " forward", kKind, {src0, src1, dst},
                    [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
                      add(src0->values(images), src1->values(images), dst->values(images),
                          src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                    });
-    return dst_ = dst;
+    dst_ = dst;
+    return {dst, !needs_dst_later(planner)};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
     Tensor* diff = diff_dst.tensor;
     if (options_.relu) {
       Tensor* masked = diff_dst.exclusive ? diff : planner.activation(node_.name + " diff_src", diff->desc());
@@ -40,6 +41,8 @@ class AdditionLayer final : public Layer {
   }
 
  private:
+  bool needs_dst_later(const Planner& planner) const { return options_.relu && planner.training(); }
+
   const Node& node_;
   Addition options_;
   onednn::Descriptor src1_format_;

@@ -13,13 +13,13 @@ class BatchNormLayer final : public Layer {
  public:
   BatchNormLayer(const Node& node, const BatchNorm& options) : node_(node), options_(options) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
-    src_ = src[0];
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+    src_ = src[0].tensor;
     vector_ = onednn::plain({src_->desc().dims()[1]});
-    return planner.training() ? plan_training(planner) : plan_evaluation(planner);
+    return {planner.training() ? plan_training(planner) : plan_evaluation(planner)};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
     const onednn::Planned planned = onednn::batch_norm_backward(planner.device(), src_->desc(), options_);
     Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
     std::vector<PrimitiveOperation::Argument> arguments{
@@ -56,9 +56,12 @@ class BatchNormLayer final : public Layer {
     mean_ = planner.temporary(node_.name + " mean", vector_);
     variance_ = planner.temporary(node_.name + " variance", vector_);
     Tensor* dst = planner.activation(node_.name, planned.dst);
-    std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src_},         {DNNL_ARG_MEAN, mean_},
-                                                        {DNNL_ARG_VARIANCE, variance_}, {DNNL_ARG_SCALE, gamma(planner)},
-                                                        {DNNL_ARG_SHIFT, beta(planner)}, {DNNL_ARG_DST, dst}};
+    std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src_},
+                                                        {DNNL_ARG_MEAN, mean_},
+                                                        {DNNL_ARG_VARIANCE, variance_},
+                                                        {DNNL_ARG_SCALE, gamma(planner)},
+                                                        {DNNL_ARG_SHIFT, beta(planner)},
+                                                        {DNNL_ARG_DST, dst}};
     if (planned.workspace.get_size() > 0) {
       workspace_ = planner.temporary(node_.name + " workspace", planned.workspace);
       arguments.push_back({DNNL_ARG_WORKSPACE, workspace_});

@@ -8,16 +8,17 @@ class ConvolutionLayer final : public WeightedLayer {
   ConvolutionLayer(const Node& node, const Convolution& options)
       : WeightedLayer(node, "convolution", options.oc, options.bias), options_(options) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const Graph& graph = planner.surroundings().graph;
     const ImageShape& in = graph.shape(node().src[0]);
     set_weight_dims({options_.oc, in.channels, options_.kernel, options_.kernel});
     src_any_ = onednn::any(onednn::image_dims(planner.range_images(), in));
     dst_any_ = onednn::any(onednn::image_dims(planner.range_images(), graph.shape(node().dst)));
-    return append_forward(planner, choose(planner, onednn::convolution_forward, src[0]->desc(), dst_any_), src[0]);
+    Tensor* from = src[0].tensor;
+    return {append_forward(planner, choose(planner, onednn::convolution_forward, from->desc(), dst_any_), from)};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool needs_diff_src) override {
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
     const onednn::Descriptor& dst = diff_dst.tensor->desc();
     append_backward_weights(planner, choose(planner, onednn::convolution_backward_weights, src_desc(), dst),
                             diff_dst.tensor);

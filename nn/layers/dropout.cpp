@@ -6,8 +6,8 @@ namespace {
 
 constexpr const char* kKind = "dropout";
 
-/// Multiplies `values` by the mask of one image: 0 with the given probability, else `scale`. The mask is a pure function
-/// of the random stream and the element, so backward draws it again instead of keeping it.
+/// Multiplies `values` by the mask of one image: 0 with the given probability, else `scale`. The mask is a pure
+/// function of the random stream and the element, so backward draws it again instead of keeping it.
 void apply_mask(const RandomStream& random, std::size_t first_block, std::uint32_t drop_below, float scale,
                 const float* src, float* dst, std::size_t count) {
   constexpr std::size_t kDraws = std::tuple_size_v<RandomStream::Block>;
@@ -24,18 +24,17 @@ class DropoutLayer final : public Layer {
  public:
   DropoutLayer(const Node& node, const Dropout& options) : node_(node), options_(options) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     if (!planner.training()) return src[0];
-    Tensor* dst =
-        planner.has_single_consumer(node_.src[0]) ? src[0] : planner.activation(node_.name, src[0]->desc());
-    append_mask(planner, node_.name + " forward", src[0], dst);
-    return dst;
+    Tensor* from = src[0].tensor;
+    Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
+    append_mask(planner, node_.name + " forward", from, to);
+    return {to};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
-    Tensor* diff_src = diff_dst.exclusive
-                           ? diff_dst.tensor
-                           : planner.activation(node_.name + " diff_src", diff_dst.tensor->desc());
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+    Tensor* diff_src =
+        diff_dst.exclusive ? diff_dst.tensor : planner.activation(node_.name + " diff_src", diff_dst.tensor->desc());
     append_mask(planner, node_.name + " backward", diff_dst.tensor, diff_src);
     return {{diff_src}};
   }
@@ -51,8 +50,8 @@ class DropoutLayer final : public Layer {
       const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
                                 static_cast<std::uint64_t>(context.identity.worker), layer);
       const std::size_t count = src->stored_elements_per_image();
-      const std::size_t blocks = (count + std::tuple_size_v<RandomStream::Block> - 1) /
-                                 std::tuple_size_v<RandomStream::Block>;
+      const std::size_t blocks =
+          (count + std::tuple_size_v<RandomStream::Block> - 1) / std::tuple_size_v<RandomStream::Block>;
 #pragma omp parallel for schedule(static)
       for (int image = images.first; image < images.first + images.count; ++image) {
         apply_mask(random, static_cast<std::size_t>(image) * blocks, drop_below, scale, src->values({image, 1}),

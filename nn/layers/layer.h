@@ -7,9 +7,10 @@
 
 namespace dcs3gd::nn {
 
-/// The gradient of a value on its way back. An exclusive tensor may be overwritten by who receives it; the two
-/// gradients of an addition share one tensor and are not exclusive.
-struct Gradient {
+/// A value on its way forward, or the gradient of one on its way back. Who receives an exclusive tensor may overwrite
+/// it. Not exclusive are values that several layers read or that the backward pass of their own layer needs, the
+/// images, and the two gradients of an addition, which share one tensor.
+struct Handover {
   Tensor* tensor = nullptr;
   bool exclusive = true;
 };
@@ -20,11 +21,11 @@ class Layer {
  public:
   virtual ~Layer() = default;
 
-  /// Appends the forward operations and returns dst, which may be src[0] overwritten.
-  virtual Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) = 0;
+  /// Appends the forward operations and returns dst, which may be an exclusive src overwritten.
+  virtual Handover plan_forward(Planner& planner, const std::vector<Handover>& src) = 0;
   /// Appends the backward operations: gradients of the parameters and, if `needs_diff_src`, of each src, in src's
   /// format and order. `diff_dst` has dst's format.
-  virtual std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool needs_diff_src) = 0;
+  virtual std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) = 0;
 };
 
 std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolution& options);

@@ -10,8 +10,8 @@ class LinearLayer final : public WeightedLayer {
   LinearLayer(const Node& node, const Linear& options)
       : WeightedLayer(node, "linear", options.oc, options.bias), options_(options) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
-    const onednn::Dims src_dims = src[0]->desc().dims();
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+    const onednn::Dims src_dims = src[0].tensor->desc().dims();
     onednn::Dims weight_dims = src_dims;
     weight_dims[0] = options_.oc;
     set_weight_dims(weight_dims);
@@ -19,10 +19,10 @@ class LinearLayer final : public WeightedLayer {
                 .weights = onednn::any(weight_dims),
                 .dst = onednn::plain({src_dims[0], options_.oc}),
                 .bias = options_.bias};
-    return append_forward(planner, onednn::linear_forward(planner.device(), request_), src[0]);
+    return {append_forward(planner, onednn::linear_forward(planner.device(), request_), src[0].tensor)};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool needs_diff_src) override {
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
     append_backward_weights(planner, onednn::linear_backward_weights(planner.device(), request_), diff_dst.tensor);
     if (!needs_diff_src) return {{}};
     return {append_backward_data(planner, onednn::linear_backward_data(planner.device(), request_), diff_dst.tensor)};

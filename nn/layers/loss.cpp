@@ -15,7 +15,8 @@ struct ImageLoss {
   int better = 0;  ///< classes that are not worse than the label: a tie or a NaN never counts as correct
 };
 
-/// With p = softmax(logits) and the smoothed target t = (1 − ε)·onehot + ε/K: loss = −Σ t log p, d loss / d logit = p − t.
+/// With p = softmax(logits) and the smoothed target t = (1 − ε)·onehot + ε/K: loss = −Σ t log p, d loss / d logit = p −
+/// t.
 ImageLoss image_loss(const float* logits, std::size_t classes, std::size_t label, double smoothing,
                      double gradient_scale, float* diff_logits) {
   const double highest = *std::max_element(logits, logits + classes);
@@ -49,25 +50,23 @@ Tensor* plan_loss(Planner& planner, Tensor* logits) {
   const double smoothing = planner.training() ? planner.surroundings().options.label_smoothing : 0;
   const std::size_t classes = logits->stored_elements_per_image();
   std::vector<ImageLoss> losses(static_cast<std::size_t>(planner.surroundings().options.batch));
-  planner.append("loss", kKind, tensors,
-                 [=, &context, losses = std::move(losses)](const ImageRange& images) mutable {
-                   const int end = std::min(images.first + images.count, context.images);
+  planner.append("loss", kKind, tensors, [=, &context, losses = std::move(losses)](const ImageRange& images) mutable {
+    const int end = std::min(images.first + images.count, context.images);
 #pragma omp parallel for schedule(static)
-                   for (int image = images.first; image < end; ++image) {
-                     losses[static_cast<std::size_t>(image)] = image_loss(
-                         logits->values({image, 1}), classes, static_cast<std::size_t>(context.labels[image]),
-                         smoothing, 1.0 / context.images,
-                         diff_logits == nullptr ? nullptr : diff_logits->values({image, 1}));
-                   }
-                   // Summed in the order of the images: the same for any number of threads.
-                   for (int image = images.first; image < end; ++image) {
-                     const ImageLoss& loss = losses[static_cast<std::size_t>(image)];
-                     context.result.loss_sum += loss.loss;
-                     context.result.correct_top1 += loss.better < 1 ? 1 : 0;
-                     context.result.correct_top5 += loss.better < kTopFive ? 1 : 0;
-                     ++context.result.images;
-                   }
-                 });
+    for (int image = images.first; image < end; ++image) {
+      losses[static_cast<std::size_t>(image)] =
+          image_loss(logits->values({image, 1}), classes, static_cast<std::size_t>(context.labels[image]), smoothing,
+                     1.0 / context.images, diff_logits == nullptr ? nullptr : diff_logits->values({image, 1}));
+    }
+    // Summed in the order of the images: the same for any number of threads.
+    for (int image = images.first; image < end; ++image) {
+      const ImageLoss& loss = losses[static_cast<std::size_t>(image)];
+      context.result.loss_sum += loss.loss;
+      context.result.correct_top1 += loss.better < 1 ? 1 : 0;
+      context.result.correct_top5 += loss.better < kTopFive ? 1 : 0;
+      ++context.result.images;
+    }
+  });
   return diff_logits;
 }
 

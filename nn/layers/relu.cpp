@@ -6,30 +6,29 @@ namespace {
 
 constexpr const char* kKind = "relu";
 
-/// Works in place where nobody else reads its source; backward needs dst only.
+/// Works in place where it may; backward needs dst only.
 class ReluLayer final : public Layer {
  public:
   explicit ReluLayer(const Node& node) : node_(node) {}
 
-  Tensor* plan_forward(Planner& planner, const std::vector<Tensor*>& src) override {
-    Tensor* from = src[0];
-    Tensor* to = planner.has_single_consumer(node_.src[0]) ? from : planner.activation(node_.name, from->desc());
+  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+    Tensor* from = src[0].tensor;
+    Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
     planner.append(node_.name + " forward", kKind, {from, to}, [from, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
       relu_forward(from->values(images), to->values(images), count);
     });
-    return dst_ = to;
+    dst_ = to;
+    return {to, !planner.training()};
   }
 
-  std::vector<Gradient> plan_backward(Planner& planner, Gradient diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
     Tensor* from = diff_dst.tensor;
     Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
-    planner.append(node_.name + " backward", kKind, {from, dst_, to},
-                   [from, dst = dst_, to](const ImageRange& images) {
-                     const std::size_t count =
-                         from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-                     relu_backward(from->values(images), dst->values(images), to->values(images), count);
-                   });
+    planner.append(node_.name + " backward", kKind, {from, dst_, to}, [from, dst = dst_, to](const ImageRange& images) {
+      const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
+      relu_backward(from->values(images), dst->values(images), to->values(images), count);
+    });
     return {{to}};
   }
 

@@ -23,9 +23,8 @@ Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& p
 void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
   planner.require_whole_batch(node_.name + " backward weights");
   Tensor* gradient = planner.gradient(node_.parameters[0], onednn::plain(weight_dims_));
-  Tensor* diff_weights = planned.weights == gradient->desc()
-                             ? gradient
-                             : planner.temporary(node_.name + " diff_weights", planned.weights);
+  Tensor* diff_weights =
+      planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
   std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, planner.in_format(src_, planned.src)},
                                                       {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},
                                                       {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
@@ -37,7 +36,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
 }
 
-Gradient WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
+Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
   Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
   planner.append(node_.name + " backward data", kind_, planned,
                  {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},

@@ -20,7 +20,7 @@ class WeightedLayer : public Layer {
   Tensor* append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src);
   void append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
   /// Returns diff_src in the format that src came in.
-  Gradient append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
+  Handover append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
   /// src as the forward primitive reads it.
   const onednn::Descriptor& src_desc() const { return src_->desc(); }
 
