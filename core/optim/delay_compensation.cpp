@@ -57,7 +57,8 @@ void worker_block(const MomentumRule rule, const CompensatedWorker worker, const
   for (std::size_t i = 0; i < count; ++i) {
     const float g = worker.gradient[i];
     const float distance = mean_update[i] - worker.update[i];
-    const float compensated = g + worker.lambda * (g * g * distance);
+    // In this order: g·g·D may underflow in fp32, and λ·g overflow, where the correction is an ordinary number.
+    const float compensated = g + worker.lambda * (g * distance) * g;
     worker.update[i] = momentum_update(rule, compensated, mean_weights[i], worker.velocity[i]);
   }
 }
