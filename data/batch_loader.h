@@ -18,7 +18,7 @@
 namespace dcs3gd::data {
 
 /// The number of loader threads: what the configuration says, or if that is `auto` one per core that computing leaves
-/// idle, at least 1 and at most 4 (one keeps up with a network on a dozen cores).
+/// idle, at least 1 and at most 4.
 int loader_thread_count(std::optional<int> configured, int spare_cores);
 
 /// Makes this rank's batches ahead of time, in threads of its own, and hands them out in the order of the Sampler: step
