@@ -56,13 +56,11 @@ ValueId Graph::convolution(const std::string& name, ValueId src, const Convoluti
   const ImageShape out{options.oc, windows(name, in.height, options.kernel, options.stride, options.padding),
                        windows(name, in.width, options.kernel, options.stride, options.padding)};
   Node node{.name = name, .options = options, .src = {src}};
-  node.parameters.push_back(add_parameter(name + ".weight",
-                                          {options.oc, in.channels, options.kernel, options.kernel},
+  node.parameters.push_back(add_parameter(name + ".weight", {options.oc, in.channels, options.kernel, options.kernel},
                                           ParameterKind::weight, weight_initializer));
   if (options.bias) {
     const std::int64_t fan_in = std::int64_t{in.channels} * options.kernel * options.kernel;
-    node.parameters.push_back(
-        add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, torch_default(fan_in)));
+    node.parameters.push_back(add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, torch_default(fan_in)));
   }
   return append(std::move(node), out);
 }
@@ -84,6 +82,10 @@ ValueId Graph::relu(ValueId src) {
 ValueId Graph::pooling(ValueId src, const Pooling& options) {
   const std::string name = unnamed("pooling");
   const ImageShape in = shape(src);
+  if (options.padding >= options.kernel) {
+    throw Error(ErrorKind::input, format("layer {}: expected a padding smaller than the {}-pixel window, found {}",
+                                         name, options.kernel, options.padding));
+  }
   return append({.name = name, .options = options, .src = {src}},
                 {in.channels, windows(name, in.height, options.kernel, options.stride, options.padding),
                  windows(name, in.width, options.kernel, options.stride, options.padding)});
@@ -107,7 +109,12 @@ ValueId Graph::linear(const std::string& name, ValueId src, const Linear& option
 }
 
 ValueId Graph::dropout(ValueId src, const Dropout& options) {
-  return append({.name = unnamed("dropout"), .options = options, .src = {src}}, shape(src));
+  const std::string name = unnamed("dropout");
+  if (!(options.probability >= 0 && options.probability < 1)) {
+    throw Error(ErrorKind::input, format("layer {}: expected a probability of at least 0 and below 1, found {}", name,
+                                         options.probability));
+  }
+  return append({.name = name, .options = options, .src = {src}}, shape(src));
 }
 
 ValueId Graph::addition(ValueId src0, ValueId src1, const Addition& options) {
@@ -154,9 +161,15 @@ void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights,
     const Initializer& initializer = graph.initializers()[index];
     for (float& value : weights.slice(slices[index])) {
       switch (initializer.kind) {
-        case Initializer::Kind::constant: value = initializer.value; break;
-        case Initializer::Kind::normal: value = initializer.value * random.normal(); break;
-        case Initializer::Kind::uniform: value = random.uniform(-initializer.value, initializer.value); break;
+        case Initializer::Kind::constant:
+          value = initializer.value;
+          break;
+        case Initializer::Kind::normal:
+          value = initializer.value * random.normal();
+          break;
+        case Initializer::Kind::uniform:
+          value = random.uniform(-initializer.value, initializer.value);
+          break;
       }
     }
   }

@@ -84,9 +84,9 @@ struct Node {
   std::vector<std::size_t> statistics;  ///< indices into statistics_layout().slices(): running mean, running variance
 };
 
-/// A network as a list of layers in the order they run: a description only, without memory or a batch size. Built by the
-/// functions below, which check shapes and throw Error{input} that names the layer. Parameters appear in the order of
-/// the calls under torchvision's names: `<name>.weight`, `<name>.bias`, `<name>.running_mean`, `<name>.running_var`.
+/// A network as a list of layers in the order they run: a description only, without memory or a batch size. Built by
+/// the functions below, which check shapes and throw Error{input} that names the layer. Parameters appear in the order
+/// of the calls under torchvision's names: `<name>.weight`, `<name>.bias`, `<name>.running_mean`, `<name>.running_var`.
 class Graph {
  public:
   explicit Graph(ImageShape input);

@@ -29,10 +29,10 @@ Graph lenet5(const ModelOptions& options) {
 
 /// One ResNet of either family.
 struct ResNetForm {
-  bool imagenet_stem;                ///< 7×7 stride 2 and max pooling; else one 3×3 convolution
-  bool bottleneck;                   ///< 1×1, 3×3, 1×1 (×4 channels); else two 3×3
-  std::vector<int> blocks;           ///< residual blocks per stage
-  int width;                         ///< channels of the first stage; doubles with every stage
+  bool imagenet_stem;       ///< 7×7 stride 2 and max pooling; else one 3×3 convolution
+  bool bottleneck;          ///< 1×1, 3×3, 1×1 (×4 channels); else two 3×3
+  std::vector<int> blocks;  ///< residual blocks per stage
+  int width;                ///< channels of the first stage; doubles with every stage
 };
 
 constexpr int kBottleneckExpansion = 4;
@@ -70,8 +70,9 @@ class ResNetBuilder {
       int oc, kernel, stride;
     };
     const std::vector<BranchConvolution> branch =
-        bottleneck ? std::vector<BranchConvolution>{{width, 1, 1}, {width, 3, stride}, {width * kBottleneckExpansion, 1, 1}}
-                   : std::vector<BranchConvolution>{{width, 3, stride}, {width, 3, 1}};
+        bottleneck
+            ? std::vector<BranchConvolution>{{width, 1, 1}, {width, 3, stride}, {width * kBottleneckExpansion, 1, 1}}
+            : std::vector<BranchConvolution>{{width, 3, stride}, {width, 3, 1}};
     ValueId value = src;
     for (std::size_t i = 0; i < branch.size(); ++i) {
       const bool last = i + 1 == branch.size();

@@ -10,8 +10,8 @@ namespace dcs3gd::nn {
 struct ModelOptions {
   std::string name = "resnet20";
   int classes = 10;
-  int channels = 3;     ///< of the input images
-  int image_size = 32;  ///< pixels, square
+  int channels = 3;                 ///< of the input images
+  int image_size = 32;              ///< pixels, square
   bool zero_init_residual = false;  ///< γ of the last batch norm of each residual branch starts at 0
 };
 

@@ -21,10 +21,19 @@ int evaluation_range(int batch) {
 }
 
 const Graph& checked(const Graph& graph, const NetworkOptions& options) {
+  std::vector<bool> is_read(graph.value_count());
+  for (const Node& node : graph.nodes()) {
+    for (const ValueId value : node.src) is_read[static_cast<std::size_t>(value)] = true;
+  }
+  for (const Node& node : graph.nodes()) {
+    if (node.dst != graph.output() && !is_read[static_cast<std::size_t>(node.dst)]) {
+      throw Error(ErrorKind::input, format("network: nobody reads the output of layer {}", node.name));
+    }
+  }
   const ImageShape& output = graph.shape(graph.output());
   if (output.height != 1 || output.width != 1) {
-    throw Error(ErrorKind::input, format("network: the last layer must give one logit per class, found {}",
-                                         output.to_string()));
+    throw Error(ErrorKind::input,
+                format("network: the last layer must give one logit per class, found {}", output.to_string()));
   }
   if (options.batch < 1) {
     throw Error(ErrorKind::input, format("network: expected a batch of at least 1 image, found {}", options.batch));
@@ -135,8 +144,8 @@ BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity
                                       const GradientReady& on_gradient_ready) {
   Implementation& network = *implementation_;
   if (batch.count != network.options.batch) {
-    throw Error(ErrorKind::failure,
-                format("network: training needs full batches of {} images, found {}", network.options.batch, batch.count));
+    throw Error(ErrorKind::failure, format("network: training needs full batches of {} images, found {}",
+                                           network.options.batch, batch.count));
   }
   const auto& slices = network.parameters->slices();
   for (std::size_t index = 0; index < slices.size(); ++index) {

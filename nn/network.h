@@ -13,7 +13,7 @@
 
 namespace dcs3gd::nn {
 
-/// Settings of a planned network. All but the thread count of the calling OpenMP team affect results.
+/// Settings of a planned network. All of them affect results.
 struct NetworkOptions {
   int batch = 128;            ///< images of one pass
   float label_smoothing = 0;  ///< ε of the training loss; evaluation uses the plain cross-entropy
@@ -63,7 +63,8 @@ struct KindTime {
 /// A network planned for one batch size on this CPU: formats, primitives and memory are chosen in the constructor; a
 /// pass allocates nothing and decides nothing. It holds the compute weights (in oneDNN's formats) and activations;
 /// master weights, gradients and running statistics are the caller's flat arrays. Not thread-safe: one pass at a time,
-/// always from the same thread, on that thread's OpenMP team.
+/// always from the same thread, on that thread's OpenMP team as it was when the network was made. Results depend on the
+/// size of the team (sums are split over it), with the same size they are the same bit for bit.
 class Network {
  public:
   /// Throws Error{input} for settings that cannot work, Error{failure} when memory is short or oneDNN fails.
@@ -83,8 +84,8 @@ class Network {
   /// The statistics that evaluate() uses.
   void set_running_statistics(const ParameterArena& statistics);
 
-  /// Forward in training mode, loss, backward. `gradient` (a twin of the parameters) is overwritten with the gradient of
-  /// the mean loss over the batch, which must be full.
+  /// Forward in training mode, loss, backward. `gradient` (a twin of the parameters) is overwritten with the gradient
+  /// of the mean loss over the batch, which must be full.
   BatchResult compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
                                const GradientReady& on_gradient_ready = {});
   /// Batch statistics of the last compute_gradient: mean and unbiased variance, the target of the running statistics.

@@ -41,6 +41,11 @@ bool Planned::is_generated() const { return implementation.find("ref") == std::s
 
 Dims image_dims(int images, const ImageShape& shape) { return {images, shape.channels, shape.height, shape.width}; }
 
+Descriptor as_images(const Descriptor& desc) {
+  const Dims dims = desc.dims();
+  return dims.size() == 2 ? desc.reshape({dims[0], dims[1], 1, 1}) : desc;
+}
+
 Descriptor plain(const Dims& dims) {
   static constexpr Tag kTags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd};
   return {dims, kFp32, kTags[dims.size()]};
@@ -79,16 +84,12 @@ dnnl::batch_normalization_forward::primitive_desc batch_norm_forward_desc(const 
           device.engine};
 }
 
-dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const Descriptor& src,
-                                                           const Descriptor& dst, const Pooling& options,
+dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
                                                            bool training) {
-  const Dims strides{options.stride, options.stride};
-  const Dims kernel{options.kernel, options.kernel};
-  const Dims padding{options.padding, options.padding};
   const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
-  return {dnnl::pooling_forward::desc(kind, pooling_algorithm(options.kind), src, dst, strides, kernel, padding,
-                                      padding),
-          user_scratchpad(), device.engine};
+  const dnnl::pooling_forward::desc desc(kind, pooling_algorithm(request.kind), request.src, request.dst,
+                                         request.strides, request.kernel, request.padding, request.padding);
+  return {desc, user_scratchpad(), device.engine};
 }
 
 }  // namespace
@@ -152,8 +153,7 @@ Planned linear_backward_data(const Device& device, const LinearRequest& request)
 }
 
 Planned linear_backward_weights(const Device& device, const LinearRequest& request) {
-  const dnnl::inner_product_backward_weights::desc desc(request.src, request.weights, bias_desc(request),
-                                                        request.dst);
+  const dnnl::inner_product_backward_weights::desc desc(request.src, request.weights, bias_desc(request), request.dst);
   const dnnl::inner_product_backward_weights::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
                                                                         linear_forward_desc(device, request));
   Planned result = planned<dnnl::inner_product_backward_weights>(descriptor);
@@ -186,9 +186,8 @@ Planned batch_norm_backward(const Device& device, const Descriptor& data, const 
   return result;
 }
 
-Planned pooling_forward(const Device& device, const Descriptor& src, const Descriptor& dst, const Pooling& options,
-                        bool training) {
-  const auto descriptor = pooling_forward_desc(device, src, dst, options, training);
+Planned pooling_forward(const Device& device, const PoolingRequest& request, bool training) {
+  const auto descriptor = pooling_forward_desc(device, request, training);
   Planned result = planned<dnnl::pooling_forward>(descriptor);
   result.src = descriptor.src_desc();
   result.dst = descriptor.dst_desc();
@@ -196,15 +195,11 @@ Planned pooling_forward(const Device& device, const Descriptor& src, const Descr
   return result;
 }
 
-Planned pooling_backward(const Device& device, const Descriptor& diff_src, const Descriptor& diff_dst,
-                         const Pooling& options) {
-  const Dims strides{options.stride, options.stride};
-  const Dims kernel{options.kernel, options.kernel};
-  const Dims padding{options.padding, options.padding};
-  const dnnl::pooling_backward::desc desc(pooling_algorithm(options.kind), diff_src, diff_dst, strides, kernel, padding,
-                                          padding);
-  const dnnl::pooling_backward::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, pooling_forward_desc(device, diff_src, diff_dst, options, true));
+Planned pooling_backward(const Device& device, const PoolingRequest& request) {
+  const dnnl::pooling_backward::desc desc(pooling_algorithm(request.kind), request.src, request.dst, request.strides,
+                                          request.kernel, request.padding, request.padding);
+  const dnnl::pooling_backward::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
+                                                          pooling_forward_desc(device, request, true));
   Planned result = planned<dnnl::pooling_backward>(descriptor);
   result.src = descriptor.diff_src_desc();
   result.dst = descriptor.diff_dst_desc();

@@ -17,7 +17,8 @@ struct Device {
 };
 
 /// A primitive chosen by oneDNN, ready to run, and what it needs. Formats left `any` in the request are decided here.
-/// For a backward primitive src, weights and dst are diff_src, diff_weights and diff_dst where it computes or reads those.
+/// For a backward primitive src, weights and dst are diff_src, diff_weights and diff_dst where it computes or reads
+/// those.
 struct Planned {
   dnnl::primitive primitive;
   std::string implementation;  ///< oneDNN's name, such as "jit:avx512_core"
@@ -36,6 +37,9 @@ enum class Algorithm { direct, winograd };
 using Dims = dnnl::memory::dims;
 
 Dims image_dims(int images, const ImageShape& shape);
+/// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
+/// as images of one pixel; other descriptors unchanged.
+Descriptor as_images(const Descriptor& desc);
 /// fp32 in plain order: C, NC, NCHW, OIHW.
 Descriptor plain(const Dims& dims);
 /// fp32 in a format for oneDNN to choose.
@@ -55,7 +59,7 @@ Planned convolution_forward(const Device& device, const ConvolutionRequest& requ
 Planned convolution_backward_data(const Device& device, const ConvolutionRequest& request);
 Planned convolution_backward_weights(const Device& device, const ConvolutionRequest& request);
 
-/// A linear layer over {N, C, H, W}: its weights are OIHW with the window of a whole image.
+/// A linear layer over {N, C, H, W}, whose weights are OIHW with the window of a whole image, or over {N, C}, with OI.
 struct LinearRequest {
   Descriptor src;
   Descriptor weights;
@@ -74,10 +78,17 @@ Planned batch_norm_forward(const Device& device, const Descriptor& data, const B
                            Statistics statistics);
 Planned batch_norm_backward(const Device& device, const Descriptor& data, const BatchNorm& options);
 
-Planned pooling_forward(const Device& device, const Descriptor& src, const Descriptor& dst, const Pooling& options,
-                        bool training);
-Planned pooling_backward(const Device& device, const Descriptor& diff_src, const Descriptor& diff_dst,
-                         const Pooling& options);
+/// Windows as {height, width}: global pooling takes whole images, which need not be square.
+struct PoolingRequest {
+  Pooling::Kind kind = Pooling::Kind::max;
+  Descriptor src;
+  Descriptor dst;
+  Dims kernel;
+  Dims strides;
+  Dims padding;
+};
+Planned pooling_forward(const Device& device, const PoolingRequest& request, bool training);
+Planned pooling_backward(const Device& device, const PoolingRequest& request);
 
 Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst);
 

@@ -1,5 +1,8 @@
 #include "nn/operation.h"
 
+#include "core/error.h"
+#include "core/format.h"
+
 namespace dcs3gd::nn {
 namespace {
 
@@ -19,16 +22,16 @@ PrimitiveOperation::PrimitiveOperation(std::string name, std::string kind, const
       arguments_(std::move(arguments)) {}
 
 void PrimitiveOperation::bind(void* scratchpad) {
-  for (const auto& [index, tensor] : arguments_) {
+  for (const auto& [index, tensor, desc] : arguments_) {
     void* address = tensor->address();
-    dnnl::memory memory(tensor->desc(), device_.engine, address);
-    execution_arguments_.emplace(index, memory);
-    bound_.push_back({tensor, memory, address});
+    bound_.push_back({tensor, dnnl::memory(desc, device_.engine, address), address});
+    execution_arguments_.push_back({index, bound_.back().memory.get()});
   }
   if (planned_.scratchpad_bytes > 0) {
     const onednn::Descriptor bytes({static_cast<dnnl::memory::dim>(planned_.scratchpad_bytes)},
                                    dnnl::memory::data_type::u8, dnnl::memory::format_tag::a);
-    execution_arguments_.emplace(DNNL_ARG_SCRATCHPAD, dnnl::memory(bytes, device_.engine, scratchpad));
+    scratchpad_ = dnnl::memory(bytes, device_.engine, scratchpad);
+    execution_arguments_.push_back({DNNL_ARG_SCRATCHPAD, scratchpad_->get()});
   }
 }
 
@@ -39,7 +42,12 @@ void PrimitiveOperation::run(const ImageRange& images) {
     argument.memory.set_data_handle(address);
     argument.address = address;
   }
-  planned_.primitive.execute(device_.stream, execution_arguments_);
+  const dnnl_status_t status =
+      dnnl_primitive_execute(planned_.primitive.get(), device_.stream.get(),
+                             static_cast<int>(execution_arguments_.size()), execution_arguments_.data());
+  if (status != dnnl_success) {
+    throw Error(ErrorKind::failure, format("{}: oneDNN failed with status {}", name(), static_cast<int>(status)));
+  }
 }
 
 }  // namespace dcs3gd::nn

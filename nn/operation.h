@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,7 @@ class PrimitiveOperation final : public Operation {
   struct Argument {
     int index;  ///< DNNL_ARG_…
     Tensor* tensor;
+    onednn::Descriptor desc = tensor->desc();  ///< how the primitive sees the tensor
   };
 
   PrimitiveOperation(std::string name, std::string kind, const onednn::Device& device, onednn::Planned planned,
@@ -61,7 +63,8 @@ class PrimitiveOperation final : public Operation {
   onednn::Planned planned_;
   std::vector<Argument> arguments_;
   std::vector<BoundArgument> bound_;
-  std::unordered_map<int, dnnl::memory> execution_arguments_;
+  std::optional<dnnl::memory> scratchpad_;
+  std::vector<dnnl_exec_arg_t> execution_arguments_;  ///< of bound_ and scratchpad_, in C: made once, not at each run
 };
 
 /// One of our own kernels.

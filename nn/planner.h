@@ -46,7 +46,8 @@ class Planner {
   int range_images() const { return surroundings_.range_images; }
   bool runs_in_parts() const { return range_images() != surroundings_.options.batch; }
 
-  /// A tensor of images; `desc` describes one range of them. It holds the whole batch if that is one range, else a range.
+  /// A tensor of images; `desc` describes one range of them. It holds the whole batch if that is one range, else a
+  /// range.
   Tensor* activation(std::string name, const onednn::Descriptor& desc);
   /// A tensor that holds the images of the whole batch even if the program runs over it in ranges.
   Tensor* batch_activation(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory);

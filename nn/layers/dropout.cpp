@@ -19,49 +19,52 @@ void apply_mask(const RandomStream& random, std::size_t first_block, std::uint32
   }
 }
 
-/// In evaluation a dropout layer is nothing. In training it works in place where it may.
+/// In evaluation a dropout layer is nothing. In training it works in place where it may, and in plain order: the mask
+/// shall not depend on a format, which the instruction set decides.
 class DropoutLayer final : public Layer {
  public:
   DropoutLayer(const Node& node, const Dropout& options) : node_(node), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     if (!planner.training()) return src[0];
-    Tensor* from = src[0].tensor;
-    Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
-    append_mask(planner, node_.name + " forward", from, to);
-    return {to};
+    src_format_ = src[0].tensor->desc();
+    return {append_mask(planner, node_.name, src[0])};
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
-    Tensor* diff_src =
-        diff_dst.exclusive ? diff_dst.tensor : planner.activation(node_.name + " diff_src", diff_dst.tensor->desc());
-    append_mask(planner, node_.name + " backward", diff_dst.tensor, diff_src);
-    return {{diff_src}};
+    return {{planner.in_format(append_mask(planner, node_.name + " diff_src", diff_dst), src_format_)}};
   }
 
  private:
-  void append_mask(Planner& planner, std::string name, Tensor* src, Tensor* dst) const {
+  /// Returns the masked `src`, in plain order.
+  Tensor* append_mask(Planner& planner, const std::string& name, Handover src) const {
+    const onednn::Descriptor plain = onednn::plain(src.tensor->desc().dims());
+    Tensor* from = planner.in_format(src.tensor, plain);
+    const bool in_place = src.exclusive || from != src.tensor;
+    Tensor* to = in_place ? from : planner.activation(name, plain);
     const PassContext& context = planner.surroundings().context;
     const std::uint64_t seed = planner.surroundings().options.seed;
     const auto layer = static_cast<std::uint64_t>(node_.dst);
     const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
     const float scale = 1 / (1 - options_.probability);
-    planner.append(std::move(name), kKind, {src, dst}, [=, &context](const ImageRange& images) {
+    planner.append(name, kKind, {from, to}, [=, &context](const ImageRange& images) {
       const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
                                 static_cast<std::uint64_t>(context.identity.worker), layer);
-      const std::size_t count = src->stored_elements_per_image();
+      const std::size_t count = from->stored_elements_per_image();
       const std::size_t blocks =
           (count + std::tuple_size_v<RandomStream::Block> - 1) / std::tuple_size_v<RandomStream::Block>;
 #pragma omp parallel for schedule(static)
       for (int image = images.first; image < images.first + images.count; ++image) {
-        apply_mask(random, static_cast<std::size_t>(image) * blocks, drop_below, scale, src->values({image, 1}),
-                   dst->values({image, 1}), count);
+        apply_mask(random, static_cast<std::size_t>(image) * blocks, drop_below, scale, from->values({image, 1}),
+                   to->values({image, 1}), count);
       }
     });
+    return to;
   }
 
   const Node& node_;
   Dropout options_;
+  onednn::Descriptor src_format_;
 };
 
 }  // namespace

@@ -32,6 +32,7 @@ std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolutio
 std::unique_ptr<Layer> make_batch_norm_layer(const Node& node, const BatchNorm& options);
 std::unique_ptr<Layer> make_relu_layer(const Node& node);
 std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options);
+std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src);
 std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options);
 std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options);
 std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options);

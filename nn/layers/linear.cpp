@@ -3,19 +3,22 @@
 namespace dcs3gd::nn {
 namespace {
 
-/// Weights are OI in the arena. Where the source still has pixels they are seen as OIHW, the same values in the same
-/// order, so that a blocked source need not be flattened.
+/// Weights are OI in the arena. Where the source has pixels they are seen as OIHW, the same values in the same order,
+/// so that a blocked source need not be flattened.
 class LinearLayer final : public WeightedLayer {
  public:
   LinearLayer(const Node& node, const Linear& options)
       : WeightedLayer(node, "linear", options.oc, options.bias), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
-    const onednn::Dims src_dims = src[0].tensor->desc().dims();
+    const ImageShape& in = planner.surroundings().graph.shape(node().src[0]);
+    const bool has_pixels = in.height * in.width > 1;
+    onednn::Dims src_dims = onednn::image_dims(planner.range_images(), in);
+    if (!has_pixels) src_dims.resize(2);
     onednn::Dims weight_dims = src_dims;
     weight_dims[0] = options_.oc;
     set_weight_dims(weight_dims);
-    request_ = {.src = onednn::any(src_dims),
+    request_ = {.src = has_pixels ? onednn::any(src_dims) : onednn::plain(src_dims),
                 .weights = onednn::any(weight_dims),
                 .dst = onednn::plain({src_dims[0], options_.oc}),
                 .bias = options_.bias};

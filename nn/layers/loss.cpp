@@ -12,7 +12,7 @@ constexpr int kTopFive = 5;
 
 struct ImageLoss {
   double loss = 0;
-  int better = 0;  ///< classes that are not worse than the label: a tie or a NaN never counts as correct
+  int better = 0;  ///< classes that are not worse than the label: a tie never counts as correct
 };
 
 /// With p = softmax(logits) and the smoothed target t = (1 − ε)·onehot + ε/K: loss = −Σ t log p, d loss / d logit = p −
@@ -27,9 +27,10 @@ ImageLoss image_loss(const float* logits, std::size_t classes, std::size_t label
     const double logit = logits[k];
     sum += std::exp(logit - highest);
     logit_sum += logit;
-    if (k != label && !(logits[k] < logits[label])) ++result.better;
+    if (k != label && logits[k] >= logits[label]) ++result.better;
   }
   const double log_sum = highest + std::log(sum);
+  if (std::isnan(sum)) result.better = kTopFive;  // a NaN among the logits: no answer is correct
   const double uniform_target = smoothing / static_cast<double>(classes);
   result.loss = log_sum - (1 - smoothing) * logits[label] - uniform_target * logit_sum;
   if (diff_logits == nullptr) return result;

@@ -5,16 +5,16 @@ namespace {
 
 constexpr const char* kKind = "pooling";
 
+/// The request names kind and windows; the formats are those of the neighbours.
 class PoolingLayer final : public Layer {
  public:
-  PoolingLayer(const Node& node, const Pooling& options) : node_(node), options_(options) {}
+  PoolingLayer(const Node& node, onednn::PoolingRequest request) : node_(node), request_(std::move(request)) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
-    src_format_ = src[0].tensor->desc();
-    const ImageShape& out = planner.surroundings().graph.shape(node_.dst);
-    const onednn::Planned planned = onednn::pooling_forward(
-        planner.device(), src_format_, onednn::any(onednn::image_dims(planner.range_images(), out)), options_,
-        planner.training());
+    request_.src = src[0].tensor->desc();
+    request_.dst =
+        onednn::any(onednn::image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)));
+    const onednn::Planned planned = onednn::pooling_forward(planner.device(), request_, planner.training());
     Tensor* dst = planner.activation(node_.name, planned.dst);
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src[0].tensor}, {DNNL_ARG_DST, dst}};
     if (planned.workspace.get_size() > 0) {
@@ -26,8 +26,8 @@ class PoolingLayer final : public Layer {
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
-    const onednn::Planned planned =
-        onednn::pooling_backward(planner.device(), src_format_, diff_dst.tensor->desc(), options_);
+    request_.dst = diff_dst.tensor->desc();
+    const onednn::Planned planned = onednn::pooling_backward(planner.device(), request_);
     Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_DIFF_DST, diff_dst.tensor},
                                                         {DNNL_ARG_DIFF_SRC, diff_src}};
@@ -38,15 +38,24 @@ class PoolingLayer final : public Layer {
 
  private:
   const Node& node_;
-  Pooling options_;
-  onednn::Descriptor src_format_;
+  onednn::PoolingRequest request_;
   Tensor* workspace_ = nullptr;
 };
 
 }  // namespace
 
 std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options) {
-  return std::make_unique<PoolingLayer>(node, options);
+  return std::make_unique<PoolingLayer>(node, onednn::PoolingRequest{.kind = options.kind,
+                                                                     .kernel = {options.kernel, options.kernel},
+                                                                     .strides = {options.stride, options.stride},
+                                                                     .padding = {options.padding, options.padding}});
+}
+
+std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src) {
+  return std::make_unique<PoolingLayer>(
+      node,
+      onednn::PoolingRequest{
+          .kind = Pooling::Kind::average, .kernel = {src.height, src.width}, .strides = {1, 1}, .padding = {0, 0}});
 }
 
 }  // namespace dcs3gd::nn

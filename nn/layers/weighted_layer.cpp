@@ -8,10 +8,11 @@ Tensor* WeightedLayer::weights(Planner& planner, const onednn::Descriptor& desc)
 
 Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
   original_src_ = src->desc();
-  src_ = planner.in_format(src, planned.src);
-  Tensor* dst = planner.activation(node_.name, planned.dst);
-  std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, src_}, {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)}, {DNNL_ARG_DST, dst}};
+  src_ = planner.in_format(src, onednn::as_images(planned.src));
+  Tensor* dst = planner.activation(node_.name, onednn::as_images(planned.dst));
+  std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src_, planned.src},
+                                                      {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)},
+                                                      {DNNL_ARG_DST, dst, planned.dst}};
   if (bias_) {
     const onednn::Descriptor bias = onednn::plain({oc_});
     arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
@@ -25,9 +26,10 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   Tensor* gradient = planner.gradient(node_.parameters[0], onednn::plain(weight_dims_));
   Tensor* diff_weights =
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
-  std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, planner.in_format(src_, planned.src)},
-                                                      {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},
-                                                      {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
+  std::vector<PrimitiveOperation::Argument> arguments{
+      {DNNL_ARG_SRC, planner.in_format(src_, onednn::as_images(planned.src)), planned.src},
+      {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
+      {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
   if (bias_) {
     arguments.push_back({DNNL_ARG_DIFF_BIAS, planner.gradient(node_.parameters[1], onednn::plain({oc_}))});
   }
@@ -37,11 +39,11 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
 }
 
 Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
-  Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
+  Tensor* diff_src = planner.activation(node_.name + " diff_src", onednn::as_images(planned.src));
   planner.append(node_.name + " backward data", kind_, planned,
-                 {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, planned.dst)},
+                 {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
                   {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)},
-                  {DNNL_ARG_DIFF_SRC, diff_src}});
+                  {DNNL_ARG_DIFF_SRC, diff_src, planned.src}});
   return {planner.in_format(diff_src, original_src_)};
 }
 
