@@ -61,7 +61,8 @@ void Program::plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>
   Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;
   output_format_ = output->desc();
   const onednn::Descriptor plain = onednn::plain(output_format_.dims());
-  if (output->extent() == Tensor::Extent::batch && output_format_ == plain) {
+  const bool is_kept = output->memory() == Tensor::Memory::planned && output->extent() == Tensor::Extent::batch;
+  if (is_kept && output_format_ == plain) {
     logits_ = output;
   } else {
     logits_ = planner.batch_activation("logits", plain, Tensor::Memory::planned);

@@ -1,0 +1,235 @@
+#include "nn/model_zoo.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include <doctest/doctest.h>
+
+#include "core/error.h"
+
+using namespace dcs3gd;
+using namespace dcs3gd::nn;
+
+namespace {
+
+std::size_t parameter_count(const ModelOptions& options) {
+  return build_model(options).parameter_layout()->element_count();
+}
+
+/// "name shape" of parameters and statistics as torchvision orders them: the statistics of a batch norm stand behind
+/// its parameters.
+std::vector<std::string> state_names(const Graph& graph) {
+  const auto parameters = graph.parameter_layout();
+  const auto statistics = graph.statistics_layout();
+  std::vector<std::string> names;
+  const auto add = [&](const ParameterSlice& slice) { names.push_back(slice.name + " " + slice.shape.to_string()); };
+  for (const Node& node : graph.nodes()) {
+    for (const std::size_t index : node.parameters) add(parameters->slices()[index]);
+    for (const std::size_t index : node.statistics) add(statistics->slices()[index]);
+  }
+  return names;
+}
+
+/// The lines of torchvision_state_dict.txt for one model, without the counters of batches, which are not ours.
+std::vector<std::string> torchvision_state_names(const std::string& model) {
+  std::ifstream file(TORCHVISION_STATE_DICT);
+  REQUIRE(file);
+  std::vector<std::string> names;
+  for (std::string line; std::getline(file, line);) {
+    std::istringstream words(line);
+    std::string line_model, name, shape;
+    words >> line_model >> name >> shape;
+    if (line_model == model && !name.ends_with(".num_batches_tracked")) names.push_back(name + " " + shape);
+  }
+  return names;
+}
+
+struct Moments {
+  double mean = 0;
+  double deviation = 0;
+  float largest = 0;
+};
+
+Moments moments(std::span<const float> values) {
+  Moments result;
+  for (const float value : values) {
+    result.mean += static_cast<double>(value) / static_cast<double>(values.size());
+    result.largest = std::max(result.largest, std::abs(value));
+  }
+  for (const float value : values) {
+    const double distance = static_cast<double>(value) - result.mean;
+    result.deviation += distance * distance / static_cast<double>(values.size());
+  }
+  result.deviation = std::sqrt(result.deviation);
+  return result;
+}
+
+struct InitialState {
+  explicit InitialState(const Graph& graph, std::uint64_t seed = 1)
+      : weights(graph.parameter_layout()), statistics(graph.statistics_layout()) {
+    initialize(graph, seed, weights, statistics);
+  }
+  std::span<const float> weight(const std::string& name) const { return weights.slice(*weights.layout().find(name)); }
+
+  ParameterArena weights;
+  ParameterArena statistics;
+};
+
+bool all_equal(std::span<const float> values, float value) {
+  return std::ranges::all_of(values, [&](float v) { return v == value; });
+}
+
+}  // namespace
+
+TEST_CASE("parameter counts are torchvision's") {
+  CHECK(parameter_count({.name = "resnet18", .classes = 1000, .image_size = 224}) == 11'689'512);
+  CHECK(parameter_count({.name = "resnet50", .classes = 1000, .image_size = 224}) == 25'557'032);
+  CHECK(parameter_count({.name = "lenet5", .classes = 10, .channels = 1, .image_size = 28}) == 61'706);
+}
+
+// By hand, for ResNet-(6k + 2): the stem 3·16·9 + 2·16 = 464; a block of width w without shortcut 2·9w² + 4w, the first
+// of a stage that halves the pixels 9·(w/2)·w + 9w² + 4w + (w/2)·w + 2w; the classifier 64·10 + 10 = 650.
+TEST_CASE("parameter counts of the CIFAR ResNets") {
+  const auto block = [](std::size_t w) { return 18 * w * w + 4 * w; };
+  const auto first_block = [](std::size_t w) { return 9 * (w / 2) * w + 9 * w * w + 4 * w + (w / 2) * w + 2 * w; };
+  for (const std::size_t k : {3, 5, 7, 9, 18}) {
+    const std::size_t expected =
+        464 + k * block(16) + first_block(32) + (k - 1) * block(32) + first_block(64) + (k - 1) * block(64) + 650;
+    CHECK(parameter_count({.name = "resnet" + std::to_string(6 * k + 2)}) == expected);
+  }
+  CHECK(parameter_count({.name = "resnet20"}) == 272'474);
+}
+
+TEST_CASE("names, shapes and order are torchvision's") {
+  for (const std::string model : {"resnet18", "resnet50"}) {
+    CAPTURE(model);
+    const Graph graph = build_model({.name = model, .classes = 1000, .image_size = 224});
+    const std::vector<std::string> expected = torchvision_state_names(model);
+    CHECK(expected.size() > 100);
+    CHECK(state_names(graph) == expected);
+  }
+}
+
+TEST_CASE("every model builds for grey and colour and gives one logit per class") {
+  for (const std::string& name : model_names()) {
+    CAPTURE(name);
+    for (const int channels : {1, 3}) {
+      const Graph graph = build_model({.name = name, .classes = 17, .channels = channels});
+      CHECK(graph.shape(graph.input()) == ImageShape{channels, 32, 32});
+      CHECK(graph.shape(graph.output()) == ImageShape{17, 1, 1});
+    }
+  }
+}
+
+TEST_CASE("an unknown model is an input error that lists the known ones") {
+  try {
+    build_model({.name = "resnet19"});
+    FAIL_CHECK("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::input);
+    const std::string message = error.what();
+    CHECK(message.find("resnet19") != std::string::npos);
+    for (const std::string& name : model_names()) CHECK(message.find(name) != std::string::npos);
+  }
+}
+
+TEST_CASE("images too small for a model are an input error that says what to do") {
+  CHECK_NOTHROW(build_model({.name = "lenet5", .image_size = 12}));
+  for (const int image_size : {1, 4, 9}) {
+    CAPTURE(image_size);
+    try {
+      build_model({.name = "lenet5", .image_size = image_size});
+      FAIL_CHECK("nothing was thrown");
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(std::string(error.what()).find("data.image_size") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("convolutions of a ResNet start with kaiming_normal, fan_out") {
+  const InitialState state(build_model({.name = "resnet18", .image_size = 64}));
+  const std::map<std::string, int> fan_out = {{"conv1.weight", 64 * 49},
+                                              {"layer1.0.conv1.weight", 64 * 9},
+                                              {"layer4.1.conv2.weight", 512 * 9},
+                                              {"layer3.0.downsample.0.weight", 256}};
+  for (const auto& [name, fan] : fan_out) {
+    CAPTURE(name);
+    const std::span<const float> values = state.weight(name);
+    const auto [mean, deviation, largest] = moments(values);
+    const double expected = std::sqrt(2.0 / fan);
+    const auto count = static_cast<double>(values.size());
+    CHECK(std::abs(mean) <
+          4 * expected / std::sqrt(count));  // four standard deviations of the estimate, here and below
+    CHECK(std::abs(deviation / expected - 1) < 4 / std::sqrt(2 * count));
+    CHECK(static_cast<double>(largest) > 2 * expected);
+  }
+}
+
+TEST_CASE("linear layers and LeNet's convolutions start uniform within 1/sqrt(fan_in)") {
+  const InitialState lenet(build_model({.name = "lenet5", .channels = 1, .image_size = 28}));
+  const InitialState resnet(build_model({.name = "resnet20"}));
+  struct Expected {
+    std::span<const float> values;
+    int fan_in;
+  };
+  const Expected cases[] = {{lenet.weight("conv2.weight"), 6 * 25},
+                            {lenet.weight("fc1.weight"), 16 * 25},
+                            {lenet.weight("fc1.bias"), 16 * 25},
+                            {lenet.weight("fc2.weight"), 120},
+                            {resnet.weight("fc.weight"), 64}};
+  for (const auto& [values, fan_in] : cases) {
+    CAPTURE(fan_in);
+    const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
+    const auto [mean, deviation, largest] = moments(values);
+    const auto count = static_cast<double>(values.size());
+    CHECK(static_cast<double>(largest) <= bound * (1 + 1e-6));
+    CHECK(static_cast<double>(largest) > 0.9 * bound);
+    CHECK(std::abs(mean) < 4 * bound / std::sqrt(3 * count));
+    CHECK(deviation == doctest::Approx(bound / std::sqrt(3.0)).epsilon(0.15));
+  }
+}
+
+TEST_CASE("batch norms start at 1 and 0, their statistics at 0 and 1") {
+  const Graph graph = build_model({.name = "resnet50"});
+  const InitialState state(graph);
+  for (const Node& node : graph.nodes()) {
+    if (node.statistics.empty()) continue;
+    CAPTURE(node.name);
+    CHECK(all_equal(state.weight(node.name + ".weight"), 1));
+    CHECK(all_equal(state.weight(node.name + ".bias"), 0));
+    const auto& statistics = state.statistics.layout();
+    CHECK(all_equal(state.statistics.slice(*statistics.find(node.name + ".running_mean")), 0));
+    CHECK(all_equal(state.statistics.slice(*statistics.find(node.name + ".running_var")), 1));
+  }
+}
+
+TEST_CASE("zero_init_residual zeroes the last batch norm of each branch and nothing else") {
+  for (const auto& [model, last] : std::map<std::string, std::string>{{"resnet18", ".bn2"}, {"resnet50", ".bn3"}}) {
+    CAPTURE(model);
+    const Graph graph = build_model({.name = model, .zero_init_residual = true});
+    const InitialState state(graph);
+    for (const Node& node : graph.nodes()) {
+      if (node.statistics.empty()) continue;
+      CAPTURE(node.name);
+      CHECK(all_equal(state.weight(node.name + ".weight"), node.name.ends_with(last) ? 0 : 1));
+    }
+  }
+}
+
+TEST_CASE("the initial weights are a function of the seed") {
+  const Graph graph = build_model({.name = "resnet20"});
+  const auto weights = [&](std::uint64_t seed) {
+    const InitialState state(graph, seed);
+    const auto values = state.weights.values();
+    return std::vector<float>(values.begin(), values.end());
+  };
+  CHECK(weights(3) == weights(3));
+  CHECK(weights(3) != weights(4));
+  // Each parameter has its own stream: equal shapes do not mean equal values.
+  const InitialState state(graph);
+  CHECK_FALSE(std::ranges::equal(state.weight("layer1.0.conv1.weight"), state.weight("layer1.0.conv2.weight")));
+}

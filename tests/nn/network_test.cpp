@@ -1,0 +1,293 @@
+#include "nn/network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <map>
+
+#include <doctest/doctest.h>
+
+#include "core/error.h"
+#include "core/vector_math.h"
+#include "nn/model_zoo.h"
+#include "tests/nn/network_test_support.h"
+
+using namespace dcs3gd;
+using namespace dcs3gd::nn;
+using namespace dcs3gd::nn::test;
+
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr PassIdentity kPass{.step = 2, .worker = 1};
+
+/// Every layer kind in a small network with a residual branch.
+Graph all_layers() {
+  Graph graph({3, 9, 9});
+  ValueId value = graph.convolution("conv1", graph.input(), {.oc = 17, .kernel = 3, .padding = 1, .bias = true});
+  value = graph.pooling(graph.relu(value), {.kernel = 3, .stride = 2, .padding = 1});
+  ValueId branch = graph.batch_norm("bn1", graph.convolution("conv2", value, {.oc = 17}), {.relu = true});
+  branch = graph.convolution("conv3", branch, {.oc = 17, .kernel = 3, .padding = 1});
+  value = graph.addition(branch, value, {.relu = true});
+  value = graph.relu(graph.linear("fc1", graph.global_average_pooling(value), {.oc = 33}));
+  graph.linear("fc2", graph.dropout(value, {}), {.oc = 7});
+  return graph;
+}
+
+bool bitwise_equal(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+ErrorKind kind_of_error(const std::function<void()>& function, const std::string& part_of_message) {
+  try {
+    function();
+  } catch (const Error& error) {
+    CAPTURE(error.what());
+    CHECK(std::string(error.what()).find(part_of_message) != std::string::npos);
+    return error.kind();
+  }
+  FAIL("nothing was thrown");
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE("evaluation over ranges and partial batches equals evaluation image by image") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const auto classes = static_cast<std::size_t>(graph.shape(graph.output()).channels);
+  PreparedNetwork single(graph, {.batch = 1}, state);
+  single.network.set_running_statistics(state.statistics);
+  // Ranges of 16, of 16 (twice), of 2 and of 1 image; 7 in one piece.
+  for (const int batch : {16, 32, 34, 37, 7}) {
+    CAPTURE(batch);
+    const RandomBatch images(graph, batch);
+    PreparedNetwork whole(graph, {.batch = batch}, state);
+    for (const int count : {1, 5, batch - 1, batch}) {
+      CAPTURE(count);
+      RandomBatch partial = images;
+      // What lies behind the valid images must not matter.
+      std::fill(partial.images.begin() + count * static_cast<std::ptrdiff_t>(images.elements_per_image),
+                partial.images.end(), kNan);
+      const BatchResult result = whole.network.evaluate(partial.view(count));
+      const std::vector<float> logits = copy(whole.network.logits());
+      REQUIRE(logits.size() == static_cast<std::size_t>(batch) * classes);
+
+      BatchResult expected;
+      for (int image = 0; image < count; ++image) {
+        expected += single.network.evaluate(images.view(image, 1));
+        const auto first = static_cast<std::size_t>(image) * classes;
+        const std::vector<double> expected_logits(single.network.logits().begin(), single.network.logits().end());
+        CHECK(relative_distance(std::span(logits).subspan(first, classes), expected_logits) < 1e-5);
+      }
+      CHECK(result.images == count);
+      CHECK(result.loss_sum == doctest::Approx(expected.loss_sum).epsilon(1e-5));
+      CHECK(result.correct_top1 == expected.correct_top1);
+      CHECK(result.correct_top5 == expected.correct_top5);
+    }
+  }
+}
+
+TEST_CASE("an evaluation between two passes changes neither gradient nor batch statistics") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 6);
+  const RandomBatch other(graph, 6, 2);
+  PreparedNetwork engine(graph, {.batch = 6}, state);
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  const std::vector<float> gradient = copy(engine.gradient.values());
+  const std::vector<float> statistics = copy(engine.network.batch_statistics().values());
+
+  engine.network.evaluate(other.view());
+  CHECK(bitwise_equal(engine.network.batch_statistics().values(), statistics));
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  CHECK(bitwise_equal(engine.gradient.values(), gradient));
+  CHECK(bitwise_equal(engine.network.batch_statistics().values(), statistics));
+}
+
+TEST_CASE("the same pass gives the same bits, in one network and in two") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 6);
+  for_threads_1_and_2([&](int threads) {
+    CAPTURE(threads);
+    PreparedNetwork first(graph, {.batch = 6}, state);
+    PreparedNetwork second(graph, {.batch = 6}, state);
+    second.network.compute_gradient(batch.view(), kPass, second.gradient);
+    for (int repetition = 0; repetition < 10; ++repetition) {
+      first.network.compute_gradient(batch.view(), kPass, first.gradient);
+      CHECK(bitwise_equal(first.gradient.values(), second.gradient.values()));
+    }
+  });
+}
+
+TEST_CASE("every slice of the gradient is announced once, when it is final, roughly from back to front") {
+  const Graph graph = build_model({.name = "resnet20", .image_size = 8});
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 3);
+  PreparedNetwork engine(graph, {.batch = 3}, state);
+  const auto& slices = engine.network.parameter_layout()->slices();
+  std::map<std::string, std::vector<float>> announced;
+  std::vector<std::string> order;
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient, [&](const ParameterSlice& slice) {
+    order.push_back(slice.name);
+    announced[slice.name] = copy(engine.gradient.slice(slice));
+  });
+  CHECK(order.size() == slices.size());
+  for (const ParameterSlice& slice : slices) {
+    CAPTURE(slice.name);
+    REQUIRE(announced.contains(slice.name));
+    CHECK(bitwise_equal(announced[slice.name], engine.gradient.slice(slice)));
+  }
+  CHECK(order.front().starts_with("fc."));
+  CHECK(order.back() == "conv1.weight");
+  const auto place = [&](const char* name) { return std::ranges::find(order, name); };
+  CHECK(place("layer3.0.conv1.weight") < place("layer2.0.conv1.weight"));
+  CHECK(place("layer2.0.conv1.weight") < place("layer1.0.conv1.weight"));
+}
+
+TEST_CASE("without a callback a pass gives the same gradient") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 3);
+  PreparedNetwork engine(graph, {.batch = 3}, state);
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient, [](const ParameterSlice&) {});
+  const std::vector<float> gradient = copy(engine.gradient.values());
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  CHECK(bitwise_equal(engine.gradient.values(), gradient));
+}
+
+TEST_CASE("gradients may go to another arena at each pass") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 3);
+  PreparedNetwork engine(graph, {.batch = 3}, state);
+  ParameterArena other(engine.network.parameter_layout());
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  engine.network.compute_gradient(batch.view(), kPass, other);
+  CHECK(bitwise_equal(engine.gradient.values(), other.values()));
+}
+
+TEST_CASE("weights written slice by slice are the weights") {
+  const Graph graph = all_layers();
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 3);
+  PreparedNetwork whole(graph, {.batch = 3}, state);
+  PreparedNetwork by_slice(graph, {.batch = 3}, RandomState(graph, 2));
+  const auto& slices = state.weights.layout().slices();
+  for (std::size_t index = slices.size(); index-- > 0;) {
+    by_slice.network.set_weights(index, state.weights.slice(slices[index]));
+  }
+  whole.network.compute_gradient(batch.view(), kPass, whole.gradient);
+  by_slice.network.compute_gradient(batch.view(), kPass, by_slice.gradient);
+  CHECK(bitwise_equal(whole.gradient.values(), by_slice.gradient.values()));
+}
+
+// The trainer's finite check relies on it. The loss alone would not do: oneDNN's batch norm with ReLU and its max
+// pooling pass over NaN in forward.
+TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every layer") {
+  const std::map<std::string, std::function<ValueId(Graph&, ValueId)>> layers = {
+      {"relu", [](Graph& graph, ValueId src) { return graph.relu(src); }},
+      {"batch norm", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {}); }},
+      {"batch norm with relu", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {.relu = true}); }},
+      {"max pooling", [](Graph& graph, ValueId src) { return graph.pooling(src, {}); }},
+      {"average pooling",
+       [](Graph& graph, ValueId src) { return graph.pooling(src, {.kind = Pooling::Kind::average}); }},
+      {"addition", [](Graph& graph, ValueId src) { return graph.addition(src, graph.relu(src), {.relu = true}); }},
+  };
+  for (const auto& [name, layer] : layers) {
+    CAPTURE(name);
+    Graph graph({3, 5, 5});
+    graph.linear("fc", layer(graph, graph.convolution("conv", graph.input(), {.oc = 17})), {.oc = 7});
+    const RandomState state(graph);
+    PreparedNetwork engine(graph, {.batch = 3}, state);
+    const auto loss_and_norm = [&](const RandomBatch& batch) {
+      const BatchResult result = engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+      return result.loss_sum + squared_norm(engine.gradient.values());
+    };
+    RandomBatch batch(graph, 3);
+    CHECK(std::isfinite(loss_and_norm(batch)));
+    batch.images[6] = kNan;
+    CHECK_FALSE(std::isfinite(loss_and_norm(batch)));
+  }
+}
+
+TEST_CASE("dead activations lend their memory") {
+  const Graph graph = build_model({.name = "resnet20"});
+  const int batch = 32;
+  const Network network(graph, {.batch = batch});
+  std::size_t activations = 0;
+  for (const LayerInfo& layer : network.layers()) {
+    activations += static_cast<std::size_t>(batch * layer.dst.element_count()) * sizeof(float);
+  }
+  // Side by side: each activation and its gradient.
+  CHECK(network.memory_bytes() < 2 * activations * 6 / 10);
+  CHECK(network.memory_bytes() > activations / 2);
+}
+
+TEST_CASE("the table of layers names every layer, its shape and its parameters") {
+  const Graph graph = build_model({.name = "resnet20"});
+  const Network network(graph, {.batch = 2});
+  const std::vector<LayerInfo> layers = network.layers();
+  REQUIRE(layers.size() == graph.nodes().size());
+  std::size_t parameters = 0;
+  for (const LayerInfo& layer : layers) parameters += layer.parameters;
+  CHECK(parameters == network.parameter_layout()->element_count());
+  CHECK(layers.front().name == "conv1");
+  CHECK(layers.front().kind == "convolution");
+  CHECK(layers.front().dst == ImageShape{16, 32, 32});
+  CHECK(layers.back().name == "fc");
+  CHECK(network.classes() == 10);
+  CHECK(network.batch() == 2);
+}
+
+TEST_CASE("times are kept by kind of layer and can be reset") {
+  const Graph graph = all_layers();
+  PreparedNetwork engine(graph, {.batch = 3}, RandomState(graph));
+  const RandomBatch batch(graph, 3);
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  const auto seconds = [&](const std::string& kind) {
+    const std::vector<KindTime> times = engine.network.times();
+    const auto entry = std::ranges::find(times, kind, &KindTime::kind);
+    REQUIRE(entry != times.end());
+    return entry->seconds;
+  };
+  const char* kinds[] = {"convolution", "batch norm", "relu", "pooling", "linear", "dropout", "addition", "loss"};
+  for (const char* kind : kinds) {
+    CAPTURE(kind);
+    CHECK(seconds(kind) > 0);
+  }
+  engine.network.reset_times();
+  for (const char* kind : kinds) CHECK(seconds(kind) == 0);
+}
+
+TEST_CASE("what cannot work is refused before the first pass") {
+  const auto error_of = [](const Graph& graph, int batch, const char* part) {
+    return kind_of_error([&] { Network network(graph, {.batch = batch}); }, part);
+  };
+  CHECK(error_of(all_layers(), 0, "batch") == ErrorKind::input);
+
+  Graph image({3, 4, 4});
+  image.convolution("conv", image.input(), {.oc = 7});
+  CHECK(error_of(image, 2, "7x4x4") == ErrorKind::input);
+
+  Graph unread({3, 4, 4});
+  unread.convolution("lonely", unread.input(), {.oc = 7});
+  unread.linear("fc", unread.input(), {.oc = 7});
+  CHECK(error_of(unread, 2, "lonely") == ErrorKind::input);
+
+  Graph one_value({3, 1, 1});
+  one_value.batch_norm("bn", one_value.input(), {});
+  CHECK(error_of(one_value, 1, "bn") == ErrorKind::input);
+  CHECK_NOTHROW(Network(one_value, {.batch = 2}));
+}
+
+TEST_CASE("training needs full batches") {
+  const Graph graph = all_layers();
+  PreparedNetwork engine(graph, {.batch = 3}, RandomState(graph));
+  const RandomBatch batch(graph, 3);
+  CHECK(kind_of_error([&] { engine.network.compute_gradient(batch.view(2), kPass, engine.gradient); },
+                      "full batches") == ErrorKind::failure);
+}
