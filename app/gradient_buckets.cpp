@@ -3,18 +3,13 @@
 #include <algorithm>
 
 namespace dcs3gd::app {
-namespace {
 
-/// Large enough that the ring runs at its bandwidth, small enough that the first bucket leaves early.
-constexpr std::size_t kBucketFloats = std::size_t{1} << 21;
-
-}  // namespace
-
-GradientBuckets::GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor)
+GradientBuckets::GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor,
+                                 std::size_t bucket_elements)
     : communicator_(communicator), factor_(factor) {
   const std::vector<ParameterSlice>& slices = layout.slices();
   for (auto slice = slices.rbegin(); slice != slices.rend(); ++slice) {
-    if (buckets_.empty() || buckets_.back().count >= kBucketFloats) buckets_.emplace_back();
+    if (buckets_.empty() || buckets_.back().count >= bucket_elements) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
     bucket.first = slice->offset;
     bucket.count += slice->count;

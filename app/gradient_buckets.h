@@ -13,7 +13,12 @@ namespace dcs3gd::app {
 /// order, that of the planned network, and so start the same all-reduces in the same order.
 class GradientBuckets {
  public:
-  GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor);
+  /// A bucket takes further slices until it has this many elements: large enough that the ring runs at its bandwidth,
+  /// small enough that the first bucket leaves early.
+  static constexpr std::size_t kBucketElements = std::size_t{1} << 21;
+
+  GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor,
+                  std::size_t bucket_elements = kBucketElements);
 
   /// A slice of `gradient` is final. The first slice of a step begins the step.
   void slice_ready(ParameterArena& gradient, const ParameterSlice& slice);

@@ -1,0 +1,119 @@
+#include "tests/app/workers.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <omp.h>
+
+#include "comm/thread_world.h"
+#include "core/random_stream.h"
+
+namespace dcs3gd::app::test {
+
+Batches::Batches(const nn::Graph& graph, int images_per_batch, int workers, std::int64_t steps)
+    : images_per_batch_(images_per_batch),
+      workers_(workers),
+      floats_per_batch_(static_cast<std::size_t>(images_per_batch * graph.shape(graph.input()).element_count())),
+      images_(static_cast<std::size_t>(steps * workers) * floats_per_batch_),
+      labels_(static_cast<std::size_t>(steps * workers * images_per_batch)) {
+  RandomStream random(7, RandomPurpose::test);
+  const auto classes = static_cast<std::uint32_t>(graph.shape(graph.output()).channels);
+  std::ranges::generate(images_, [&] { return random.normal(); });
+  std::ranges::generate(labels_, [&] { return static_cast<std::int32_t>(random.below(classes)); });
+}
+
+std::size_t Batches::place(std::int64_t step, int worker) const {
+  return static_cast<std::size_t>(step * workers_ + worker);
+}
+
+nn::BatchView Batches::at(std::int64_t step, int worker) const {
+  const std::size_t number = place(step, worker);
+  return {images_.data() + number * floats_per_batch_,
+          labels_.data() + number * static_cast<std::size_t>(images_per_batch_), images_per_batch_};
+}
+
+float& Batches::first_pixel(std::int64_t step, int worker) { return images_[place(step, worker) * floats_per_batch_]; }
+
+Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
+    : experiment_(experiment),
+      communicator_(communicator),
+      network_(experiment.graph, {.batch = experiment.images_per_batch}),
+      mean_model_(network_.parameter_layout()),
+      mean_statistics_(network_.statistics_layout()),
+      statistics_(network_.statistics_layout()) {
+  ParameterArena weights(network_.parameter_layout());
+  nn::initialize(experiment.graph, 1, weights, statistics_.local());
+  if (experiment.initialize) experiment.initialize(weights, statistics_.local());
+  const auto next_batch = [this] {
+    const int workers_here = experiment_.algorithm.workers_per_rank;
+    const std::int64_t number = batches_++;
+    return experiment_.batch(number / workers_here, number_of_first_worker() + static_cast<int>(number % workers_here));
+  };
+  algorithm_ = make_update_algorithm({.communicator = communicator,
+                                      .network = network_,
+                                      .running_statistics = statistics_,
+                                      .algorithm = experiment.algorithm,
+                                      .sgd = experiment.sgd,
+                                      .wire = experiment.wire,
+                                      .loss_limit = experiment.loss_limit,
+                                      .next_batch = next_batch,
+                                      .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
+                                     weights);
+}
+
+int Rank::number_of_first_worker() const { return communicator_.rank() * experiment_.algorithm.workers_per_rank; }
+
+std::vector<float> Rank::drain() {
+  algorithm_->drain(mean_model_);
+  return drained();
+}
+
+std::vector<float> Rank::average_statistics() {
+  statistics_.average(communicator_, mean_statistics_);
+  return {mean_statistics_.values().begin(), mean_statistics_.values().end()};
+}
+
+void Rank::use_network() {
+  network_.set_weights(mean_model_);
+  statistics_.average(communicator_, mean_statistics_);
+  network_.set_running_statistics(mean_statistics_);
+  network_.evaluate(experiment_.batch(0, 0));
+}
+
+void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
+  comm::run_ranks_as_threads(experiment.ranks, {.wire = experiment.wire}, [&](comm::Communicator& communicator) {
+    omp_set_num_threads(1);
+    Rank rank(experiment, communicator);
+    body(rank);
+  });
+}
+
+std::vector<Trajectory> run(const Experiment& experiment, Look look) {
+  std::vector<Trajectory> trajectories(static_cast<std::size_t>(experiment.ranks));
+  run_ranks(experiment, [&](Rank& rank) {
+    Trajectory& trajectory = trajectories[static_cast<std::size_t>(rank.number())];
+    for (std::int64_t step = 0; step < experiment.steps; ++step) {
+      rank.step(step);
+      if (look == Look::at_the_end && step + 1 < experiment.steps) continue;
+      trajectory.mean_models.push_back(rank.drain());
+      if (look != Look::after_each_step_and_use_the_network) continue;
+      rank.use_network();
+      rank.algorithm().resume();
+    }
+    trajectory.mean_statistics = rank.average_statistics();
+    trajectory.records = rank.records();
+  });
+  return trajectories;
+}
+
+double relative_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  double difference = 0;
+  double size = 0;
+  for (std::size_t i = 0; i < b.size(); ++i) {
+    difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
+    size += std::pow(static_cast<double>(b[i]), 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+}  // namespace dcs3gd::app::test
