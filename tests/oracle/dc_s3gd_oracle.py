@@ -1,0 +1,221 @@
+#!/usr/bin/python3
+"""Trajectories of DC-S3GD, S3GD and synchronous SGD in float64, by PyTorch's layers and autograd and the algorithm as the
+paper has it (arXiv 1911.02516, eq. 17): one loop over workers, nothing fused, nothing overlapped. It shares no code with
+the trainer. dc_s3gd_test.cpp follows the same trajectories with the trainer's engine, algorithms and all-reduce.
+
+    dc_s3gd_oracle.py record    writes recordings/dc_s3gd.txt
+    dc_s3gd_oracle.py           computes it anew and compares
+
+Exit code 77: PyTorch is missing.
+"""
+
+import sys
+from pathlib import Path
+
+try:
+    import torch
+    import torch.nn.functional as F
+
+    import formula
+    import recording
+except ImportError as error:
+    print(f"SKIP: the oracle needs python3-torch: {error}")
+    sys.exit(77)
+
+RECORDING = Path(__file__).resolve().parent / "recordings" / "dc_s3gd.txt"
+
+SEED = 1
+WORKERS = 4
+STEPS = 8
+IMAGES = 8  # per worker and step
+SHAPE = (3, 8, 8)
+CLASSES = 5
+WEIGHT_DECAY = 0.05
+MOMENTUM = 0.9
+LAMBDA0 = 0.2
+WIRE_ROUNDING = 2.0**-23
+
+# name, shape, kind
+PARAMETERS = [
+    ("conv1.weight", (4, 3, 3, 3), "weight"),
+    ("bn1.weight", (4,), "norm"),
+    ("bn1.bias", (4,), "norm"),
+    ("conv2.weight", (6, 4, 3, 3), "weight"),
+    ("bn2.weight", (6,), "norm"),
+    ("bn2.bias", (6,), "norm"),
+    ("fc.weight", (CLASSES, 6), "weight"),
+    ("fc.bias", (CLASSES,), "bias"),
+]
+STATISTICS = [("bn1.running_mean", (4,)), ("bn1.running_var", (4,)),
+              ("bn2.running_mean", (6,)), ("bn2.running_var", (6,))]
+
+CASES = {
+    "ssgd": {"algorithm": "ssgd"},
+    "s3gd": {"algorithm": "dc_s3gd", "lambda0": 0.0},
+    "dc_s3gd": {"algorithm": "dc_s3gd"},
+    "dc_s3gd_tensor": {"algorithm": "dc_s3gd", "per_tensor": True},
+    "dc_s3gd_settings": {"algorithm": "dc_s3gd", "nesterov": True, "decay_all": True, "clip": 0.35, "lambda_max": 60.0},
+}
+
+
+def learning_rate(step):
+    """Warm-up, then a decay; step from 0."""
+    return 0.05 * (step + 1) if step < 5 else 0.05 * (9 - step)
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def first_state():
+    parameters = [tensor(formula.first_value(SEED, name, shape, kind == "norm")) for name, shape, kind in PARAMETERS]
+    statistics = [tensor(formula.first_value(SEED, name, shape, True)) for name, shape in STATISTICS]
+    return parameters, statistics
+
+
+def loss_and_gradient(weights, step, worker):
+    """Mean loss, gradient, and the batch's means and unbiased variances."""
+    name = f"step{step}.worker{worker}"
+    x = tensor(formula.images(SEED, name, (IMAGES, *SHAPE)))
+    y = torch.tensor(formula.labels(SEED, name, IMAGES, CLASSES))
+    w = [weight.clone().requires_grad_() for weight in weights]
+    statistics = []
+
+    def norm(value, gamma, beta):
+        statistics.append(value.detach().mean(dim=(0, 2, 3)))
+        statistics.append(value.detach().transpose(0, 1).flatten(1).var(dim=1, unbiased=True))
+        return F.relu(F.batch_norm(value, None, None, gamma, beta, training=True, eps=1e-5))
+
+    value = norm(F.conv2d(x, w[0], padding=1), w[1], w[2])
+    value = norm(F.conv2d(value, w[3], stride=2, padding=1), w[4], w[5])
+    loss = F.cross_entropy(F.linear(value.mean(dim=(2, 3)), w[6], w[7]), y)
+    return loss.item(), list(torch.autograd.grad(loss, w)), statistics
+
+
+def norm_of(tensors):
+    return sum((t * t).sum().item() for t in tensors) ** 0.5
+
+
+def clipped(gradient, clip):
+    norm = norm_of(gradient)
+    return [g * (clip / norm) for g in gradient] if clip and norm > clip else gradient
+
+
+class Update:
+    """U: momentum and weight decay, with a velocity of its own."""
+
+    def __init__(self, case):
+        self.nesterov = case.get("nesterov", False)
+        self.decay_all = case.get("decay_all", False)
+        self.velocity = [torch.zeros(shape, dtype=torch.float64) for _, shape, _ in PARAMETERS]
+
+    def __call__(self, gradient, weights, rate):
+        update = []
+        for i, (_, _, kind) in enumerate(PARAMETERS):
+            decay = WEIGHT_DECAY if kind == "weight" or self.decay_all else 0.0
+            g = gradient[i] + decay * weights[i]
+            self.velocity[i] = MOMENTUM * self.velocity[i] + g
+            update.append(-rate * (g + MOMENTUM * self.velocity[i] if self.nesterov else self.velocity[i]))
+        return update
+
+
+def lambda_of(g, distance, u, case):
+    if norm_of(distance) <= WORKERS * WIRE_ROUNDING * norm_of(u):
+        return 0.0
+    lam = case.get("lambda0", LAMBDA0) * norm_of(g) / norm_of([a * a * d for a, d in zip(g, distance)])
+    return min(lam, case.get("lambda_max", lam))
+
+
+def lambdas_of(g, distance, u, case):
+    """By tensor."""
+    if case.get("per_tensor", False):
+        return [lambda_of([a], [d], [b], case) for a, d, b in zip(g, distance, u)]
+    return [lambda_of(g, distance, u, case)] * len(g)
+
+
+def move(statistics, batch_statistics):
+    return [0.9 * old + 0.1 * new for old, new in zip(statistics, batch_statistics)]
+
+
+def mean(lists):
+    return [sum(tensors) / len(lists) for tensors in zip(*lists)]
+
+
+def run_ssgd(case):
+    w, first_statistics = first_state()
+    statistics = [first_statistics] * WORKERS
+    update = Update(case)
+    records = []
+    for step in range(STEPS):
+        losses, gradients, batch_statistics = zip(*(loss_and_gradient(w, step, i) for i in range(WORKERS)))
+        statistics = [move(old, new) for old, new in zip(statistics, batch_statistics)]
+        g = clipped(mean(gradients), case.get("clip"))
+        w = [a + b for a, b in zip(w, update(g, w, learning_rate(step)))]
+        records.append((sum(losses) / WORKERS, norm_of(g), 0.0, 0.0))
+    return records, w, mean(statistics)
+
+
+def run_dc_s3gd(case):
+    m, first_statistics = first_state()
+    statistics = [first_statistics] * WORKERS
+    updates = [Update(case) for _ in range(WORKERS)]
+    u = [[torch.zeros_like(a) for a in m] for _ in range(WORKERS)]
+    records = []
+    for step in range(STEPS):
+        local = [[a + b for a, b in zip(m, own)] for own in u]
+        losses, gradients, batch_statistics = zip(*(loss_and_gradient(local[i], step, i) for i in range(WORKERS)))
+        statistics = [move(old, new) for old, new in zip(statistics, batch_statistics)]
+        mean_update = mean(u)
+        m = [a + b for a, b in zip(m, mean_update)]
+        sums = [sum(losses), 0.0, 0.0, 0.0]
+        for i in range(WORKERS):
+            g = clipped(gradients[i], case.get("clip"))
+            distance = [a - b for a, b in zip(mean_update, u[i])]
+            lambdas = lambdas_of(g, distance, u[i], case)
+            compensated = [a + lam * a * a * d for a, lam, d in zip(g, lambdas, distance)]
+            u[i] = updates[i](compensated, m, learning_rate(step))
+            sums[1] += norm_of(g)
+            sums[2] += sum(lambdas) / len(lambdas)
+            sums[3] += norm_of(distance)
+        records.append([s / WORKERS for s in sums])
+    return records, [a + b for a, b in zip(m, mean(u))], mean(statistics)
+
+
+def trajectories():
+    """What is recorded: lists of numbers by name."""
+    results = {}
+    for name, case in CASES.items():
+        run = run_ssgd if case["algorithm"] == "ssgd" else run_dc_s3gd
+        records, model, statistics = run(case)
+        for step, record in enumerate(records):
+            results[f"{name}.step{step}"] = record
+        for (tensor_name, *_), values in zip(PARAMETERS + STATISTICS, model + statistics):
+            results[f"{name}.{tensor_name}"] = formula.sketch(tensor_name, values.numpy())
+    return results
+
+
+def write():
+    with RECORDING.open("w") as file:
+        file.write("# Written by dc_s3gd_oracle.py, read by dc_s3gd_test. Steps: loss, gradient norm, lambda, distance\n"
+                   "# norm, each the mean over the workers. Tensors of the final mean model: sketches (formula.py).\n")
+        for name, numbers in trajectories().items():
+            file.write(f"{name} {' '.join(f'{number:.12g}' for number in numbers)}\n")
+
+
+def check():
+    _, recorded = recording.read(RECORDING)
+    differences = list(recording.differences(recorded, trajectories()))
+    print("\n".join(differences) or "the recording is what PyTorch computes")
+    return 1 if differences else 0
+
+
+def main():
+    torch.set_num_threads(1)
+    if sys.argv[1:] == ["record"]:
+        write()
+        return 0
+    return check()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "tests/app/workers.h"
+#include "tests/oracle/formula.h"
+#include "tests/oracle/recording.h"
+
+using namespace dcs3gd;
+using namespace dcs3gd::app;
+using namespace dcs3gd::app::test;
+
+namespace {
+
+// As in dc_s3gd_oracle.py.
+constexpr int kSeed = 1;
+constexpr int kWorkers = 4;
+constexpr std::int64_t kSteps = 8;
+constexpr int kImages = 8;
+constexpr int kClasses = 5;
+constexpr nn::ImageShape kShape{3, 8, 8};
+
+// The trainer computes in fp32; tolerances are ten times what was found on AVX-512.
+constexpr double kTensorTolerance = 5e-6;  ///< of the sums of a tensor's elements, relative to its norm
+constexpr double kLossTolerance = 5e-6;
+constexpr double kNormTolerance = 5e-5;
+constexpr double kLambdaTolerance = 5e-4;  ///< a quotient of the norms of small differences
+
+nn::Graph network() {
+  nn::Graph graph(kShape);
+  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1});
+  value = graph.batch_norm("bn1", value, {.relu = true});
+  value = graph.convolution("conv2", value, {.oc = 6, .kernel = 3, .stride = 2, .padding = 1});
+  value = graph.batch_norm("bn2", value, {.relu = true});
+  value = graph.global_average_pooling(value);
+  graph.linear("fc", value, {.oc = kClasses});
+  return graph;
+}
+
+/// The settings of one trajectory.
+struct Case {
+  std::string name;
+  AlgorithmConfiguration algorithm;
+  bool nesterov = false;
+  bool decay_norm_and_bias = false;
+};
+
+std::vector<Case> cases() {
+  return {{.name = "ssgd", .algorithm = {.name = AlgorithmName::ssgd}},
+          {.name = "s3gd", .algorithm = {.name = AlgorithmName::s3gd}},
+          {.name = "dc_s3gd", .algorithm = {}},
+          {.name = "dc_s3gd_tensor", .algorithm = {.lambda_norm = LambdaNorm::tensor}},
+          {.name = "dc_s3gd_settings",
+           .algorithm = {.lambda_max = 60.0, .gradient_clip_norm = 0.35},
+           .nesterov = true,
+           .decay_norm_and_bias = true}};
+}
+
+double learning_rate(std::int64_t step) { return 0.05 * static_cast<double>(step < 5 ? step + 1 : 9 - step); }
+
+Trajectory run_on(const nn::Graph& graph, const Case& the_case, int ranks) {
+  std::vector<oracle::FormulaBatch> batches;
+  for (std::int64_t step = 0; step < kSteps; ++step) {
+    for (int worker = 0; worker < kWorkers; ++worker) {
+      batches.emplace_back(kSeed, "step" + std::to_string(step) + ".worker" + std::to_string(worker), kImages, kShape,
+                           kClasses);
+    }
+  }
+  Experiment experiment{
+      .graph = graph,
+      .images_per_batch = kImages,
+      .batch = [&](std::int64_t step,
+                   int worker) { return batches[static_cast<std::size_t>(step * kWorkers + worker)].view(kImages); },
+      .steps = kSteps,
+      .ranks = ranks,
+      .algorithm = the_case.algorithm,
+      .sgd = {.nesterov = the_case.nesterov,
+              .weight_decay = 0.05F,
+              .decay_norm_and_bias = the_case.decay_norm_and_bias},
+      .initialize =
+          [](ParameterArena& weights, ParameterArena& statistics) {
+            oracle::fill_first_values(kSeed, weights);
+            oracle::fill_first_values(kSeed, statistics);
+          },
+      .learning_rate = learning_rate};
+  experiment.algorithm.workers_per_rank = kWorkers / ranks;
+  return run(experiment, Look::at_the_end)[0];
+}
+
+void check_records(const oracle::Recording& recording, const std::string& name,
+                   const std::vector<StepRecord>& records) {
+  REQUIRE(records.size() == kSteps);
+  for (std::size_t step = 0; step < kSteps; ++step) {
+    CAPTURE(step);
+    const std::vector<double>& expected = recording.lines().at(name + ".step" + std::to_string(step));
+    const StepRecord& record = records[step];
+    CHECK(std::abs(record.loss - expected[0]) <= kLossTolerance * expected[0]);
+    CHECK(std::abs(record.gradient_norm - expected[1]) <= kNormTolerance * expected[1]);
+    CHECK(std::abs(record.lambda - expected[2]) <= kLambdaTolerance * expected[2]);
+    CHECK(std::abs(record.distance_norm - expected[3]) <= kNormTolerance * expected[3]);
+  }
+}
+
+void check_tensors(const oracle::Recording& recording, const std::string& name, const ParameterLayout& layout,
+                   const std::vector<float>& values) {
+  for (const ParameterSlice& slice : layout.slices()) {
+    CAPTURE(slice.name);
+    const std::vector<double>& expected = recording.lines().at(name + "." + slice.name);
+    const auto first = values.begin() + static_cast<std::ptrdiff_t>(slice.offset);
+    const std::vector<double> tensor(first, first + static_cast<std::ptrdiff_t>(slice.count));
+    const std::vector<double> found = oracle::sketch(slice.name, tensor);
+    REQUIRE(found.size() == expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      CHECK(std::abs(found[i] - expected[i]) <= kTensorTolerance * expected[0]);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("four workers follow PyTorch's trajectory on 4, 2 and 1 ranks") {
+  const oracle::Recording recording(DCS3GD_ORACLE_RECORDINGS "/dc_s3gd.txt");
+  const nn::Graph graph = network();
+  for (const Case& the_case : cases()) {
+    for (const int ranks : {4, 2, 1}) {
+      CAPTURE(the_case.name);
+      CAPTURE(ranks);
+      const Trajectory trajectory = run_on(graph, the_case, ranks);
+      check_records(recording, the_case.name, trajectory.records);
+      check_tensors(recording, the_case.name, *graph.parameter_layout(), trajectory.mean_models.back());
+      check_tensors(recording, the_case.name, *graph.statistics_layout(), trajectory.mean_statistics);
+    }
+  }
+}
