@@ -11,7 +11,7 @@ namespace {
 
 // Sums of at most a few hundred products in fp32, through up to a dozen layers: rounding is of the order of 1e-6 of the
 // largest element. A wrong format, window or mask shows as a difference of order 1.
-constexpr double kTolerance = 2e-5;
+constexpr Tolerance kTolerance{.forward = 2e-5, .gradient = 2e-5};
 
 }  // namespace
 

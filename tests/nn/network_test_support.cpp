@@ -99,22 +99,23 @@ void check_tensors_close(const ParameterLayout& layout, std::span<const float> a
   }
 }
 
-void check_engine_equals_reference(const Graph& graph, const NetworkOptions& options, double tolerance) {
+void check_engine_equals_reference(const Graph& graph, const NetworkOptions& options, const Tolerance& tolerance) {
   const RandomState state(graph);
   const RandomBatch batch(graph, options.batch);
   PreparedNetwork engine(graph, options, state);
   const auto reference = reference_network(graph, options, state);
 
   const reference::PassResult training = reference.compute_gradient(batch.view(), kSomePass);
-  check_counts(engine.network.compute_gradient(batch.view(), kSomePass, engine.gradient), training.counts, tolerance);
-  CHECK(relative_distance(engine.network.logits(), training.logits.values) <= tolerance);
-  check_tensors_close(engine.gradient.layout(), engine.gradient.values(), training.gradient, tolerance);
+  check_counts(engine.network.compute_gradient(batch.view(), kSomePass, engine.gradient), training.counts,
+               tolerance.forward);
+  CHECK(relative_distance(engine.network.logits(), training.logits.values) <= tolerance.forward);
+  check_tensors_close(engine.gradient.layout(), engine.gradient.values(), training.gradient, tolerance.gradient);
   check_tensors_close(state.statistics.layout(), engine.network.batch_statistics().values(), training.batch_statistics,
-                      tolerance);
+                      tolerance.forward);
 
   const reference::PassResult evaluation = reference.evaluate(batch.view());
-  check_counts(engine.network.evaluate(batch.view()), evaluation.counts, tolerance);
-  CHECK(relative_distance(engine.network.logits(), evaluation.logits.values) <= tolerance);
+  check_counts(engine.network.evaluate(batch.view()), evaluation.counts, tolerance.forward);
+  CHECK(relative_distance(engine.network.logits(), evaluation.logits.values) <= tolerance.forward);
 }
 
 std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }

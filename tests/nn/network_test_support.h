@@ -58,9 +58,15 @@ double relative_distance(std::span<const float> actual, std::span<const double> 
 void check_tensors_close(const ParameterLayout& layout, std::span<const float> actual, std::span<const double> expected,
                          double tolerance);
 
+/// In units of the largest element of a tensor.
+struct Tolerance {
+  double forward;   ///< of loss, logits and batch statistics
+  double gradient;  ///< of each parameter's gradient
+};
+
 /// One training pass and one evaluation by both; checks counts, losses, logits, every gradient element and the batch
 /// statistics.
-void check_engine_equals_reference(const Graph& graph, const NetworkOptions& options, double tolerance);
+void check_engine_equals_reference(const Graph& graph, const NetworkOptions& options, const Tolerance& tolerance);
 
 /// Runs `function(threads)` with OpenMP teams of 1 and of 2 threads.
 template <typename Function>
