@@ -177,7 +177,7 @@ class Reader {
       unquoted.kind = YamlValue::Kind::plain;
       if (field.read(unquoted)) return ". Remove the quotes";
     }
-    if (field.accepts == flag().accepts) {
+    if (std::ranges::find(field.words, "true") != field.words.end()) {
       if (std::string hint = boolean_hint(value); !hint.empty()) return hint;
     }
     return value.kind == YamlValue::Kind::plain ? did_you_mean(value.text, field.words) : "";
