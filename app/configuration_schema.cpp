@@ -187,12 +187,6 @@ std::string milestones_violation(const Configuration& c) {
   return ascending ? "" : "must be in ascending order";
 }
 
-std::string warmup_violation(const Configuration& c) {
-  if (c.optimizer.lr.warmup_epochs <= static_cast<double>(c.run.epochs)) return "";
-  return format("the warm-up of {} epochs is longer than the run (run.epochs: {})", c.optimizer.lr.warmup_epochs,
-                c.run.epochs);
-}
-
 /// The rule against one value.
 Rule never(const std::string& key, const std::string& what, std::function<bool(const Configuration&)> holds) {
   return {.keys = {key}, .violation = [=](const Configuration& configuration) {
@@ -224,7 +218,6 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
          const bool stays = c.optimizer.lr.schedule == optim::ScheduleKind::step && c.optimizer.lr.milestones.empty();
          return stays ? "step needs optimizer.lr.milestones, for example [15, 25]" : "";
        }},
-      {{"optimizer.lr.warmup_epochs", "run.epochs"}, warmup_violation},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {
          const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
@@ -238,7 +231,6 @@ std::vector<Rule> unsupported_values() {
       never("run.time_limit_minutes", "a time limit",
             [](const auto& c) { return c.run.time_limit_minutes.has_value(); }),
       never("model.precision", "bf16", [](const auto& c) { return c.model.precision == Precision::bf16; }),
-      never("model.init_skip", "skipping tensors", [](const auto& c) { return !c.model.init_skip.empty(); }),
       never("data.format", "image_folder", [](const auto& c) { return c.data.format == data::Format::image_folder; }),
       never("data.format", "shards", [](const auto& c) { return c.data.format == data::Format::shards; }),
       never("data.augment.random_resized_crop", "true",
