@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Trajectories of DC-S3GD, S3GD and synchronous SGD in float64, by PyTorch's layers and autograd and the algorithm as the
-paper has it (arXiv 1911.02516, eq. 17): one loop over workers, nothing fused, nothing overlapped. It shares no code with
-the trainer. dc_s3gd_test.cpp follows the same trajectories with the trainer's engine, algorithms and all-reduce.
+"""Trajectories of DC-S3GD, S3GD and synchronous SGD in float64, by PyTorch's layers and autograd and the algorithm as
+the paper has it (arXiv 1911.02516, eq. 17): one loop over workers, nothing fused, nothing overlapped. It shares no code
+with the trainer. dc_s3gd_test.cpp follows the same trajectories with the trainer's engine, algorithms and all-reduce.
 
     dc_s3gd_oracle.py record    writes recordings/dc_s3gd.txt
     dc_s3gd_oracle.py           computes it anew and compares
@@ -196,8 +196,9 @@ def trajectories():
 
 def write():
     with RECORDING.open("w") as file:
-        file.write("# Written by dc_s3gd_oracle.py, read by dc_s3gd_test. Steps: loss, gradient norm, lambda, distance\n"
-                   "# norm, each the mean over the workers. Tensors of the final mean model: sketches (formula.py).\n")
+        file.write("# Written by dc_s3gd_oracle.py, read by dc_s3gd_test.\n")
+        file.write("# Steps: loss, gradient norm, lambda, distance norm, each the mean over the workers.\n")
+        file.write("# Tensors of the final mean model: sketches (formula.py).\n")
         for name, numbers in trajectories().items():
             file.write(f"{name} {' '.join(f'{number:.12g}' for number in numbers)}\n")
 
