@@ -116,6 +116,8 @@ void check_engine_equals_reference(const Graph& graph, const NetworkOptions& opt
   const reference::PassResult evaluation = reference.evaluate(batch.view());
   check_counts(engine.network.evaluate(batch.view()), evaluation.counts, tolerance.forward);
   CHECK(relative_distance(engine.network.logits(), evaluation.logits.values) <= tolerance.forward);
+
+  CHECK(batch.images == RandomBatch(graph, options.batch).images);  // nobody wrote into the caller's images
 }
 
 std::vector<float> copy(std::span<const float> values) { return {values.begin(), values.end()}; }
