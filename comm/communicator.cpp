@@ -1,5 +1,6 @@
 #include "comm/communicator.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <utility>
@@ -20,7 +21,10 @@ namespace dcs3gd::comm {
 namespace {
 
 constexpr std::size_t kLineBytes = kLineFloats * sizeof(float);
-constexpr std::size_t kDefaultSegmentBytes = std::size_t{256} << 10;  // README.md has the measurements
+// Defaults; README.md has the measurements. On one machine few large copies win. Between machines a segment stays below
+// the 64 KiB that MPI sends over TCP without asking first: the answer would queue behind the data that comes back.
+constexpr std::size_t kSegmentBytesOnOneHost = std::size_t{1} << 20;
+constexpr std::size_t kSegmentBytesBetweenHosts = std::size_t{60} << 10;
 constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
 
 /// The options as they are, if they hold together.
@@ -38,8 +42,13 @@ const Options& checked(const Options& options) {
   return options;
 }
 
-std::size_t segment_floats(const Options& options) {
-  return options.segment_bytes.value_or(kDefaultSegmentBytes) / kLineBytes * kLineFloats;
+/// The same on all ranks, for all know all places.
+std::size_t segment_bytes(const Options& options, const std::vector<RankPlace>& places) {
+  const bool one_host = std::all_of(places.begin(), places.end(),
+                                    [&](const RankPlace& place) { return place.host == places.front().host; });
+  const std::size_t wanted =
+      options.segment_bytes.value_or(one_host ? kSegmentBytesOnOneHost : kSegmentBytesBetweenHosts);
+  return wanted / kLineBytes * kLineBytes;
 }
 
 }  // namespace
@@ -55,7 +64,6 @@ std::unique_ptr<Communicator> Communicator::open(const Options& options) {
 Communicator::Communicator(OpenTransport open, const Options& options)
     : options_(checked(options)),
       exceptions_at_start_(std::uncaught_exceptions()),
-      scratch_(std::make_unique<RingScratch>(segment_floats(options))),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
       ring_(progress_->transport().rank(), progress_->transport().size()) {
   try {
@@ -65,6 +73,7 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       hosts.push_back(places_.back().host);
     }
     ring_ = Ring(rank(), size(), std::move(hosts));
+    scratch_ = std::make_unique<RingScratch>(segment_bytes(options_, places_));
   } catch (const std::exception& exception) {
     abort(exception.what());
     throw;
@@ -102,8 +111,7 @@ Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
 void Communicator::barrier() { gather("barrier", ""); }
 
 void Communicator::broadcast(std::span<std::byte> bytes) {
-  const std::size_t segment_bytes = scratch_->segment_floats() * sizeof(float);
-  run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, segment_bytes, next_tag()));
+  run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, scratch_->segment_bytes(), next_tag()));
 }
 
 std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather("all-gather", mine); }

@@ -94,10 +94,10 @@ class Communicator {
   // Constant after construction.
   const Options options_;
   const int exceptions_at_start_;
-  std::unique_ptr<RingScratch> scratch_;  ///< the progress thread's
   std::unique_ptr<ProgressThread> progress_;
   Ring ring_;
   std::vector<RankPlace> places_;
+  std::unique_ptr<RingScratch> scratch_;  ///< the progress thread's
 
   int next_tag_ = 0;  ///< the caller's thread
 };

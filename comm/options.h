@@ -24,7 +24,8 @@ struct Options {
   Wire wire = Wire::fp32;
 
   // Affects speed and patience only.
-  std::optional<std::size_t> segment_bytes;  ///< pieces a chunk travels in; none: measured default. 64 … 2^30
+  std::optional<std::size_t>
+      segment_bytes;        ///< pieces a chunk travels in, 64 … 2^30; none: 1 MiB on one host, else 60 KiB
   std::optional<int> core;  ///< where the progress thread is pinned; none: a spare core if there is one
   double timeout_s = 300;   ///< an operation that stands still for this long fails
 };

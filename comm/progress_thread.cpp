@@ -18,24 +18,12 @@
 namespace dcs3gd::comm {
 namespace {
 
-using std::chrono::microseconds;
-using std::chrono::nanoseconds;
 using std::chrono::seconds;
-
-// How the thread waits while an operation stands still (README.md has the measurements).
-constexpr microseconds kSpin{20};     ///< asks again at once for this long: the usual gap between two segments
-constexpr microseconds kMaxNap{500};  ///< the longest nap
-constexpr int kNapShare = 8;          ///< a nap lasts this part of the wait so far, so it adds at most that part to it
 
 /// Longer than the time-out without a sign of life: the thread is stuck inside a call of MPI.
 constexpr double kStuckGrace_s = 2;
 /// How long abort() waits for the thread before it ends the process itself.
 constexpr seconds kAbortPatience{3};
-
-void pause_after(std::chrono::steady_clock::duration waited) {
-  if (waited < kSpin) return;
-  std::this_thread::sleep_for(std::min<nanoseconds>(waited / kNapShare, kMaxNap));
-}
 
 void prepare_thread() {
   pthread_setname_np(pthread_self(), "dcs3gd-comm");
@@ -201,6 +189,7 @@ void ProgressThread::execute(const std::shared_ptr<Job>& job) {
 double ProgressThread::drive(Operation& operation) {
   const Stopwatch stopwatch;
   Clock::time_point last_move = Clock::now();
+  bool waited = false;  // since the last move
   last_sign_of_life_ = last_move.time_since_epoch().count();
   operation.start();
   for (;;) {
@@ -210,14 +199,17 @@ double ProgressThread::drive(Operation& operation) {
     const Clock::time_point now = Clock::now();
     last_sign_of_life_ = now.time_since_epoch().count();
     if (step == Step::moved) {
+      if (waited) patience_.learn(now - last_move);
       last_move = now;
+      waited = false;
     } else if (now - last_move > timeout_) {
       throw Error(
           ErrorKind::failure,
           format("rank {} on {}: {}: no progress for {:.1f} s: {}", transport_->rank(), find_own_place().host,
                  operation.name(), std::chrono::duration<double>(now - last_move).count(), operation.waits_for()));
     } else {
-      pause_after(now - last_move);
+      waited = true;
+      patience_.pause(now - last_move);
     }
   }
 }

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "comm/operation.h"
+#include "comm/patience.h"
 #include "comm/transport.h"
 #include "core/error.h"
 
@@ -89,6 +90,7 @@ class ProgressThread {
   std::unique_ptr<Transport> transport_;  ///< constant from construction to the end of the thread
 
   // Only the progress thread.
+  Patience patience_;
   std::exception_ptr error_;         ///< what broke the world
   std::shared_ptr<Job> broken_job_;  ///< messages into its memory may still be under way
 

@@ -22,8 +22,9 @@ RingAllReduce::RingAllReduce(Transport& transport, const Ring& ring, RingScratch
       work_(work),
       tag_(tag),
       rank_count_(static_cast<std::size_t>(ring.size())),
-      value_segments_(segments_per_chunk(work.values.size(), ring.size(), scratch.segment_floats())),
-      segments_(value_segments_ + segments_per_chunk(work.extras.size(), ring.size(), scratch.segment_floats())),
+      value_segments_(segments_per_chunk(work.values.size(), ring.size(), scratch.segment_floats(work.wire))),
+      segments_(value_segments_ +
+                segments_per_chunk(work.extras.size(), ring.size(), scratch.segment_floats(Wire::fp32))),
       message_count_(steps(ring.size()) * segments_) {}
 
 void RingAllReduce::start() {
@@ -43,12 +44,11 @@ Step RingAllReduce::step() {
 RingAllReduce::Piece RingAllReduce::piece(int chunk, std::size_t segment) const {
   const bool extras = segment >= value_segments_;
   const std::span<float> array = extras ? work_.extras : work_.values;
-  const Range range = segment_range(chunk_range(array.size(), ring_.size(), chunk), scratch_.segment_floats(),
+  const Wire wire = extras ? Wire::fp32 : work_.wire;
+  const Range range = segment_range(chunk_range(array.size(), ring_.size(), chunk), scratch_.segment_floats(wire),
                                     extras ? segment - value_segments_ : segment);
-  return {.data = array.data() + range.first,
-          .count = range.count,
-          .factor = extras ? 1.0F : work_.factor,
-          .wire = extras ? Wire::fp32 : work_.wire};
+  return {
+      .data = array.data() + range.first, .count = range.count, .factor = extras ? 1.0F : work_.factor, .wire = wire};
 }
 
 RingAllReduce::Piece RingAllReduce::sent_piece(std::size_t message) const {

@@ -46,22 +46,25 @@ namespace dcs3gd::comm {
 // Cost per rank: 2(N−1) steps, 2(N−1)/N · P elements sent and as many received, (N−1)/N · P additions. For two ranks
 // this is the direct exchange of halves; for one rank nothing travels, and nothing is rounded.
 
+/// Bytes that a float takes on the wire.
+constexpr std::size_t wire_bytes(Wire wire) { return wire == Wire::bf16 ? sizeof(std::uint16_t) : sizeof(float); }
+
 /// Staging memory for the segments in flight. One operation at a time uses it.
 class RingScratch {
  public:
-  static constexpr std::size_t kSlots = TransferWindow::kSlots;
+  /// `segment_bytes` as they travel; a multiple of kLineFloats floats.
+  explicit RingScratch(std::size_t segment_bytes)
+      : segment_bytes_(segment_bytes), incoming_(kSlots * segment_bytes), outgoing_(kSlots * segment_bytes) {}
 
-  explicit RingScratch(std::size_t segment_floats)
-      : segment_floats_(segment_floats), incoming_(kSlots * slot_bytes()), outgoing_(kSlots * slot_bytes()) {}
-
-  std::size_t segment_floats() const { return segment_floats_; }
-  std::byte* incoming(std::size_t message) { return incoming_.data() + message % kSlots * slot_bytes(); }
-  std::byte* outgoing(std::size_t message) { return outgoing_.data() + message % kSlots * slot_bytes(); }
+  std::size_t segment_bytes() const { return segment_bytes_; }
+  std::size_t segment_floats(Wire wire) const { return segment_bytes_ / wire_bytes(wire); }
+  std::byte* incoming(std::size_t message) { return incoming_.data() + message % kSlots * segment_bytes_; }
+  std::byte* outgoing(std::size_t message) { return outgoing_.data() + message % kSlots * segment_bytes_; }
 
  private:
-  std::size_t slot_bytes() const { return segment_floats_ * sizeof(float); }
+  static constexpr std::size_t kSlots = TransferWindow::kSlots;
 
-  std::size_t segment_floats_;
+  std::size_t segment_bytes_;
   AlignedBuffer<std::byte> incoming_;
   AlignedBuffer<std::byte> outgoing_;
 };
@@ -90,7 +93,7 @@ class RingAllReduce final : public Operation {
     std::size_t count = 0;
     float factor = 1;
     Wire wire = Wire::fp32;
-    std::size_t bytes() const { return count * (wire == Wire::bf16 ? sizeof(std::uint16_t) : sizeof(float)); }
+    std::size_t bytes() const { return count * wire_bytes(wire); }
   };
 
   std::size_t step_of(std::size_t message) const { return message / segments_; }

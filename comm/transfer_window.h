@@ -13,8 +13,8 @@ namespace dcs3gd::comm {
 /// at most kSlots at a time. The progress thread drives it; finished() and in_flight() may be asked from any thread.
 class TransferWindow {
  public:
-  /// While one segment is worked on the next can travel.
-  static constexpr std::size_t kSlots = 2;
+  /// While one segment is worked on the next ones travel, and a late look does not leave the link idle.
+  static constexpr std::size_t kSlots = 4;
 
   std::size_t posted() const { return posted_; }
   std::size_t finished() const { return finished_; }

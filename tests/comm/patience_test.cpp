@@ -1,0 +1,49 @@
+#include "comm/patience.h"
+
+#include <algorithm>
+
+#include <doctest/doctest.h>
+
+namespace dcs3gd::comm {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+/// The shortest of many pauses: what the machine does besides only adds.
+Patience::Duration shortest_pause(const Patience& patience, Patience::Duration waited) {
+  constexpr int kTries = 50;
+  Patience::Duration shortest = Patience::Duration::max();
+  for (int i = 0; i < kTries; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    patience.pause(waited);
+    shortest = std::min(shortest, std::chrono::steady_clock::now() - start);
+  }
+  return shortest;
+}
+
+TEST_CASE("it asks again at once, then naps for a part of the wait, never for long") {
+  const Patience patience;
+  CHECK(shortest_pause(patience, microseconds(1)) < microseconds(10));
+  CHECK(shortest_pause(patience, microseconds(400)) >= microseconds(100));
+  CHECK(shortest_pause(patience, milliseconds(1)) >= microseconds(250));
+  CHECK(shortest_pause(patience, milliseconds(1000)) >= microseconds(500));
+  CHECK(shortest_pause(patience, milliseconds(1000)) < milliseconds(5));
+}
+
+TEST_CASE("where waits are usually long it naps from the start, and forgets again") {
+  Patience patience;
+  for (int i = 0; i < 40; ++i) patience.learn(microseconds(900));
+  CHECK(shortest_pause(patience, microseconds(1)) >= microseconds(200));
+  for (int i = 0; i < 40; ++i) patience.learn(microseconds(5));
+  CHECK(shortest_pause(patience, microseconds(1)) < microseconds(10));
+}
+
+TEST_CASE("one straggler does not make it sleepy") {
+  Patience patience;
+  patience.learn(milliseconds(60000));
+  CHECK(shortest_pause(patience, microseconds(1)) < microseconds(10));
+}
+
+}  // namespace
+}  // namespace dcs3gd::comm
