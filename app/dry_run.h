@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "app/configuration.h"
 #include "app/threads.h"
 #include "comm/communicator.h"
@@ -7,7 +9,8 @@
 namespace dcs3gd::app {
 
 /// --dry-run: builds everything on all ranks, prints it on rank 0's standard output, and takes two steps on random
-/// images. Opens no data and leaves no files.
-void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads);
+/// images. Opens no data and leaves no files. `command` is the command line, for advice.
+void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
+             const std::string& command);
 
 }  // namespace dcs3gd::app

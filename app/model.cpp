@@ -13,19 +13,21 @@ nn::Graph build_graph(const Configuration& configuration) {
                           .zero_init_residual = configuration.model.zero_init_residual});
 }
 
-Model::Model(const Configuration& configuration, comm::Communicator& communicator)
+Model::Model(const Configuration& configuration, int rank)
     : graph(build_graph(configuration)),
       network(graph, {.batch = configuration.algorithm.batch_per_worker,
                       .label_smoothing = configuration.algorithm.label_smoothing,
                       .seed = configuration.run.seed}),
       weights(network.parameter_layout()),
       statistics(network.statistics_layout()) {
-  if (communicator.rank() == 0) {
-    nn::initialize(graph, configuration.run.seed, weights, statistics.local());
-    if (configuration.model.init) {
-      load_safetensors(*configuration.model.init, {&weights, &statistics.local()}, configuration.model.init_skip);
-    }
+  if (rank != 0) return;
+  nn::initialize(graph, configuration.run.seed, weights, statistics.local());
+  if (configuration.model.init) {
+    load_safetensors(*configuration.model.init, {&weights, &statistics.local()}, configuration.model.init_skip);
   }
+}
+
+void Model::broadcast(comm::Communicator& communicator) {
   communicator.broadcast(std::as_writable_bytes(weights.values()));
   communicator.broadcast(std::as_writable_bytes(statistics.local().values()));
 }

@@ -11,10 +11,13 @@ namespace dcs3gd::app {
 /// The graph of the configured model.
 nn::Graph build_graph(const Configuration& configuration);
 
-/// The model of a run as it starts, the same on all ranks: rank 0 draws or loads the weights, the others receive them.
+/// The model of a run as it starts: rank 0 draws or loads the weights, the others receive them.
 struct Model {
-  /// Collective. Throws Error{input} for a file of weights that does not fit.
-  Model(const Configuration& configuration, comm::Communicator& communicator);
+  /// Not collective. Throws Error{input} for images too small for the model and, on rank 0, for a file of weights that
+  /// does not fit.
+  Model(const Configuration& configuration, int rank);
+  /// Collective: all ranks get rank 0's weights and running statistics.
+  void broadcast(comm::Communicator& communicator);
 
   nn::Graph graph;
   nn::Network network;

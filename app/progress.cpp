@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "comm/launcher.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
 
@@ -49,6 +50,8 @@ int terminal_columns() {
 
 ProgressStyle resolve_progress_style(ProgressStyle style) {
   if (style != ProgressStyle::automatic) return style;
+  // mpirun gives its processes a terminal of their own and copies it to wherever its own output goes.
+  if (comm::find_launch(std::getenv)) return ProgressStyle::lines;
   const char* const terminal = std::getenv("TERM");
   const bool can_erase = terminal != nullptr && std::string_view(terminal) != "dumb";
   return can_erase && ::isatty(STDOUT_FILENO) == 1 ? ProgressStyle::bar : ProgressStyle::lines;

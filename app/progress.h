@@ -12,7 +12,8 @@
 
 namespace dcs3gd::app {
 
-/// `automatic` becomes `bar` if standard output is a terminal that can erase lines, else `lines`; the others stay.
+/// `automatic` becomes `bar` if standard output is a terminal that can erase lines and the process was started by hand,
+/// else `lines`; the others stay.
 /// The bar needs log::Options::status_line.
 ProgressStyle resolve_progress_style(ProgressStyle style);
 

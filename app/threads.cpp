@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include <omp.h>
+
 namespace dcs3gd::app {
 namespace {
 
@@ -23,6 +25,14 @@ ThreadPlan plan_threads(std::optional<int> configured, const char* omp_num_threa
   if (!configured) configured = first_number(omp_num_threads);
   const int compute = configured.value_or(share);
   return {.compute = compute, .spare = std::max(0, share - compute)};
+}
+
+ThreadPlan use_threads(std::optional<int> configured, comm::Communicator& communicator) {
+  const ThreadPlan threads =
+      plan_threads(configured, std::getenv("OMP_NUM_THREADS"), communicator.places(), communicator.rank());
+  omp_set_num_threads(threads.compute);
+  communicator.pin_progress_thread(threads.compute);
+  return threads;
 }
 
 }  // namespace dcs3gd::app

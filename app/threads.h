@@ -3,6 +3,7 @@
 #include <optional>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "comm/placement.h"
 
 namespace dcs3gd::app {
@@ -17,5 +18,8 @@ struct ThreadPlan {
 /// divided by the ranks that share them.
 ThreadPlan plan_threads(std::optional<int> configured, const char* omp_num_threads,
                         const std::vector<comm::RankPlace>& places, int rank);
+
+/// Plans by the environment and puts the plan to work: OpenMP's threads, and the progress thread's core.
+ThreadPlan use_threads(std::optional<int> configured, comm::Communicator& communicator);
 
 }  // namespace dcs3gd::app

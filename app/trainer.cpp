@@ -1,10 +1,11 @@
 #include "app/trainer.h"
 
 #include <algorithm>
-#include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "app/safetensors.h"
+#include "app/start_report.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
@@ -30,9 +31,10 @@ std::int64_t global_batch(const Configuration& configuration, const comm::Commun
          communicator.size();
 }
 
-/// A rate that does not apply, such as the overlap of nothing, is null in the metrics.
-double share_hidden(double wait_ms, double all_reduce_ms) {
-  return all_reduce_ms > 0 ? std::max(0.0, 1 - wait_ms / all_reduce_ms) : std::numeric_limits<double>::quiet_NaN();
+/// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.
+double share_hidden(const comm::Communicator& communicator, double wait_ms, double all_reduce_ms) {
+  if (communicator.size() == 1 || all_reduce_ms == 0) return std::numeric_limits<double>::quiet_NaN();
+  return std::max(0.0, 1 - wait_ms / all_reduce_ms);
 }
 
 }  // namespace
@@ -43,14 +45,16 @@ Datasets::Datasets(const Configuration& configuration)
       eval(data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed,
                               configuration.model.classes)) {}
 
-Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const Datasets& datasets,
-                 const RunFolder& folder, const ThreadPlan& threads, const std::string& command)
+Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
+                 const ThreadPlan& threads, const std::string& command)
     : configuration_(configuration),
       communicator_(communicator),
       folder_(folder),
       threads_(threads),
-      model_(configuration, communicator),
-      loader_(datasets.train, configuration.data, training_plan(configuration, communicator),
+      command_(command),
+      datasets_(configuration),
+      model_(configuration, communicator.rank()),
+      loader_(datasets_.train, configuration.data, training_plan(configuration, communicator),
               data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
       steps_per_epoch_(loader_.steps_per_epoch()),
       steps_(std::min(configuration.run.epochs * steps_per_epoch_,
@@ -70,8 +74,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                           return nn::BatchView{batch.images.data(), batch.labels.data(), batch.count};
                         },
                     .on_step = [this](const StepRecord& record) { on_step(record); }},
-      algorithm_(make_update_algorithm(surroundings_, model_.weights)),
-      evaluator_(communicator, model_.network, datasets.eval, configuration.data,
+      evaluator_(communicator, model_.network, datasets_.eval, configuration.data,
                  data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
       progress_({.style = communicator.rank() == 0 ? resolve_progress_style(configuration.output.progress)
                                                    : ProgressStyle::none,
@@ -79,19 +82,42 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                  .steps_per_epoch = steps_per_epoch_,
                  .steps = steps_}),
       mean_model_(model_.network.parameter_layout()),
-      mean_statistics_(model_.network.statistics_layout()) {
-  if (communicator.rank() == 0) metrics_.emplace(folder.metrics());
-  write_start(command);
-}
+      mean_statistics_(model_.network.statistics_layout()) {}
 
 void Trainer::train() {
+  start();
   try {
     run_steps();
-    write_end("done", 0);
   } catch (const Error& error) {
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;
   }
+  write_end("done", 0);
+}
+
+void Trainer::start() {
+  report_start();
+  model_.broadcast(communicator_);
+  algorithm_ = make_update_algorithm(surroundings_, model_.weights);
+  if (communicator_.rank() == 0) metrics_.emplace(folder_.metrics());
+  write_start();
+  wall_.restart_s();
+}
+
+/// What is going to happen, on rank 0's log.
+void Trainer::report_start() {
+  const std::vector<RankUse> ranks = gather_rank_uses(communicator_, threads_.compute);
+  if (communicator_.rank() != 0) return;
+  std::vector<ReportRow> rows = run_rows(configuration_, {.command = command_,
+                                                          .folder = folder_.path(),
+                                                          .training_data = datasets_.train->description(),
+                                                          .evaluation_data = datasets_.eval->description(),
+                                                          .steps_per_epoch = steps_per_epoch_,
+                                                          .steps = steps_,
+                                                          .peak_learning_rate = schedule_.peak()});
+  std::ranges::copy(plan_rows(configuration_, model_, ranks), std::back_inserter(rows));
+  for (const std::string& line : format_rows(rows)) log::info(line);
+  for (const std::string& line : placement_warnings(ranks, command_)) log::warn(line);
 }
 
 void Trainer::run_steps() {
@@ -149,7 +175,7 @@ void Trainer::on_step(const StepRecord& record) {
                         .compute_ms = record.compute_ms,
                         .all_reduce_ms = record.all_reduce_ms,
                         .wait_ms = record.wait_ms,
-                        .overlap = share_hidden(record.wait_ms, record.all_reduce_ms)};
+                        .overlap = share_hidden(communicator_, record.wait_ms, record.all_reduce_ms)};
   ++steps_done_;
   totals_.step_ms += record.step_ms;
   totals_.compute_ms += record.compute_ms;
@@ -159,9 +185,9 @@ void Trainer::on_step(const StepRecord& record) {
   progress_.step(event);
 }
 
-void Trainer::write_start(const std::string& command) {
+void Trainer::write_start() {
   StartEvent event{.version = kVersion,
-                   .command = command,
+                   .command = command_,
                    .config_hash = configuration_hash(configuration_),
                    .ranks = communicator_.size(),
                    .workers = communicator_.size() * configuration_.algorithm.workers_per_rank,
@@ -169,7 +195,7 @@ void Trainer::write_start(const std::string& command) {
                    .isa = nn::instruction_set(),
                    .parameters = static_cast<std::int64_t>(model_.weights.layout().element_count())};
   for (const comm::RankPlace& place : communicator_.places()) event.hosts.push_back(place.host);
-  event.all_reduce_bytes = event.parameters * (configuration_.comm.wire == comm::Wire::bf16 ? 2 : 4);
+  event.all_reduce_bytes = all_reduce_bytes(configuration_, event.parameters, communicator_.size());
   write(event);
 }
 
@@ -183,16 +209,25 @@ void Trainer::write_end(const std::string& status, int exit_code) {
                        .images_per_s = steps_done_ > 0 ? 1e3 * images / totals_.step_ms : 0};
   write(event);
   if (communicator_.rank() != 0) return;
-  write_summary(folder_.summary(), event);
+  log_end(event);
+  try {
+    write_summary(folder_.summary(), event);
+  } catch (const Error& error) {
+    log::warn(error.what());  // metrics.jsonl has the same; what ended the run counts more
+  }
+}
+
+void Trainer::log_end(const EndEvent& event) const {
   if (steps_done_ == 0) return;
-  const double steps = static_cast<double>(steps_done_);
-  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms, compute {:.1f} ms, all-reduce {:.1f} ms, "
-                   "wait {:.1f} ms{}",
-                   status, steps_done_, format_duration(event.wall_s), event.images_per_s, totals_.step_ms / steps,
+  const auto steps = static_cast<double>(steps_done_);
+  const std::string communication =
+      communicator_.size() == 1
+          ? ""
+          : format(", compute {:.1f} ms, all-reduce {:.1f} ms, wait {:.1f} ms, overlap {:.3f}",
                    totals_.compute_ms / steps, totals_.all_reduce_ms / steps, totals_.wait_ms / steps,
-                   totals_.all_reduce_ms > 0
-                       ? format(", overlap {:.3f}", share_hidden(totals_.wait_ms, totals_.all_reduce_ms))
-                       : ""));
+                   share_hidden(communicator_, totals_.wait_ms, totals_.all_reduce_ms));
+  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms{}", event.status, steps_done_,
+                   format_duration(event.wall_s), event.images_per_s, totals_.step_ms / steps, communication));
 }
 
 void Trainer::write(const Event& event) {

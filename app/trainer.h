@@ -21,32 +21,36 @@ namespace dcs3gd::app {
 
 /// The data sets of a run, opened and checked.
 struct Datasets {
-  Datasets(const Configuration& configuration);
+  explicit Datasets(const Configuration& configuration);
 
   std::shared_ptr<const data::Dataset> train;
   std::shared_ptr<const data::Dataset> eval;
 };
 
-/// One training run on this rank: steps, evaluations, and what is written to the run folder (by rank 0). All ranks
-/// construct it and call train() together. Not thread-safe.
+/// One training run on this rank: steps, evaluations, and what is written to the run folder (by rank 0). Not
+/// thread-safe.
 class Trainer {
  public:
-  /// `command` is the command line for the record. The folder must have been claimed.
-  Trainer(const Configuration& configuration, comm::Communicator& communicator, const Datasets& datasets,
-          const RunFolder& folder, const ThreadPlan& threads, const std::string& command);
+  /// Builds all that the run needs. Not collective, and writes nothing: what is wrong with data or weights is found
+  /// here. `command` is the command line for the record.
+  Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
+          const ThreadPlan& threads, const std::string& command);
 
-  /// From the first step to the last, with a final evaluation and the final model. Whatever ends the run before, stands
-  /// in metrics.jsonl and summary.json before it is thrown on.
+  /// Collective: from the first step to the last, with a final evaluation and the final model. The folder must have
+  /// been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before it is thrown on.
   void train();
 
  private:
+  void start();
+  void report_start();
   void run_steps();
   bool ends_epoch(std::int64_t step) const;
   bool evaluation_is_due(std::int64_t step) const;
   void evaluate(std::int64_t step);
   void save_model(const std::string& path) const;
-  void write_start(const std::string& command);
+  void write_start();
   void write_end(const std::string& status, int exit_code);
+  void log_end(const EndEvent& event) const;
   void on_step(const StepRecord& record);
   std::int64_t epoch_of(std::int64_t step) const { return step / steps_per_epoch_ + 1; }
   void write(const Event& event);
@@ -56,8 +60,10 @@ class Trainer {
   comm::Communicator& communicator_;
   const RunFolder& folder_;
   const ThreadPlan threads_;
+  const std::string command_;
 
   // Working parts.
+  const Datasets datasets_;
   Model model_;
   data::BatchLoader loader_;
   const std::int64_t steps_per_epoch_;

@@ -45,8 +45,8 @@ class WorkersOfRank {
   /// Worker k's gradient on its next batch at the weights that the network holds. Returns the batch's mean loss.
   double compute_gradient(std::int64_t step, int k, ParameterArena& gradient,
                           const nn::GradientReady& on_gradient_ready = {}) const {
-    const nn::BatchResult result = surroundings_.network.compute_gradient(
-        surroundings_.next_batch(), {step, number(k)}, gradient, on_gradient_ready);
+    const nn::BatchResult result = surroundings_.network.compute_gradient(surroundings_.next_batch(), {step, number(k)},
+                                                                          gradient, on_gradient_ready);
     surroundings_.running_statistics.add(surroundings_.network.batch_statistics());
     return result.loss_sum / static_cast<double>(result.images);
   }
@@ -69,12 +69,15 @@ class WorkersOfRank {
       throw Error(ErrorKind::diverged,
                   format("step {}: the loss or gradient of a worker is NaN or Inf; nothing of it was applied. Lower "
                          "optimizer.lr.base, warm up longer or set algorithm.gradient_clip_norm",
-                         step + 1));
+                         step + 1),
+                  Extent::all_ranks);
     }
     const double loss = sums.loss / total();
     if (surroundings_.loss_limit && loss > *surroundings_.loss_limit) {
-      throw Error(ErrorKind::diverged, format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1,
-                                              loss, *surroundings_.loss_limit));
+      throw Error(ErrorKind::diverged,
+                  format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1, loss,
+                         *surroundings_.loss_limit),
+                  Extent::all_ranks);
     }
   }
 
@@ -99,10 +102,11 @@ class DcS3gd final : public UpdateAlgorithm {
   DcS3gd(const AlgorithmSurroundings& surroundings, const ParameterArena& weights)
       : surroundings_(surroundings),
         workers_of_rank_(surroundings_),
-        compensation_{.lambda0 = surroundings.algorithm.name == AlgorithmName::s3gd ? 0 : surroundings.algorithm.lambda0,
-                      .lambda_max = surroundings.algorithm.lambda_max,
-                      .workers = workers_of_rank_.total(),
-                      .rounding = surroundings.wire == comm::Wire::bf16 ? 0x1p-8 : 0x1p-23},
+        compensation_{
+            .lambda0 = surroundings.algorithm.name == AlgorithmName::s3gd ? 0 : surroundings.algorithm.lambda0,
+            .lambda_max = surroundings.algorithm.lambda_max,
+            .workers = workers_of_rank_.total(),
+            .rounding = surroundings.wire == comm::Wire::bf16 ? 0x1p-8 : 0x1p-23},
         slices_(weights.layout().slices()),
         mean_weights_(weights.shared_layout()),
         ring_(weights.shared_layout()),
@@ -299,9 +303,7 @@ class Ssgd final : public UpdateAlgorithm {
     workers_of_rank_.report(record, extras);
   }
 
-  void drain(ParameterArena& mean_model) override {
-    std::ranges::copy(weights_.values(), mean_model.values().begin());
-  }
+  void drain(ParameterArena& mean_model) override { std::ranges::copy(weights_.values(), mean_model.values().begin()); }
 
   void resume() override { surroundings_.network.set_weights(weights_); }
 

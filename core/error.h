@@ -12,17 +12,26 @@ enum class ErrorKind {
   diverged = 3,  ///< NaN, Inf or the loss limit
 };
 
+/// Who meets an error.
+enum class Extent {
+  this_rank,  ///< perhaps no other: the rest of the job has to be ended
+  all_ranks,  ///< all ranks, the same one at the same point of the program: all leave in order
+};
+
 /// The one exception type for what ends a run. The message says where, what was expected, what was found and what
 /// to do. Expected events (end of an epoch, a skipped image) are return values, never exceptions.
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  Error(ErrorKind kind, const std::string& message, Extent extent = Extent::this_rank)
+      : std::runtime_error(message), kind_(kind), extent_(extent) {}
 
   ErrorKind kind() const { return kind_; }
+  Extent extent() const { return extent_; }
   int exit_code() const { return static_cast<int>(kind_); }
 
  private:
   ErrorKind kind_;
+  Extent extent_;
 };
 
 }  // namespace dcs3gd

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "comm/communicator.h"
+#include "core/error.h"
+
+/// How all ranks of a run come to the same end when preparing it fails on some of them, or on all: told once, by rank
+/// 0, with the exit code of the cause, and without killing anyone.
+namespace dcs3gd::app {
+
+/// What `task` throws; none if it succeeds.
+std::optional<Error> attempt(const std::function<void()>& task);
+
+/// Collective: if a rank has an error, throws the first rank's with Extent::all_ranks, on all of them.
+void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
+
+/// Collective: does `task`, which must not communicate, on every rank, and agrees on how it went.
+void agree(comm::Communicator& communicator, const std::function<void()>& task);
+
+/// Runs a rank's part of a job and returns its exit code. What is thrown goes to the log: once, by rank 0, if all ranks
+/// met it; else this rank ends the whole job.
+int exit_code_in_job(comm::Communicator& communicator, const std::function<void()>& part);
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,60 @@
+#include "app/agreement.h"
+
+#include <atomic>
+#include <stdexcept>
+
+#include "comm/thread_world.h"
+#include "tests/app/app_test.h"
+
+using namespace dcs3gd;
+
+namespace {
+
+constexpr int kRanks = 3;
+
+/// What every rank of a world of threads throws from agree() when `task` is done on rank after rank.
+void expect_agreement(const std::function<void(int)>& task, ErrorKind kind, const std::string& message) {
+  std::atomic<int> thrown = 0;
+  comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
+    const Error error = test::error_of([&] { app::agree(communicator, [&] { task(communicator.rank()); }); });
+    const bool as_expected =
+        error.kind() == kind && error.extent() == Extent::all_ranks && test::contains(error.what(), message);
+    if (as_expected) ++thrown;
+  });
+  CHECK(thrown == kRanks);
+}
+
+}  // namespace
+
+TEST_CASE("ranks that all succeed go on") {
+  std::atomic<int> done = 0;
+  comm::run_ranks_as_threads(kRanks, {},
+                             [&](comm::Communicator& communicator) { app::agree(communicator, [&] { ++done; }); });
+  CHECK(done == kRanks);
+}
+
+TEST_CASE("an error of one rank is thrown on all, and the rank is named") {
+  expect_agreement(
+      [](int rank) {
+        if (rank == 1) throw Error(ErrorKind::input, "no such data");
+      },
+      ErrorKind::input, "rank 1 on ");
+}
+
+TEST_CASE("an error of all ranks is thrown in the words of rank 0") {
+  expect_agreement([](int rank) { throw Error(ErrorKind::input, "rank" + std::to_string(rank)); }, ErrorKind::input,
+                   "rank0");
+}
+
+TEST_CASE("foreign exceptions count as failures") {
+  expect_agreement([](int) { throw std::runtime_error("out of luck"); }, ErrorKind::failure, "out of luck");
+}
+
+TEST_CASE("the exit code of a part is that of its error") {
+  comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
+    CHECK(app::exit_code_in_job(communicator, [] {}) == 0);
+    CHECK(app::exit_code_in_job(communicator,
+                                [] { throw Error(ErrorKind::diverged, "as a test demands", Extent::all_ranks); }) == 3);
+    communicator.barrier();  // an error that all ranks met ends no world
+  });
+}
