@@ -4,6 +4,7 @@
 
 #include "app/bench_comm.h"
 #include "app/bench_nn.h"
+#include "app/bench_step.h"
 #include "app/bench_update.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -31,11 +32,35 @@ int run_bench_command(int argc, const char* const* argv) {
   comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")->capture_default_str();
   comm_command->add_flag("--json", comm.json, "one JSON object a line");
 
+  StepBenchOptions step;
+  CLI::App* step_command =
+      parser.add_subcommand("step", "training steps with and without communication; run under mpirun");
+  step_command->add_option("--model", step.model, "model, as in model.name")->capture_default_str();
+  step_command->add_option("--batch", step.batch, "images per worker")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step_command->add_option("--image-size", step.image_size, "pixels (default: the model's own)")
+      ->check(CLI::PositiveNumber);
+  step_command->add_option("--algorithm", step.algorithm, "dc_s3gd, s3gd or ssgd")
+      ->check(CLI::IsMember({"dc_s3gd", "s3gd", "ssgd"}))
+      ->capture_default_str();
+  step_command->add_option("--wire", step.wire, "fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  step_command->add_option("--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)")
+      ->check(CLI::PositiveNumber);
+  step_command->add_option("--rounds", step.rounds, "rounds of steps with and without communication")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step_command->add_flag("--json", step.json, "one JSON object a line");
+
   UpdateBenchOptions update;
   CLI::App* update_command = parser.add_subcommand("update", "the update rule against memory bandwidth");
-  update_command->add_option("--floats", update.floats, "parameters")->check(CLI::PositiveNumber)
+  update_command->add_option("--floats", update.floats, "parameters")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  update_command->add_option("--repetitions", update.repetitions, "measured updates")->check(CLI::PositiveNumber)
+  update_command->add_option("--repetitions", update.repetitions, "measured updates")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   update_command->add_flag("--json", update.json, "one JSON object a line");
 
@@ -48,6 +73,7 @@ int run_bench_command(int argc, const char* const* argv) {
   }
   if (comm_command->parsed()) return run_comm_bench(comm);
   if (nn_command->parsed()) bench_nn(nn);
+  if (step_command->parsed()) bench_step(step);
   if (update_command->parsed()) bench_update(update);
   return 0;
 }

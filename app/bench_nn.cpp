@@ -1,13 +1,12 @@
 #include "app/bench_nn.h"
 
-#include <omp.h>
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <vector>
 
 #include <nlohmann/json.hpp>
+#include <omp.h>
+#include <sys/resource.h>
 
 #include "app/bench_statistics.h"
 #include "app/random_batch.h"

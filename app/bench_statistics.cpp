@@ -18,7 +18,8 @@ double quantile(const std::vector<double>& sorted, double share) {
 
 TimingSummary summarize(std::vector<double> samples) {
   std::ranges::sort(samples);
-  return {.n = samples.size(), .min = samples.front(), .median = quantile(samples, 0.5), .p99 = quantile(samples, 0.99)};
+  return {
+      .n = samples.size(), .min = samples.front(), .median = quantile(samples, 0.5), .p99 = quantile(samples, 0.99)};
 }
 
 std::string format_ms(const TimingSummary& summary) {

@@ -48,8 +48,7 @@ void bench_update(const UpdateBenchOptions& options) {
   std::vector<double> triad_ms;
   for (int repetition = 0; repetition < options.repetitions; ++repetition) {
     Stopwatch watch;
-    const optim::CompensationNorms norms =
-        optim::compensation_norms(gradient.values(), ring.values(), update.values());
+    const optim::CompensationNorms norms = optim::compensation_norms(gradient.values(), ring.values(), update.values());
     const auto lambda = static_cast<float>(optim::compensation_lambda(norms, {.workers = 2}));
     const optim::CompensatedWorker worker{gradient.values().data(), velocity.values().data(), update.values().data(),
                                           lambda};
@@ -65,10 +64,9 @@ void bench_update(const UpdateBenchOptions& options) {
   const TimingSummary triads = summarize(triad_ms);
   const double bound_ms = triads.median * (kArraysOfNorms + kArraysOfStep) / kArraysOfTriad;
   if (options.json) {
-    const nlohmann::ordered_json line = {{"bench", "update"},          {"floats", options.floats},
-                                         {"median_ms", measured.median}, {"bound_ms", bound_ms},
-                                         {"n", measured.n},              {"min_ms", measured.min},
-                                         {"p99_ms", measured.p99}};
+    const nlohmann::ordered_json line = {
+        {"bench", "update"}, {"floats", options.floats}, {"median_ms", measured.median}, {"bound_ms", bound_ms},
+        {"n", measured.n},   {"min_ms", measured.min},   {"p99_ms", measured.p99}};
     std::printf("%s\n", line.dump().c_str());
     return;
   }

@@ -11,8 +11,8 @@ RandomBatch::RandomBatch(int images, const nn::ImageShape& shape, int classes, s
       labels_(static_cast<std::size_t>(images)) {
   RandomStream random(1, RandomPurpose::test, id);
   std::ranges::generate(images_, [&] { return random.normal(); });
-  std::ranges::generate(
-      labels_, [&] { return static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(classes))); });
+  std::ranges::generate(labels_,
+                        [&] { return static_cast<std::int32_t>(random.below(static_cast<std::uint32_t>(classes))); });
 }
 
 }  // namespace dcs3gd::app
