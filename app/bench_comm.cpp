@@ -20,7 +20,7 @@ using comm::Communicator;
 using comm::LibraryCall;
 using comm::Wire;
 
-constexpr std::size_t kSizes[] = {1024, 16384, 262144, 1048576, 4194304, 25557032};
+constexpr std::size_t kSizes[] = {kSmallestCommSize, 16384, 262144, 1048576, 4194304, 25557032};
 constexpr std::size_t kMinRepetitions = 5;
 constexpr std::size_t kMaxRepetitions = 200;
 

@@ -6,6 +6,9 @@
 
 namespace dcs3gd::app {
 
+/// Floats of the smallest array that is measured.
+inline constexpr std::size_t kSmallestCommSize = 1024;
+
 struct CommBenchOptions {
   comm::Options comm;                 ///< algorithm and wire are ignored: all are measured
   std::size_t max_floats = 25557032;  ///< the largest array: ResNet-50

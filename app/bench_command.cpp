@@ -1,5 +1,7 @@
 #include "app/bench_command.h"
 
+#include <limits>
+
 #include <CLI/CLI.hpp>
 
 #include "app/bench_comm.h"
@@ -28,8 +30,12 @@ int run_bench_command(int argc, const char* const* argv) {
 
   CommBenchOptions comm;
   CLI::App* comm_command = parser.add_subcommand("comm", "our ring against MPI_Allreduce, by size; run under mpirun");
-  comm_command->add_option("--max-floats", comm.max_floats, "largest array")->capture_default_str();
-  comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")->capture_default_str();
+  comm_command->add_option("--max-floats", comm.max_floats, "largest array")
+      ->check(CLI::Range(kSmallestCommSize, std::numeric_limits<std::size_t>::max()))
+      ->capture_default_str();
+  comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   comm_command->add_flag("--json", comm.json, "one JSON object a line");
 
   StepBenchOptions step;
@@ -69,6 +75,12 @@ int run_bench_command(int argc, const char* const* argv) {
   } catch (const CLI::CallForHelp& help) {
     return parser.exit(help);
   } catch (const CLI::ParseError& error) {
+    if (parser.get_subcommands().empty() && !parser.remaining().empty()) {
+      throw Error(ErrorKind::input,
+                  format("dcs3gd-bench: expected nn, comm, step or update, found {}; see dcs3gd-bench "
+                         "--help",
+                         parser.remaining().front()));
+    }
     throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
   }
   if (comm_command->parsed()) return run_comm_bench(comm);

@@ -1,0 +1,134 @@
+"""What the *_cli_test.py share: programs run in a temporary folder, as a user would.
+
+    /usr/bin/python3 train_cli_test.py PROGRAM MPIRUN [unittest's arguments]
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TIMEOUT_S = 120  # generous: the machine may be busy
+
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "ASAN_OPTIONS": "detect_leaks=0",  # MPI's libraries keep memory to the end
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+}
+
+
+class Result:
+    """The end of a program."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    def __str__(self):
+        return f"exit code {self.code}\n--- standard output\n{self.out}\n--- standard error\n{self.err}"
+
+
+class CliTest(unittest.TestCase):
+    """Each test has a folder of its own, the current one of the programs it runs."""
+
+    program = ""
+    mpirun = ""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dcs3gd-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def command(self, arguments, ranks=None):
+        line = [self.program, *map(str, arguments)]
+        if ranks is None:
+            return line
+        return [self.mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *line]
+
+    def environment(self, changes):
+        environment = {name: value for name, value in os.environ.items() if name != "DCS3GD_DATA"}
+        environment.update(_ENVIRONMENT)
+        environment.update(changes or {})
+        return environment
+
+    def start(self, *arguments, ranks=None, environment=None, **options):
+        """Starts the program in a process group of its own."""
+        process = subprocess.Popen(self.command(arguments, ranks), cwd=self.folder, env=self.environment(environment),
+                                   stdin=subprocess.DEVNULL, start_new_session=True, **options)
+        self.addCleanup(kill_group, process)
+        return process
+
+    def run_program(self, *arguments, ranks=None, environment=None):
+        process = self.start(*arguments, ranks=ranks, environment=environment, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, encoding="utf-8")
+        out, err = process.communicate(timeout=TIMEOUT_S)
+        return Result(process.returncode, out, err)
+
+    def succeed(self, *arguments, **options):
+        result = self.run_program(*arguments, **options)
+        self.assertEqual(result.code, 0, result)
+        return result
+
+    def refuse(self, *arguments, says, code=2, **options):
+        """The program ends with `code`, and all words of `says` stand in what it says on standard error."""
+        result = self.run_program(*arguments, **options)
+        self.assertEqual(result.code, code, result)
+        for words in [says] if isinstance(says, str) else says:
+            self.assertIn(words, result.err, result)
+        return result
+
+    def read(self, path):
+        return (self.folder / path).read_text()
+
+    def read_jsonl(self, path):
+        return [json.loads(line) for line in self.read(path).splitlines()]
+
+    def names(self, path="."):
+        return sorted(entry.name for entry in (self.folder / path).iterdir())
+
+
+def kill_group(process):
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+def wait_until(condition, seconds=TIMEOUT_S):
+    """Whether it came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def processes_with(marker):
+    """The ids of all processes with the marker in their command line, zombies left out."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if marker.encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            pass  # it ended meanwhile
+    return found
+
+
+def main():
+    CliTest.program = str(pathlib.Path(sys.argv.pop(1)).resolve())
+    CliTest.mpirun = sys.argv.pop(1)
+    unittest.main(module="__main__")

@@ -1,0 +1,511 @@
+"""dcs3gd-train as a user meets it: the real program in temporary folders. Usage: cli_support.py."""
+
+import gzip
+import hashlib
+import json
+import os
+import pty
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import threading
+import time
+import unittest
+
+from cli_support import CliTest, main, processes_with, wait_until
+
+# A run of a tenth of a second.
+TINY = """\
+run: {epochs: 2}
+model: {name: lenet5, classes: 2}
+data: {format: synthetic, image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 20}}
+algorithm: {name: ssgd, batch_per_worker: 8}
+optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 0}}
+"""
+STEPS_PER_EPOCH = 8
+STEPS = 16
+
+KEYS = {
+    "start": ["event", "version", "command", "config_hash", "hosts", "ranks", "workers", "threads", "isa", "parameters",
+              "all_reduce_bytes", "resumed_from"],
+    "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "images_per_s", "step_ms",
+             "compute_ms", "all_reduce_ms", "wait_ms", "overlap"],
+    "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
+    "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
+}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def setting(**keys):
+    """run__max_steps=3 as --set run.max_steps=3."""
+    arguments = []
+    for key, value in keys.items():
+        arguments += ["--set", f"{key.replace('__', '.')}={value}"]
+    return arguments
+
+
+class TrainTest(CliTest):
+    def setUp(self):
+        super().setUp()
+        self.write("tiny_run.yaml", TINY)
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    def train(self, *arguments, name="run", **options):
+        result = self.succeed("--config", "tiny_run.yaml", "--set", f"run.name={name}", *arguments, **options)
+        return result, self.read_jsonl(f"runs/{name}/metrics.jsonl")
+
+    def refuse_run(self, *arguments, says, **options):
+        """Refused, and nothing is left behind."""
+        before = self.names()
+        result = self.refuse("--config", "tiny_run.yaml", *arguments, says=says, **options)
+        self.assertEqual(self.names(), before)
+        return result
+
+    def write_idx(self, part, images, labels, size, magic=2051):
+        header = struct.pack(">4i", magic, len(labels), size, size)
+        self.write(f"i/{part}-images-idx3-ubyte", header + images)
+        self.write(f"i/{part}-labels-idx1-ubyte.gz",
+                   gzip.compress(struct.pack(">2i", 2049, len(labels)) + bytes(labels)))
+
+    def easy_data(self):
+        """The settings of a run that learns which quarter of a noisy image is bright."""
+        size, random_numbers = 12, random.Random(1)
+
+        def image(label):
+            return bytes(min(255, random_numbers.randrange(128) + 120 * (2 * (y // 6) + x // 6 == label))
+                         for y in range(size) for x in range(size))
+
+        for part, count in (("train", 256), ("t10k", 64)):
+            labels = [number % 4 for number in range(count)]
+            self.write_idx(part, b"".join(map(image, labels)), labels, size)
+        return setting(data__format="idx", data__train="i", data__eval="i", data__image_size=size, model__classes=4,
+                       run__epochs=6)
+
+    def model_hash(self, name):
+        return hashlib.sha256((self.folder / f"runs/{name}/model.safetensors").read_bytes()).hexdigest()
+
+    def of(self, events, kind):
+        return [event for event in events if event["event"] == kind]
+
+
+class Usage(TrainTest):
+    def test_help_and_version(self):
+        text = self.succeed("--help").out
+        for flag in ("--config", "--set", "--resume", "--eval", "--dry-run", "--print-config", "--version"):
+            self.assertIn(flag, text)
+        self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+\n$")
+
+    def test_wrong_usage(self):
+        self.refuse(says=["--config", "--help"])
+        self.refuse("--confg", "x.yaml", says="Did you mean --config?")
+        self.refuse("tiny_run.yaml", says="Did you mean --config tiny_run.yaml?")
+        self.refuse("--config", "tiny_run.yaml", "--eval", "--dry-run", says="exclude each other")
+        self.assertEqual(self.names(), ["tiny_run.yaml"])
+
+    def test_missing_file_says_where_it_looked(self):
+        self.refuse("--config", "nowhere.yaml",
+                    says=["nowhere.yaml: no such file", "Looked for", "configs/nowhere.yaml"])
+
+    def test_configurations_of_the_program_are_found_by_name(self):
+        self.assertIn("resnet20", self.succeed("--config", "tiny.yaml", "--print-config").out)
+
+    def test_all_mistakes_are_reported_at_once(self):
+        self.write("wrong.yaml", "run: {epohcs: 3}\nmodel: {name: resnet21}\nalgorithm: {lambda0: two}\n")
+        result = self.refuse("--config", "wrong.yaml", "--set", "optimizer.momentun=0",
+                             says=["wrong.yaml:1:", "run.epohcs", "Did you mean", "wrong.yaml:2:", "resnet21",
+                                   "wrong.yaml:3:", "algorithm.lambda0", "--set optimizer.momentun=0"])
+        self.assertEqual(len(result.err.splitlines()), 4)
+        self.assertEqual(self.names(), ["tiny_run.yaml", "wrong.yaml"])
+
+    def test_what_this_version_cannot_do_is_refused(self):
+        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("output.trace", "true"),
+                           ("data.format", "shards"), ("run.time_limit_minutes", "1")):
+            self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
+        self.refuse_run("--resume", "runs/x/checkpoints/step-00000001", says="--resume never")
+
+    def test_printed_configuration_is_a_configuration(self):
+        printed = self.succeed("--config", "tiny_run.yaml", *setting(run__epochs=3, optimizer__lr__base=0.25),
+                               "--print-config").out
+        self.assertRegex(printed, r"epochs: 3\b")
+        self.assertRegex(printed, r"base: 0\.25\b")
+        self.write("printed.yaml", printed)
+        again = self.succeed("--config", "printed.yaml", "--print-config").out
+        self.assertEqual(again, printed)
+        self.assertEqual(self.names(), ["printed.yaml", "tiny_run.yaml"])
+
+
+class DryRun(TrainTest):
+    def parameters(self, model):
+        out = self.succeed("--config", "tiny_run.yaml", "--dry-run",
+                           *setting(model__name=model, model__classes=1000, data__image_size=64, data__channels=3,
+                                    algorithm__batch_per_worker=2)).out
+        self.assertRegex(out, r"(?m)^memory .* MB per rank")
+        self.assertRegex(out, r"(?m)^step 2 on random images: loss \d")
+        return re.findall(r"(?m)^parameters: (\d+)$", out)
+
+    def test_parameters_are_those_of_torchvision(self):
+        self.assertEqual(self.parameters("resnet18"), ["11689512"])
+        self.assertEqual(self.parameters("resnet50"), ["25557032"])
+        self.assertEqual(self.names(), ["tiny_run.yaml"])
+
+    def test_on_two_ranks(self):
+        out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
+        self.assertEqual(out.count("parameters: "), 1)
+        self.assertRegex(out, r"(?m)^all-reduce .*ring, fp32")
+        self.assertEqual(self.names(), ["tiny_run.yaml"])
+
+
+class Run(TrainTest):
+    def test_files_and_metrics(self):
+        result, events = self.train()
+        self.assertEqual([name for name in self.names("runs/run") if not name.startswith(".")],
+                         ["best.safetensors", "config.yaml", "log.txt", "metrics.jsonl", "model.safetensors",
+                          "summary.json"])
+        for event in events:
+            self.assertEqual(list(event), KEYS[event["event"]])
+        self.assertEqual([event["event"] for event in events],
+                         ["start"] + (["step"] * STEPS_PER_EPOCH + ["eval"]) * 2 + ["end"])
+        steps = self.of(events, "step")
+        self.assertEqual([step["step"] for step in steps], list(range(1, STEPS + 1)))
+        self.assertEqual([step["epoch"] for step in steps], [1] * STEPS_PER_EPOCH + [2] * STEPS_PER_EPOCH)
+        self.assertTrue(all(step["overlap"] is None for step in steps), "one rank has nothing to overlap")
+        self.assertEqual([(e["step"], e["epoch"], e["images"]) for e in self.of(events, "eval")],
+                         [(8, 1, 20), (16, 2, 20)])
+        start, end = events[0], events[-1]
+        self.assertEqual((start["ranks"], start["workers"], start["threads"], start["all_reduce_bytes"],
+                          start["resumed_from"]), (1, 1, 1, 0, None))
+        self.assertEqual((end["status"], end["exit_code"]), ("done", 0))
+        self.assertEqual(json.loads(self.read("runs/run/summary.json")), end)
+        self.assertFalse(CONTROL.search(result.out), "control characters in a pipe")
+        self.assertEqual(result.err, "")
+        # The console and log.txt say the same: the table of the start, progress, evaluations, the end.
+        self.assertEqual(self.read("runs/run/log.txt"), result.out)
+        for words in ("run folder", "learning rate", "parameters", "evaluation: top-1", "done: 16 steps"):
+            self.assertIn(words, result.out)
+        self.assertNotIn("overlap", result.out)
+
+    def test_effective_configuration_runs_again_with_the_same_result(self):
+        self.train(*setting(optimizer__momentum=0.5))
+        shutil.copy(self.folder / "runs/run/config.yaml", self.folder / "again.yaml")
+        self.succeed("--config", "again.yaml", "--set", "run.name=again")
+        self.assertEqual(self.model_hash("again"), self.model_hash("run"))
+
+    def test_it_learns(self):
+        for algorithm in ("ssgd", "dc_s3gd"):
+            with self.subTest(algorithm):
+                _, events = self.train(*self.easy_data(), *setting(algorithm__name=algorithm), name=algorithm)
+                losses = [step["loss"] for step in self.of(events, "step")]
+                self.assertLess(sum(losses[-16:]), 0.2 * sum(losses[:16]))
+                self.assertGreater(events[-1]["final_top1"], 0.9)  # chance is 0.25
+
+    def test_a_used_folder_is_refused_or_set_aside(self):
+        self.train()
+        before = self.model_hash("run")
+        self.refuse("--config", "tiny_run.yaml", "--set", "run.name=run", says=["runs/run", "--resume never"])
+        self.assertEqual((self.names("runs"), self.model_hash("run")), (["run"], before))
+        for number in (1, 2):
+            result, _ = self.train("--resume", "never")
+            self.assertIn(f"runs/run.{number}", result.out)
+        self.assertEqual(self.names("runs"), ["run", "run.1", "run.2"])
+        self.assertEqual(self.model_hash("run.1"), before)
+
+    def test_two_runs_at_once_in_one_folder(self):
+        self.start("--config", "tiny_run.yaml", *setting(run__name="run", run__epochs=1000000),
+                   stdout=subprocess.DEVNULL)
+        self.assertTrue(wait_until((self.folder / "runs/run/log.txt").exists))
+        self.refuse("--config", "tiny_run.yaml", "--set", "run.name=run", "--resume", "never", says="in use by process")
+
+    def test_max_steps_ends_with_an_evaluation(self):
+        _, events = self.train(*setting(run__max_steps=11))
+        self.assertEqual(self.of(events, "step")[-1]["step"], 11)
+        self.assertEqual([e["step"] for e in self.of(events, "eval")], [8, 11])
+        _, whole = self.train(name="whole")
+        self.assertEqual([s["lr"] for s in self.of(whole, "step")][:11], [s["lr"] for s in self.of(events, "step")],
+                         "the schedule's horizon is the number of epochs")
+
+    def test_evaluation_only_at_the_end(self):
+        _, events = self.train(*setting(run__eval_every_epochs=0))
+        self.assertEqual([e["step"] for e in self.of(events, "eval")], [16])
+
+    def test_metrics_every_steps(self):
+        _, events = self.train(*setting(output__metrics_every_steps=5))
+        self.assertEqual([s["step"] for s in self.of(events, "step")], [5, 10, 15, 16])
+
+    def test_progress_none(self):
+        result, _ = self.train(*setting(output__progress="none"))
+        self.assertNotIn("img/s  ", result.out)
+        self.assertIn("evaluation: top-1", result.out)
+
+    def test_bar_on_a_terminal(self):
+        ours, theirs = pty.openpty()
+        process = self.start("--config", "tiny_run.yaml", *setting(run__name="run", run__epochs=30),
+                             environment={"TERM": "xterm"}, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not piece:
+                break
+            shown += piece
+        os.close(ours)
+        self.assertEqual(process.wait(), 0, shown)
+        self.assertIn(b"\r\x1b[K", shown)
+        self.assertRegex(shown.decode(), r"\[[#-]{10,}\] epoch \d+/30 step \d+/240")
+        self.assertTrue(shown.endswith(b"\n") or shown.endswith(b"\x1b[K"), "the bar is taken away")
+        self.assertFalse(CONTROL.search(self.read("runs/run/log.txt")))
+
+
+class Determinism(TrainTest):
+    def hash_of(self, name, *arguments):
+        self.train("--set", f"run.name={name}", *arguments, name=name)
+        return self.model_hash(name)
+
+    def check(self, *arguments):
+        first = self.hash_of("first", *arguments)
+        for threads in (0, 1, 3):
+            self.assertEqual(self.hash_of(f"loader{threads}", *arguments, *setting(data__loader__threads=threads)),
+                             first)
+        self.assertNotEqual(self.hash_of("seed", *arguments, *setting(run__seed=2)), first)
+
+    def test_lenet5(self):
+        for algorithm in ("ssgd", "dc_s3gd"):
+            with self.subTest(algorithm):
+                self.check("--resume", "never", *setting(algorithm__name=algorithm))
+
+    def test_resnet20(self):
+        for algorithm in ("ssgd", "dc_s3gd"):
+            with self.subTest(algorithm):
+                self.check("--resume", "never",
+                           *setting(algorithm__name=algorithm, model__name="resnet20", data__image_size=8,
+                                    data__augment__random_crop_padding=1, data__augment__horizontal_flip="true",
+                                    run__max_steps=6))
+
+
+class Weights(TrainTest):
+    def evaluation(self, text):
+        match = re.search(r"top-1 (\S+) %  top-5 (\S+) %  loss (\S+)  \((\d+) images\)", text)
+        self.assertTrue(match, text)
+        return match.groups()
+
+    def test_evaluation_of_saved_weights_is_that_of_the_run(self):
+        for model in ("lenet5", "resnet20"):
+            with self.subTest(model):
+                result, _ = self.train(*setting(model__name=model, run__max_steps=10), name=model)
+                final = self.evaluation(result.out.splitlines()[-2])
+                arguments = ["--config", "tiny_run.yaml", *setting(model__name=model, run__name=model), "--eval"]
+                self.assertEqual(self.evaluation(self.succeed(*arguments).out), final)
+                shutil.copy(self.folder / f"runs/{model}/model.safetensors", self.folder / "moved.safetensors")
+                self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors").out), final)
+                self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors", ranks=3).out), final)
+
+    def test_evaluation_without_a_run(self):
+        self.refuse_run("--eval", says="runs/tiny_run/model.safetensors")
+
+    def test_training_goes_on_from_saved_weights(self):
+        training = self.easy_data()
+        _, first = self.train(*training, name="first")
+        _, second = self.train(*training, *setting(model__init="runs/first/model.safetensors", run__max_steps=4),
+                               name="second")
+        beginning = [sum(step["loss"] for step in self.of(events, "step")[:4]) for events in (first, second)]
+        self.assertLess(beginning[1], 0.2 * beginning[0])
+
+    def test_weights_of_another_model(self):
+        self.train(*setting(run__max_steps=1))
+        weights = setting(model__init="runs/run/model.safetensors", run__name="other")
+        self.refuse_run(*weights, *setting(model__name="resnet20"), says=["model.safetensors", "6x1x5x5", "layer1.0"])
+        self.refuse_run(*weights, *setting(model__classes=3), says=["fc3.weight", "2x84", "3x84"])
+        self.train(*setting(model__init="runs/run/model.safetensors", model__classes=3, model__init_skip="[fc3]",
+                            run__max_steps=1), name="skipped")
+        self.write("garbage.safetensors", b"\xff" * 100)
+        self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
+        self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")
+
+
+class Data(TrainTest):
+    CIFAR = setting(data__format="cifar10", data__train="c", data__eval="c", data__image_size=32, data__channels=3,
+                    model__classes=10)
+    IDX = setting(data__format="idx", data__train="i", data__eval="i", data__image_size=28, model__classes=10)
+
+    def write_cifar(self, records=8, label=1):
+        record = bytes([label]) + bytes(range(256)) * 12
+        for name in [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]:
+            self.write(f"c/{name}", record * records)
+
+    def write_black(self, part, label=3, **options):
+        self.write_idx(part, bytes(16 * 28 * 28), [label] * 16, 28, **options)
+
+    def test_real_formats_train(self):
+        self.write_cifar()
+        self.train(*self.CIFAR, name="cifar")
+        self.write_black("train")
+        self.write_black("t10k")
+        self.train(*self.IDX, name="idx")
+        os.rename(self.folder / "i", self.folder / "elsewhere")
+        os.mkdir(self.folder / "data")
+        os.rename(self.folder / "elsewhere", self.folder / "data/i")
+        self.train(*self.IDX, name="with_variable", environment={"DCS3GD_DATA": str(self.folder / "data")})
+
+    def test_missing(self):
+        self.refuse_run(*self.CIFAR, says=["'c'", "DCS3GD_DATA"])
+        self.refuse_run(*self.CIFAR, environment={"DCS3GD_DATA": "/nowhere"}, says=["/nowhere/c", "DCS3GD_DATA"])
+
+    def test_truncated_cifar(self):
+        self.write_cifar()
+        self.write("c/data_batch_3.bin", b"\x01" * 5000)
+        self.refuse_run(*self.CIFAR, says=["data_batch_3.bin", "5000 bytes"])
+
+    def test_label_out_of_range(self):
+        self.write_cifar(label=10)
+        self.refuse_run(*self.CIFAR, says=["data_batch_1.bin", "label", "10"])
+        self.write_black("train", label=9)
+        self.write_black("t10k", label=10)
+        self.refuse_run(*self.IDX, says=["t10k-labels", "label", "10"])
+
+    def test_wrong_magic(self):
+        self.write_black("train", magic=2052)
+        self.write_black("t10k")
+        self.refuse_run(*self.IDX, says=["train-images-idx3-ubyte", "2052"])
+
+    def test_sizes_that_do_not_fit(self):
+        self.write_cifar()
+        self.refuse_run(*self.CIFAR, *setting(data__image_size=24), says="data.image_size")
+        self.refuse_run(*self.CIFAR, *setting(data__channels=1), says="data.channels")
+        self.refuse_run(*setting(data__image_size=4), says=["layer", "data.image_size"])
+
+    def test_less_than_a_global_batch(self):
+        self.refuse_run(*setting(algorithm__batch_per_worker=65), says=["64 images", "algorithm.batch_per_worker"])
+        self.refuse_run(*setting(algorithm__batch_per_worker=40), ranks=2, says=["2 workers", "64 images"])
+
+
+class Ends(TrainTest):
+    def test_divergence(self):
+        for algorithm in ("ssgd", "dc_s3gd"):
+            with self.subTest(algorithm):
+                self.refuse("--config", "tiny_run.yaml",
+                            *setting(run__name=algorithm, algorithm__name=algorithm, optimizer__lr__base=1e6),
+                            code=3, says=["step", "optimizer.lr.base"])
+                self.assertEqual([name for name in self.names(f"runs/{algorithm}") if name.endswith("safetensors")
+                                  or "tmp" in name], [])
+                end = self.read_jsonl(f"runs/{algorithm}/metrics.jsonl")[-1]
+                self.assertEqual((end["event"], end["status"], end["exit_code"]), ("end", "diverged", 3))
+                self.assertEqual(json.loads(self.read(f"runs/{algorithm}/summary.json")), end)
+                self.assertIn("error: step", self.read(f"runs/{algorithm}/log.txt"))
+
+    def test_loss_limit(self):
+        self.refuse("--config", "tiny_run.yaml", *setting(run__name="run", run__loss_limit=0.01), code=3,
+                    says=["step 1", "run.loss_limit"])
+
+    def test_output_folder_that_cannot_be(self):
+        self.write("file", "no folder")
+        self.refuse_run(*setting(run__output_dir="file"), says=["file/tiny_run", "run.output_dir"])
+        self.refuse_run(*setting(run__output_dir="/proc/nowhere"), says=["/proc/nowhere/tiny_run", "run.output_dir"])
+
+    def test_full_disk(self):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True,
+                               text=True)
+        if mount.returncode != 0:
+            self.skipTest(f"needs a small file system: {mount.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", disk], check=True)
+        self.refuse("--config", "tiny_run.yaml", *setting(run__output_dir="disk", run__name="run"), code=1,
+                    says=["best.safetensors", "No space left on device"])
+        self.assertEqual([name for name in self.names("disk/run") if "safetensors" in name], [])
+
+    def test_signals_end_it_at_once(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for ranks in (None, 2):
+                with self.subTest(number, ranks=ranks):
+                    name = f"run{number}-{ranks}"
+                    process = self.start("--config", "tiny_run.yaml", *setting(run__name=name, run__epochs=1000000),
+                                         ranks=ranks, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    self.assertTrue(wait_until((self.folder / f"runs/{name}/best.safetensors").exists))
+                    process.send_signal(number)
+                    self.assertNotEqual(process.wait(timeout=10), 0)
+                    self.assertTrue(wait_until(lambda: not processes_with(str(self.folder)), 10))
+
+
+class Ranks(TrainTest):
+    def test_algorithms(self):
+        for ranks, algorithm, options in ((2, "dc_s3gd", {}), (3, "dc_s3gd", {"comm__wire": "bf16"}), (2, "s3gd", {}),
+                                          (3, "ssgd", {}), (2, "ssgd", {"comm__wire": "bf16"}),
+                                          (2, "dc_s3gd", {"comm__algorithm": "mpi"})):
+            with self.subTest(f"{algorithm} on {ranks} ranks", **options):
+                shutil.rmtree(self.folder / "runs", ignore_errors=True)
+                settings = setting(algorithm__name=algorithm, algorithm__batch_per_worker=4, **options)
+                result, events = self.train(*settings, ranks=ranks)
+                self.assertEqual(self.names("runs"), ["run"])
+                for rank in range(1, ranks):
+                    self.assertIn(f"log.rank{rank:04}.txt", self.names("runs/run"))
+                start, end = events[0], events[-1]
+                self.assertEqual((start["ranks"], start["workers"], len(start["hosts"])), (ranks, ranks, ranks))
+                element = 2 if options.get("comm__wire") == "bf16" else 4
+                self.assertEqual(start["all_reduce_bytes"], element * start["parameters"])
+                self.assertEqual(end["status"], "done")
+                steps = self.of(events, "step")
+                self.assertEqual([s["step"] for s in steps], list(range(1, 2 * (64 // (4 * ranks)) + 1)))
+                self.assertEqual(steps[-1]["lambda"] > 0, algorithm == "dc_s3gd")
+                self.assertTrue(all(0 <= s["overlap"] <= 1 for s in steps if s["overlap"] is not None))
+                self.assertFalse(CONTROL.search(result.out), "mpirun's output is a pipe")
+
+    def test_mistakes_are_told_once(self):
+        for arguments, words in ((setting(run__epoch=1), "Did you mean run.epochs?"),
+                                 (Data.CIFAR, "DCS3GD_DATA"),
+                                 (setting(model__init="missing.safetensors"), "missing.safetensors"),
+                                 (setting(run__output_dir="/proc/nowhere"), "run.output_dir")):
+            with self.subTest(words):
+                result = self.refuse_run(*arguments, ranks=3, says=words)
+                self.assertEqual(result.err.count("error:"), 1, result)
+
+    def test_divergence(self):
+        result = self.refuse("--config", "tiny_run.yaml",
+                             *setting(algorithm__name="dc_s3gd", run__name="run", optimizer__lr__base=1e6), ranks=3,
+                             code=3, says="optimizer.lr.base")
+        self.assertEqual(result.err.count("NaN or Inf"), 1, result)
+        self.assertEqual(self.read_jsonl("runs/run/metrics.jsonl")[-1]["status"], "diverged")
+
+    def test_a_killed_rank_ends_the_job(self):
+        marker = f"marker{os.getpid()}"
+        process = self.start("--config", "tiny_run.yaml",
+                             *setting(algorithm__name="dc_s3gd", run__name=marker, run__epochs=1000000), ranks=3,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+        heard = []
+        listener = threading.Thread(target=lambda: heard.append(process.stderr.read()))
+        listener.start()
+        self.assertTrue(wait_until((self.folder / f"runs/{marker}/best.safetensors").exists))
+        ranks = [pid for pid in processes_with(marker) if pid != process.pid]
+        self.assertEqual(len(ranks), 3)
+        start = time.monotonic()
+        os.kill(ranks[1], signal.SIGKILL)
+        self.assertNotEqual(process.wait(timeout=10), 0)
+        self.assertTrue(wait_until(lambda: not processes_with(marker), 10 - (time.monotonic() - start)))
+        listener.join()
+        self.assertRegex(heard[0], r"(?i)signal 9|killed")
+
+    def test_workers_share_a_rank(self):
+        """Two workers on one rank or on two: the same trajectory but for the order of the sums."""
+        workers = setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4, run__max_steps=8)
+        self.train(*workers, *setting(algorithm__workers_per_rank=2), name="one_rank")
+        self.train(*workers, name="two_ranks", ranks=2)
+        one, two = (self.floats(f"runs/{name}/model.safetensors") for name in ("one_rank", "two_ranks"))
+        distance = sum((a - b) ** 2 for a, b in zip(one, two)) ** 0.5
+        self.assertLess(distance, 1e-4 * sum(a * a for a in one) ** 0.5)
+
+    def floats(self, path):
+        content = (self.folder / path).read_bytes()
+        begin = 8 + struct.unpack("<Q", content[:8])[0]
+        return struct.unpack(f"<{(len(content) - begin) // 4}f", content[begin:])
+
+
+if __name__ == "__main__":
+    main()
