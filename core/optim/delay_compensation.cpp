@@ -15,8 +15,7 @@ constexpr std::size_t kLanes = 8;
 
 /// g²·D can underflow in fp32 where neither factor is small: the product is taken in double.
 DCS3GD_SIMD_CLONES
-CompensationNorms block_norms(const float* gradient, const float* mean_update, const float* update,
-                              std::size_t count) {
+CompensationNorms block_norms(const float* gradient, const float* mean_update, const float* update, std::size_t count) {
   double gradient_sums[kLanes] = {};
   double product_sums[kLanes] = {};
   double distance_sums[kLanes] = {};
@@ -109,7 +108,8 @@ void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorke
     add_block(m, block_ring, m, n);
     for (const CompensatedWorker& worker : workers) worker_block(rule, at(worker, first), m, block_ring, n);
     std::copy_n(workers[0].update + first, n, block_ring);
-    for (const CompensatedWorker& worker : workers.subspan(1)) add_block(block_ring, worker.update + first, block_ring, n);
+    for (const CompensatedWorker& worker : workers.subspan(1))
+      add_block(block_ring, worker.update + first, block_ring, n);
     add_block(m, workers[0].update + first, local_weights + first, n);
   });
 }

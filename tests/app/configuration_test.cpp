@@ -49,7 +49,7 @@ std::string repeated(const std::string& part, int times) {
 
 /// Every key with another value than its default, as far as this version supports one.
 constexpr const char* kAllKeys = R"(
-run: {name: "my run", output_dir: /tmp/out, seed: 9223372036854775807, epochs: 31, max_steps: 12, eval_every_epochs: 0,
+run: {name: "my run", output_dir: /data/out, seed: 9223372036854775807, epochs: 31, max_steps: 12, eval_every_epochs: 0,
       threads: 3, loss_limit: 99.5}
 model: {name: vgg11_bn, classes: 12, convolution: direct, init: "start/1.safetensors", zero_init_residual: true,
         dropout: 0.25}
@@ -249,7 +249,7 @@ output:
 TEST_CASE("every key reaches its place") {
   const Configuration c = parse(kAllKeys);
   CHECK(c.run.name == "my run");
-  CHECK(c.run.output_dir == "/tmp/out");
+  CHECK(c.run.output_dir == "/data/out");
   CHECK(c.run.seed == 9223372036854775807U);
   CHECK(c.run.epochs == 31);
   CHECK(c.run.max_steps == 12);

@@ -15,7 +15,7 @@
 #include <pthread.h>
 
 #include "core/stopwatch.h"
-#include "data_test_support.h"
+#include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
 namespace {

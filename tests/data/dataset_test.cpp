@@ -1,6 +1,6 @@
 #include "data/dataset.h"
 
-#include "data_test_support.h"
+#include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
 

@@ -1,7 +1,7 @@
 
 #include <zlib.h>
 
-#include "data_test_support.h"
+#include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
 namespace {

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "core/random_stream.h"
-#include "data_test_support.h"
+#include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
 namespace {

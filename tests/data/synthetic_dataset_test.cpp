@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "data_test_support.h"
+#include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
 namespace {
