@@ -1,7 +1,6 @@
 #include "nn/reference/reference_network.h"
 
 #include <algorithm>
-#include <ranges>
 
 namespace dcs3gd::nn::reference {
 namespace {
@@ -11,6 +10,8 @@ template <typename... Functions>
 struct Overloaded : Functions... {
   using Functions::operator()...;
 };
+template <typename... Functions>
+Overloaded(Functions...) -> Overloaded<Functions...>;
 
 /// The values of a node's parameter or statistic in a flat array; empty if the node has fewer.
 template <typename Value>
@@ -145,7 +146,8 @@ PassResult ReferenceNetwork::compute_gradient(const BatchView& batch, const Pass
 
   std::vector<Tensor> gradients(graph_.value_count());
   gradients.back() = loss.diff_logits;
-  for (const Node& node : std::views::reverse(graph_.nodes())) {
+  for (std::size_t index = graph_.nodes().size(); index-- > 0;) {
+    const Node& node = graph_.nodes()[index];
     const std::vector<Tensor> diff_src =
         run_backward(node, forward, gradients[static_cast<std::size_t>(node.dst)], result.gradient);
     for (std::size_t i = 0; i < node.src.size(); ++i) {

@@ -28,9 +28,13 @@ bool is_in_onednn(void* address) {
   return dladdr(address, &info) != 0 && info.dli_fname != nullptr && std::strstr(info.dli_fname, "libdnnl") != nullptr;
 }
 
-void* counted_allocation(std::size_t bytes, void* caller) {
+void* counted_allocation_or_null(std::size_t bytes, void* caller) noexcept {
   if (counting) ++(is_in_onednn(caller) ? allocations_of_onednn : allocations_of_others);
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+
+void* counted_allocation(std::size_t bytes, void* caller) {
+  if (void* memory = counted_allocation_or_null(bytes, caller)) return memory;
   throw std::bad_alloc();
 }
 
@@ -52,6 +56,12 @@ Counts count_allocations(Function&& function) {
 
 void* operator new(std::size_t bytes) { return counted_allocation(bytes, __builtin_return_address(0)); }
 void* operator new[](std::size_t bytes) { return counted_allocation(bytes, __builtin_return_address(0)); }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return counted_allocation_or_null(bytes, __builtin_return_address(0));
+}
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept {
+  return counted_allocation_or_null(bytes, __builtin_return_address(0));
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <map>
 #include <sstream>
 
 #include <doctest/doctest.h>
@@ -152,15 +151,19 @@ TEST_CASE("images too small for a model are an input error that says what to do"
 
 TEST_CASE("convolutions of a ResNet start with kaiming_normal, fan_out") {
   const InitialState state(build_model({.name = "resnet18", .image_size = 64}));
-  const std::map<std::string, int> fan_out = {{"conv1.weight", 64 * 49},
-                                              {"layer1.0.conv1.weight", 64 * 9},
-                                              {"layer4.1.conv2.weight", 512 * 9},
-                                              {"layer3.0.downsample.0.weight", 256}};
-  for (const auto& [name, fan] : fan_out) {
-    CAPTURE(name);
-    const std::span<const float> values = state.weight(name);
+  struct Expected {
+    const char* name;
+    int fan_out;
+  };
+  const Expected cases[] = {{"conv1.weight", 64 * 49},
+                            {"layer1.0.conv1.weight", 64 * 9},
+                            {"layer4.1.conv2.weight", 512 * 9},
+                            {"layer3.0.downsample.0.weight", 256}};
+  for (const Expected& c : cases) {
+    CAPTURE(c.name);
+    const std::span<const float> values = state.weight(c.name);
     const auto [mean, deviation, largest] = moments(values);
-    const double expected = std::sqrt(2.0 / fan);
+    const double expected = std::sqrt(2.0 / c.fan_out);
     const auto count = static_cast<double>(values.size());
     CHECK(std::abs(mean) <
           4 * expected / std::sqrt(count));  // four standard deviations of the estimate, here and below
@@ -181,11 +184,11 @@ TEST_CASE("linear layers and LeNet's convolutions start uniform within 1/sqrt(fa
                             {lenet.weight("fc1.bias"), 16 * 25},
                             {lenet.weight("fc2.weight"), 120},
                             {resnet.weight("fc.weight"), 64}};
-  for (const auto& [values, fan_in] : cases) {
-    CAPTURE(fan_in);
-    const double bound = 1 / std::sqrt(static_cast<double>(fan_in));
-    const auto [mean, deviation, largest] = moments(values);
-    const auto count = static_cast<double>(values.size());
+  for (const Expected& c : cases) {
+    CAPTURE(c.fan_in);
+    const double bound = 1 / std::sqrt(static_cast<double>(c.fan_in));
+    const auto [mean, deviation, largest] = moments(c.values);
+    const auto count = static_cast<double>(c.values.size());
     CHECK(static_cast<double>(largest) <= bound * (1 + 1e-6));
     CHECK(static_cast<double>(largest) > 0.9 * bound);
     CHECK(std::abs(mean) < 4 * bound / std::sqrt(3 * count));
@@ -208,14 +211,18 @@ TEST_CASE("batch norms start at 1 and 0, their statistics at 0 and 1") {
 }
 
 TEST_CASE("zero_init_residual zeroes the last batch norm of each branch and nothing else") {
-  for (const auto& [model, last] : std::map<std::string, std::string>{{"resnet18", ".bn2"}, {"resnet50", ".bn3"}}) {
-    CAPTURE(model);
-    const Graph graph = build_model({.name = model, .zero_init_residual = true});
+  struct Case {
+    const char* model;
+    const char* last_batch_norm;
+  };
+  for (const Case& c : {Case{"resnet18", ".bn2"}, Case{"resnet50", ".bn3"}}) {
+    CAPTURE(c.model);
+    const Graph graph = build_model({.name = c.model, .zero_init_residual = true});
     const InitialState state(graph);
     for (const Node& node : graph.nodes()) {
       if (node.statistics.empty()) continue;
       CAPTURE(node.name);
-      CHECK(all_equal(state.weight(node.name + ".weight"), node.name.ends_with(last) ? 0 : 1));
+      CHECK(all_equal(state.weight(node.name + ".weight"), node.name.ends_with(c.last_batch_norm) ? 0 : 1));
     }
   }
 }

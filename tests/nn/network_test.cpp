@@ -188,7 +188,11 @@ TEST_CASE("weights written slice by slice are the weights") {
 // The trainer's finite check relies on it. The loss alone would not do: oneDNN's batch norm with ReLU and its max
 // pooling pass over NaN in forward.
 TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every layer") {
-  const std::map<std::string, std::function<ValueId(Graph&, ValueId)>> layers = {
+  struct Case {
+    const char* name;
+    std::function<ValueId(Graph&, ValueId)> append;
+  };
+  const Case cases[] = {
       {"relu", [](Graph& graph, ValueId src) { return graph.relu(src); }},
       {"batch norm", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {}); }},
       {"batch norm with relu", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {.relu = true}); }},
@@ -197,10 +201,10 @@ TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every la
        [](Graph& graph, ValueId src) { return graph.pooling(src, {.kind = Pooling::Kind::average}); }},
       {"addition", [](Graph& graph, ValueId src) { return graph.addition(src, graph.relu(src), {.relu = true}); }},
   };
-  for (const auto& [name, layer] : layers) {
-    CAPTURE(name);
+  for (const Case& c : cases) {
+    CAPTURE(c.name);
     Graph graph({3, 5, 5});
-    graph.linear("fc", layer(graph, graph.convolution("conv", graph.input(), {.oc = 17})), {.oc = 7});
+    graph.linear("fc", c.append(graph, graph.convolution("conv", graph.input(), {.oc = 17})), {.oc = 7});
     const RandomState state(graph);
     PreparedNetwork engine(graph, {.batch = 3}, state);
     const auto loss_and_norm = [&](const RandomBatch& batch) {
