@@ -36,7 +36,7 @@ std::string algorithm_text(const AlgorithmConfiguration& algorithm) {
 
 std::string steps_text(const RunConfiguration& run, const RunPlan& plan) {
   const std::int64_t horizon = run.epochs * plan.steps_per_epoch;
-  return format("{} ({} x {}){}", counted(horizon, "step"), counted(run.epochs, "epoch"), plan.steps_per_epoch,
+  return format("{} ({} x {}){}", horizon, counted(run.epochs, "epoch"), plan.steps_per_epoch,
                 plan.steps < horizon ? format(", ends at step {}", plan.steps) : "");
 }
 
@@ -70,8 +70,9 @@ std::string optimizer_text(const optim::MomentumSgdOptions& sgd) {
 
 std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count) {
   const std::int64_t workers = std::int64_t{algorithm.workers_per_rank} * rank_count;
-  const std::string origin =
-      algorithm.workers_per_rank > 1 ? format(" ({} ranks x {})", rank_count, algorithm.workers_per_rank) : "";
+  const std::string origin = algorithm.workers_per_rank > 1
+                                 ? format(" ({} x {})", counted(rank_count, "rank"), algorithm.workers_per_rank)
+                                 : "";
   return format("{}{} x batch {} = global batch {}", workers, origin, algorithm.batch_per_worker,
                 workers * algorithm.batch_per_worker);
 }
