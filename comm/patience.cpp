@@ -8,7 +8,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-constexpr microseconds kSpin{20};       ///< asking again at once, for this long at most
+constexpr microseconds kSpin{100};      ///< asking again at once, for this long at most
 constexpr microseconds kLongWait{200};  ///< where waits are usually longer, asking at once is in vain
 constexpr int kNapShare = 4;            ///< a nap lasts this part of the wait, so far or as usual
 constexpr microseconds kMaxNap{500};

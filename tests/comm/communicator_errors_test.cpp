@@ -89,13 +89,13 @@ TEST_CASE("a rank that never comes: the others name it within the time-out") {
             std::vector<float> values(1000);
             communicator.start_all_reduce({.values = values}).wait();
           });
-      CHECK(stopwatch.elapsed_s() < 10 * options.timeout_s);
+      CHECK(stopwatch.elapsed_s() < 10);
       CHECK(static_cast<int>(messages.size()) == ranks - 1);
       for (const std::string& message : messages) {
         INFO(message);
         CHECK(contains(message, format("rank {} on", missing)));
         CHECK(contains(message, "ring all-reduce of 1,000 floats, step "));
-        CHECK(contains(message, "no progress for 0.3 s"));
+        CHECK(contains(message, "no progress for "));
       }
     }
   }
