@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "app/bench_statistics.h"
 #include "comm/communicator.h"
 #include "core/aligned_buffer.h"
 #include "core/format.h"
@@ -31,19 +32,6 @@ struct Contender {
   std::size_t wire_bytes;  ///< per element
   std::function<double(std::size_t floats)> run_ms;
 };
-
-struct Summary {
-  std::size_t n;
-  double min;
-  double median;
-  double p99;
-};
-
-Summary summarise(std::vector<double> samples) {
-  std::sort(samples.begin(), samples.end());
-  const std::size_t last = samples.size() - 1;
-  return {samples.size(), samples[0], samples[samples.size() / 2], samples[(last * 99 + 99) / 100]};
-}
 
 std::string to_blob(const std::vector<double>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
@@ -73,7 +61,7 @@ double copy_limit_gb_s(Communicator& communicator, std::span<float> from, std::s
     std::memcpy(to.data(), from.data(), from.size_bytes());
     times_s.push_back(stopwatch.elapsed_s());
   }
-  return static_cast<double>(from.size_bytes()) / summarise(slowest(communicator, times_s)).median / 1e9;
+  return static_cast<double>(from.size_bytes()) / summarize(slowest(communicator, times_s)).median / 1e9;
 }
 
 /// Every rank must repeat equally often: rank 0's first round decides.
@@ -83,7 +71,7 @@ std::size_t repetitions(Communicator& communicator, double round_s, double budge
 }
 
 void print(const CommBenchOptions& options, const Contender& contender, int ranks, std::size_t floats,
-           const Summary& summary, double limit_gb_s) {
+           const TimingSummary& summary, double limit_gb_s) {
   const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(floats * contender.wire_bytes);
   const double bus_gb_s = travelled / summary.median / 1e6;
   if (options.json) {
@@ -156,7 +144,7 @@ int run_comm_bench(const CommBenchOptions& options) {
     std::vector<std::vector<double>> times_ms(std::size(contenders));
     for (std::size_t round = 0; round < rounds; ++round) one_round(&times_ms);
     for (std::size_t i = 0; i < std::size(contenders); ++i) {
-      const Summary summary = summarise(slowest(*communicator, times_ms[i]));
+      const TimingSummary summary = summarize(slowest(*communicator, times_ms[i]));
       if (prints) print(options, contenders[i], communicator->size(), floats, summary, limit_gb_s);
     }
   }
