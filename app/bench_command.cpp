@@ -1,6 +1,7 @@
 #include "app/bench_command.h"
 
 #include <limits>
+#include <string>
 
 #include <CLI/CLI.hpp>
 
@@ -70,17 +71,17 @@ int run_bench_command(int argc, const char* const* argv) {
       ->capture_default_str();
   update_command->add_flag("--json", update.json, "one JSON object a line");
 
+  const std::string benchmark = argc > 1 ? argv[1] : "";
+  if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommand_no_throw(benchmark) == nullptr) {
+    throw Error(
+        ErrorKind::input,
+        format("dcs3gd-bench: expected nn, step, comm or update, found {}; see dcs3gd-bench --help", benchmark));
+  }
   try {
     parser.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
     return parser.exit(help);
   } catch (const CLI::ParseError& error) {
-    if (parser.get_subcommands().empty() && !parser.remaining().empty()) {
-      throw Error(ErrorKind::input,
-                  format("dcs3gd-bench: expected nn, comm, step or update, found {}; see dcs3gd-bench "
-                         "--help",
-                         parser.remaining().front()));
-    }
     throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
   }
   if (comm_command->parsed()) return run_comm_bench(comm);

@@ -5,8 +5,9 @@
 
 namespace dcs3gd::app {
 
-/// The running means and variances of batch norm: one set per rank. After every step they move once, towards the mean of
-/// the batch statistics of the rank's K workers; by linearity that equals the mean of K sets (PyTorch's momentum 0.1).
+/// The running means and variances of batch norm: one set per rank. After every step they move once, towards the mean
+/// of the batch statistics of the rank's K workers; by linearity that equals the mean of K sets (PyTorch's momentum
+/// 0.1).
 class RunningStatistics {
  public:
   explicit RunningStatistics(std::shared_ptr<const ParameterLayout> layout);

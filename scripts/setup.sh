@@ -18,7 +18,8 @@ readonly kBuildPackages=(
 readonly kTestPackages=(
   clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks
   shellcheck                                # checks of the scripts
-  python3 python3-numpy python3-torch       # the oracle: PyTorch 1.13
+  python3 python3-numpy                     # the oracle and other checks
+  python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
 )
 

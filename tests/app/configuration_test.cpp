@@ -528,12 +528,11 @@ TEST_CASE("rules between keys") {
 }
 
 TEST_CASE("a rule counts on the value that holds in the end and points at the key it is about") {
-  CHECK(
-      problems("{optimizer: {lr: {warmup_epochs: 3}}}", {"run.epochs=2", "optimizer.lr.warmup_epochs=4"}) ==
-      "--set optimizer.lr.warmup_epochs=4: optimizer.lr.warmup_epochs: the warm-up of 4 epochs is longer than the run "
-      "(run.epochs: 2)");
-  // The default warm-up is only cut off by a short run.
-  CHECK(problems("run: {epochs: 2}").empty());
+  CHECK(problems("{comm: {wire: bf16}}", {"comm.algorithm=mpi", "comm.wire=bf16"}) ==
+        "--set comm.wire=bf16: comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+  CHECK(problems("{comm: {wire: bf16, algorithm: mpi}}", {"comm.algorithm=ring"}).empty());
+  // A warm-up is cut off by a short run.
+  CHECK(problems("{optimizer: {lr: {warmup_epochs: 3}}, run: {epochs: 2}}").empty());
   // What could not be read is not known.
   CHECK(problems("data: {format: idx, train: [], eval: x}") == "f:1:21: data.train: must be text, or null; found []");
 }
