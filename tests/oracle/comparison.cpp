@@ -18,7 +18,7 @@ constexpr double kBackwardTolerance = 1e-4;
 /// Five updates round a weight five times, each time by half a unit in the last place at most.
 constexpr double kWeightRounding = 0x1p-22;
 /// The gradient of a bias is a sum that may all but vanish, computed from the same numbers as that of the weights.
-constexpr double kCancellation = 1e-5;
+constexpr double kCancellation = 3e-5;
 /// Numbers of the recordings have nine digits.
 constexpr double kTextTolerance = 1e-8;
 
