@@ -72,7 +72,8 @@ int run_bench_command(int argc, const char* const* argv) {
   update_command->add_flag("--json", update.json, "one JSON object a line");
 
   const std::string benchmark = argc > 1 ? argv[1] : "";
-  if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommand_no_throw(benchmark) == nullptr) {
+  const auto is_benchmark = [&](const CLI::App* command) { return command->get_name() == benchmark; };
+  if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommands(is_benchmark).empty()) {
     throw Error(
         ErrorKind::input,
         format("dcs3gd-bench: expected nn, step, comm or update, found {}; see dcs3gd-bench --help", benchmark));
