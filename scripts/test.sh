@@ -43,7 +43,7 @@ stage_slow_tests() { ctest --test-dir build/release -L slow; }
 stage_asan() {
   scripts/build.sh asan "$kWerror"
   for folder in "${kUnitTestFolders[@]}"; do
-    ctest --test-dir "build/asan/tests/$folder" --no-tests=error -LE slow
+    ctest --test-dir "build/asan/tests/$folder" --no-tests=error -LE 'slow|mpi'
   done
 }
 

@@ -325,8 +325,9 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
       {"comm.wire", {"fp32", "bf16"}},
       {"output.progress", {"auto", "bar", "lines", "none"}},
   };
-  for (const auto& [key, words] : choices) {
-    for (const std::string& word : words) {
+  for (const auto& choice : choices) {
+    const std::string& key = choice.first;  // CAPTURE takes no structured binding with clang 14
+    for (const std::string& word : choice.second) {
       CAPTURE(key);
       CAPTURE(word);
       const Configuration c =

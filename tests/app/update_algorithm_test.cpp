@@ -447,7 +447,8 @@ TEST_CASE("gradient_clip_norm is the largest norm of a gradient") {
     const double free_norm = run_as(experiment, name)[0].records[0].gradient_norm;
     const double limit = 0.25 * free_norm;
     experiment.algorithm.gradient_clip_norm = limit;
-    for (const StepRecord& record : run_as(experiment, name)[0].records) {
+    const auto clipped = run_as(experiment, name);
+    for (const StepRecord& record : clipped[0].records) {
       CHECK(record.gradient_norm <= limit * (1 + 1e-6));
     }
     experiment.algorithm.gradient_clip_norm = 100 * free_norm;
