@@ -85,6 +85,7 @@ Form<Real> real(const Range& range) {
 template <typename Enum>
 Form<Enum> choice(const std::vector<std::pair<std::string, Enum>>& values) {
   std::vector<std::string> words;
+  words.reserve(values.size());
   for (const auto& [word, value] : values) words.push_back(word);
   return {.accepts = choice_accepts(words),
           .words = words,

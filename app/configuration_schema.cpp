@@ -188,7 +188,7 @@ std::string milestones_violation(const Configuration& c) {
 }
 
 /// The rule against one value.
-Rule never(const std::string& key, const std::string& what, std::function<bool(const Configuration&)> holds) {
+Rule never(const std::string& key, const std::string& what, const std::function<bool(const Configuration&)>& holds) {
   return {.keys = {key}, .violation = [=](const Configuration& configuration) {
             return holds(configuration) ? format("{} is not supported by this version ({})", what, kVersion) : "";
           }};

@@ -59,9 +59,9 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
                                            .on_step =
                                                [&](const StepRecord& record) {
                                                  if (prints) {
-                                                   std::printf("step %lld on random images: loss %.4f, %.1f ms\n",
-                                                               static_cast<long long>(record.step + 1), record.loss,
-                                                               record.step_ms);
+                                                   const auto step = static_cast<long long>(record.step) + 1;
+                                                   std::printf("step %lld on random images: loss %.4f, %.1f ms\n", step,
+                                                               record.loss, record.step_ms);
                                                  }
                                                }};
   const auto algorithm = make_update_algorithm(surroundings, model.weights);

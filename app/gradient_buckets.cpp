@@ -8,11 +8,12 @@ GradientBuckets::GradientBuckets(comm::Communicator& communicator, const Paramet
                                  std::size_t bucket_elements)
     : communicator_(communicator), factor_(factor) {
   const std::vector<ParameterSlice>& slices = layout.slices();
-  for (auto slice = slices.rbegin(); slice != slices.rend(); ++slice) {
+  for (std::size_t index = slices.size(); index-- > 0;) {
+    const ParameterSlice& slice = slices[index];
     if (buckets_.empty() || buckets_.back().count >= bucket_elements) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
-    bucket.first = slice->offset;
-    bucket.count += slice->count;
+    bucket.first = slice.offset;
+    bucket.count += slice.count;
     bucket.missing = ++bucket.slices;
   }
 }

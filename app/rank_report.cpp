@@ -32,6 +32,7 @@ std::string ranks_text(const std::vector<int>& ranks) {
 
 std::vector<comm::RankPlace> places_of(const std::vector<RankUse>& ranks) {
   std::vector<comm::RankPlace> places;
+  places.reserve(ranks.size());
   for (const RankUse& rank : ranks) places.push_back(rank.place);
   return places;
 }

@@ -28,7 +28,7 @@ std::string_view name_of(AlgorithmName name) {
 }
 
 std::string algorithm_text(const AlgorithmConfiguration& algorithm) {
-  const std::string name(name_of(algorithm.name));
+  std::string name(name_of(algorithm.name));
   if (algorithm.name != AlgorithmName::dc_s3gd) return name;
   return format("{}, lambda0 {}, norms of {}", name, algorithm.lambda0,
                 algorithm.lambda_norm == LambdaNorm::global ? "the whole model" : "each tensor");
@@ -141,6 +141,7 @@ std::vector<std::string> format_rows(const std::vector<ReportRow>& rows) {
   const std::size_t width =
       std::ranges::max(rows, {}, [](const ReportRow& row) { return row.name.size(); }).name.size();
   std::vector<std::string> lines;
+  lines.reserve(rows.size());
   for (const ReportRow& row : rows) lines.push_back(format("{:<{}}  {}", row.name, width, row.value));
   return lines;
 }

@@ -72,7 +72,7 @@ class WorkersOfRank {
                          step + 1),
                   Extent::all_ranks);
     }
-    const double loss = sums.loss / total();
+    const double loss = sums.loss / static_cast<double>(total());
     if (surroundings_.loss_limit && loss > *surroundings_.loss_limit) {
       throw Error(ErrorKind::diverged,
                   format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1, loss,

@@ -29,8 +29,8 @@ class Job {
   /// The end of the operation: how long it took, or what ended it.
   void finish(double duration_ms);
   void fail(std::exception_ptr error);
-  /// Waits up to `seconds` for the end; whether it has come.
-  bool wait_for(double seconds) const;
+  /// Waits up to `limit_s` seconds for the end; whether it has come.
+  bool wait_for(double limit_s) const;
   /// The duration in milliseconds; throws what ended the operation. Only when done.
   double result() const;
 

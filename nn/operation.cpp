@@ -8,6 +8,7 @@ namespace {
 
 std::vector<Tensor*> tensors_of(const std::vector<PrimitiveOperation::Argument>& arguments) {
   std::vector<Tensor*> tensors;
+  tensors.reserve(arguments.size());
   for (const auto& argument : arguments) tensors.push_back(argument.tensor);
   return tensors;
 }
