@@ -28,7 +28,7 @@ struct IdxFiles {
 
 /// The file of this name, plain (which wins) or compressed.
 std::string plain_or_compressed(const fs::path& plain) {
-  const std::string compressed = plain.string() + std::string(kGzipSuffix);
+  std::string compressed = plain.string() + std::string(kGzipSuffix);
   std::error_code ignored;
   if (fs::exists(plain, ignored)) return plain.string();
   if (fs::exists(compressed, ignored)) return compressed;

@@ -29,7 +29,7 @@ class Tensor {
 
   /// `desc` describes the images of one range, or all of a tensor that is not images. `batch` counts images and matters
   /// for Extent::batch only.
-  Tensor(std::string name, onednn::Descriptor desc, Memory memory, Extent extent = Extent::none, int batch = 0);
+  Tensor(std::string name, const onednn::Descriptor& desc, Memory memory, Extent extent = Extent::none, int batch = 0);
 
   const std::string& name() const { return name_; }
   const onednn::Descriptor& desc() const { return desc_; }
