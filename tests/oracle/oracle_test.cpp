@@ -75,7 +75,11 @@ TEST_CASE("decay on biases and batch norms is noticed, in each of them") {
 }
 
 TEST_CASE("wrong rules of the optimizer and the schedule are noticed in the weights") {
-  const std::vector<std::pair<const char*, MakeWrong>> wrong_rules = {
+  struct WrongRule {
+    std::string what;
+    MakeWrong make_wrong;
+  };
+  const std::vector<WrongRule> wrong_rules = {
       {"no decay", [](TrainingRules& rules) { rules.sgd.weight_decay = 0; }},
       {"a tenth less decay", [](TrainingRules& rules) { rules.sgd.weight_decay *= 0.9F; }},
       {"Nesterov", [](TrainingRules& rules) { rules.sgd.nesterov = true; }},
@@ -83,10 +87,10 @@ TEST_CASE("wrong rules of the optimizer and the schedule are noticed in the weig
       {"the warm-up a step ahead", [](TrainingRules& rules) { rules.first_step = 1; }},
   };
   for (const char* model : {"lenet5", "resnet20"}) {
-    for (const auto& [what, make_wrong] : wrong_rules) {
+    for (const WrongRule& wrong : wrong_rules) {
       CAPTURE(std::string(model));
-      CAPTURE(std::string(what));
-      const std::vector<Deviation> deviations = deviations_of_wrong_rules(model, make_wrong);
+      CAPTURE(wrong.what);
+      const std::vector<Deviation> deviations = deviations_of_wrong_rules(model, wrong.make_wrong);
       CHECK(worst(deviations, "change").badness() > kFarBeyond);
       CHECK(worst(deviations, "gradient").is_right());
     }
