@@ -2,6 +2,8 @@
 
 #include <functional>
 #include <optional>
+#include <string>
+#include <string_view>
 
 #include "comm/communicator.h"
 #include "core/error.h"
@@ -18,6 +20,11 @@ void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
 
 /// Collective: does `task`, which must not communicate, on every rank, and agrees on how it went.
 void agree(comm::Communicator& communicator, const std::function<void()>& task);
+
+/// Collective: throws Error{kind} with Extent::all_ranks if the ranks do not all have the same text. It names the odd
+/// ranks and, of the first of them, the lines that differ. `what` is "configuration" or the like, `advice` what to do.
+void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
+                 std::string_view advice);
 
 /// Runs a rank's part of a job and returns its exit code. What is thrown goes to the log: once, by rank 0, if all ranks
 /// met it; else this rank ends the whole job.

@@ -10,6 +10,7 @@
 #include "app/suggestion.h"
 #include "core/error.h"
 #include "core/format.h"
+#include "core/hash.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -286,7 +287,7 @@ Configuration parse_configuration(const ConfigurationSource& source, std::span<c
   return Reader(source).read(model_names);
 }
 
-std::string to_yaml(const Configuration& configuration, YamlStyle style) {
+std::string to_yaml(const Configuration& configuration) {
   Configuration copy = configuration;
   std::string yaml;
   std::string previous;
@@ -300,22 +301,21 @@ std::string to_yaml(const Configuration& configuration, YamlStyle style) {
     }
     const auto depth = static_cast<std::size_t>(std::ranges::count(field.key, '.'));
     std::string line = std::string(2 * depth, ' ') + last_word_of(field.key) + ": " + field.print();
-    if (style == YamlStyle::explained) {
-      line.resize(std::max(line.size(), kCommentColumn), ' ');
-      line += "  # " + field.help + " (" + field.accepts + ")";
-    }
+    line.resize(std::max(line.size(), kCommentColumn), ' ');
+    line += "  # " + field.help + " (" + field.accepts + ")";
     yaml += line + '\n';
     previous = field.key;
   }
   return yaml;
 }
 
-std::string configuration_hash(const Configuration& configuration) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  for (const char c : to_yaml(configuration, YamlStyle::plain)) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3U;
-  }
-  return format("{:016x}", hash);
+std::string to_lines(const Configuration& configuration) {
+  Configuration copy = configuration;
+  std::string lines;
+  for (const Field& field : schema(copy)) lines += format("{}: {}\n", field.key, field.print());
+  return lines;
 }
+
+std::string configuration_hash(const Configuration& configuration) { return hash_text(to_lines(configuration)); }
 
 }  // namespace dcs3gd::app

@@ -110,15 +110,14 @@ ConfigurationSource read_configuration_file(const std::filesystem::path& file, s
 /// overrides: `file:line:column: key: what is wrong. Did you mean …?` or `--set KEY=VALUE: key: what is wrong`.
 Configuration parse_configuration(const ConfigurationSource& source, std::span<const std::string> model_names);
 
-enum class YamlStyle {
-  plain,
-  explained,  ///< each key with a comment that says what it is and what it accepts
-};
+/// The configuration with all its keys as YAML, each with a comment that says what it is and what it accepts;
+/// parse_configuration() makes the same configuration of it.
+std::string to_yaml(const Configuration& configuration);
 
-/// The configuration with all its keys as YAML; parse_configuration() makes the same configuration of it.
-std::string to_yaml(const Configuration& configuration, YamlStyle style);
+/// A line `section.key: value` for each key, for comparisons.
+std::string to_lines(const Configuration& configuration);
 
-/// 16 hexadecimal digits that tell configurations apart (FNV-1a of the plain YAML). The same on every machine.
+/// 16 hexadecimal digits that tell configurations apart: the hash of to_lines(). The same on every machine.
 std::string configuration_hash(const Configuration& configuration);
 
 }  // namespace dcs3gd::app

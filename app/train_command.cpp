@@ -38,11 +38,13 @@ void train(const Configuration& configuration, const CommandLine& command_line, 
   // Whatever can be refused is refused before anything is written.
   std::optional<Trainer> trainer;
   agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, threads, command_line.verbatim); });
+  expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
+              "let data.train and data.eval lead to the same files on all hosts");
   std::optional<RunFolderClaim> claim;
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
     claim.emplace(folder, command_line.resume == ResumeMode::never ? IfUsed::set_aside : IfUsed::refuse);
-    write_file_atomically(folder.config(), to_yaml(configuration, YamlStyle::explained));
+    write_file_atomically(folder.config(), to_yaml(configuration));
   });
   log::open({.rank = communicator.rank(),
              .rank_count = communicator.size(),
@@ -77,7 +79,7 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
 }
 
 void print_configuration(const Configuration& configuration, const comm::Communicator& communicator) {
-  if (communicator.rank() == 0) std::fputs(to_yaml(configuration, YamlStyle::explained).c_str(), stdout);
+  if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
 }
 
 void run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
@@ -109,6 +111,9 @@ int run_train_command(const CommandLine& command_line) {
   const auto communicator = comm::Communicator::open(configuration.comm);
   const int exit_code = exit_code_in_job(*communicator, [&] {
     agree(*communicator, refusal);
+    expect_same(*communicator, ErrorKind::input, "version or configuration",
+                format("dcs3gd-train {}\n{}", kVersion, to_lines(configuration)),
+                "start the same program with the same configuration on all ranks");
     run_on_ranks(configuration, command_line, *communicator);
   });
   log::close();

@@ -4,10 +4,12 @@
 #include <iterator>
 #include <limits>
 
+#include "app/agreement.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
 #include "core/error.h"
 #include "core/format.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "core/version.h"
 #include "nn/cpu.h"
@@ -95,6 +97,10 @@ void Trainer::train() {
   write_end("done", 0);
 }
 
+std::string Trainer::data_fingerprint() const {
+  return format("training {}\nevaluation {}", datasets_.train->fingerprint(), datasets_.eval->fingerprint());
+}
+
 void Trainer::start() {
   report_start();
   model_.broadcast(communicator_);
@@ -137,6 +143,10 @@ bool Trainer::evaluation_is_due(std::int64_t step) const {
 
 void Trainer::evaluate(std::int64_t step) {
   algorithm_->drain(mean_model_);
+  // The invariant that everything rests on; memory errors and faulty transports break it.
+  expect_same(communicator_, ErrorKind::failure, "mean model",
+              format("hash {}", hash_text(hash_bytes(std::as_bytes(mean_model_.values())))),
+              "its bits must agree; suspect this host's memory or network, or with comm.algorithm: mpi the library");
   model_.statistics.average(communicator_, mean_statistics_);
   const Evaluation result = evaluator_.evaluate(mean_model_, mean_statistics_);
   algorithm_->resume();

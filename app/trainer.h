@@ -36,6 +36,9 @@ class Trainer {
   Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
           const ThreadPlan& threads, const std::string& command);
 
+  /// Equal on all ranks whose data sets hold the same.
+  std::string data_fingerprint() const;
+
   /// Collective: from the first step to the last, with a final evaluation and the final model. The folder must have
   /// been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before it is thrown on.
   void train();

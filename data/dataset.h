@@ -19,6 +19,7 @@ struct DatasetProperties {
   int height = 0;           ///< pixels
   int width = 0;            ///< pixels
   std::string description;  ///< one line for the table at the start of a run
+  std::string fingerprint;  ///< equal for equal contents, wherever they were found
 };
 
 /// A numbered set of labelled images. Immutable once opened: read() may be called by several threads at once.
@@ -35,6 +36,7 @@ class Dataset {
   int height() const { return properties_.height; }
   int width() const { return properties_.width; }
   const std::string& description() const { return properties_.description; }
+  const std::string& fingerprint() const { return properties_.fingerprint; }
   /// Bytes of one image: channels × height × width.
   std::size_t image_bytes() const;
 

@@ -1,9 +1,11 @@
 #include "data/stored_dataset.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/hash.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -26,7 +28,10 @@ DatasetProperties checked_properties(const StoredImages& images, int image_size,
           .height = image_size,
           .width = image_size,
           .description = format("{}: {} images of {}{}", origin, images.labels.size(), shape,
-                                padded ? format(", zero-padded to {}x{}", image_size, image_size) : "")};
+                                padded ? format(", zero-padded to {}x{}", image_size, image_size) : ""),
+          .fingerprint = format("{} images of {} with the hashes {} and {}", images.labels.size(), shape,
+                                hash_text(hash_bytes(std::as_bytes(std::span(images.pixels)))),
+                                hash_text(hash_bytes(std::as_bytes(std::span(images.labels)))))};
 }
 
 }  // namespace

@@ -198,13 +198,15 @@ DatasetProperties properties_of(const DataOptions& options, Part part, int class
                 format("data.synthetic.{}_images: expected 1 to {}, found {}", part == Part::train ? "train" : "eval",
                        std::numeric_limits<std::uint32_t>::max(), images));
   }
+  const std::string description = format("synthetic: {} images of {}x{} pixels, {} channel(s)", images,
+                                         options.image_size, options.image_size, options.channels);
   return {.size = static_cast<std::uint32_t>(images),
           .classes = classes,
           .channels = options.channels,
           .height = options.image_size,
           .width = options.image_size,
-          .description = format("synthetic: {} images of {}x{} pixels, {} channel(s)", images, options.image_size,
-                                options.image_size, options.channels)};
+          .description = description,
+          .fingerprint = description};  // the rest follows from the configuration
 }
 
 }  // namespace

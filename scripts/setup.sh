@@ -12,7 +12,7 @@ readonly kBuildPackages=(
   libopenmpi-dev openmpi-bin             # comm: Open MPI 4.1 and mpirun
   zlib1g-dev                             # data: .gz files
   libcli11-dev libyaml-cpp-dev nlohmann-json3-dev  # app: command line, configuration, metrics
-  libspdlog-dev libfmt-dev               # core: log, text
+  libspdlog-dev libfmt-dev libxxhash-dev # core: log, text, hashes
   doctest-dev                            # tests
 )
 readonly kTestPackages=(

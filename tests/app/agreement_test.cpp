@@ -58,3 +58,29 @@ TEST_CASE("the exit code of a part is that of its error") {
     communicator.barrier();  // an error that all ranks met ends no world
   });
 }
+
+TEST_CASE("ranks that have the same go on; the odd one is named with what it has") {
+  const auto error_with = [](const std::function<std::string(int)>& text) {
+    std::string message;
+    comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
+      const std::optional<Error> error = app::attempt([&] {
+        app::expect_same(communicator, ErrorKind::input, "list", text(communicator.rank()), "make them equal");
+      });
+      if (communicator.rank() != 0) return;
+      if (error) message = error->what();
+      CHECK((!error || error->extent() == Extent::all_ranks));
+    });
+    return message;
+  };
+  CHECK(error_with([](int) { return "a\nb"; }).empty());
+
+  const std::string odd_first = error_with([](int rank) { return rank == 0 ? "a\nc" : "a\nb"; });
+  CHECK(test::contains(odd_first, "rank 0 on "));
+  CHECK(test::contains(odd_first, "another list than on rank 1 on "));
+  CHECK(test::contains(odd_first, ": 'c' instead of 'b'; make them equal"));
+
+  const std::string shorter = error_with([](int rank) { return rank == 2 ? "a" : "a\nb\nc\nd\ne\nf\ng"; });
+  CHECK(shorter.starts_with("rank 2 on "));
+  CHECK(test::contains(shorter, "'(nothing)' instead of 'b'"));
+  CHECK(test::contains(shorter, "and 1 more"));
+}

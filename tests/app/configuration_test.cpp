@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <fstream>
+#include <regex>
 
 #include <doctest/doctest.h>
 
@@ -39,7 +40,10 @@ std::string problems(const std::string& text, const std::vector<std::string>& ov
 
 std::string override_problem(const std::string& assignment) { return problems("{}", {assignment}); }
 
-std::string plain(const Configuration& configuration) { return to_yaml(configuration, YamlStyle::plain); }
+/// The YAML without its comments.
+std::string plain(const Configuration& configuration) {
+  return std::regex_replace(to_yaml(configuration), std::regex(" *  # [^\n]*"), "");
+}
 
 std::string repeated(const std::string& part, int times) {
   std::string text;
@@ -338,16 +342,14 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
   }
 }
 
-TEST_CASE("what is printed reads back as the same configuration, in both styles") {
+TEST_CASE("what is printed reads back as the same configuration") {
   for (const char* text : {"{}", kAllKeys}) {
     const Configuration original = parse(text);
-    for (const YamlStyle style : {YamlStyle::plain, YamlStyle::explained}) {
-      const std::string printed = to_yaml(original, style);
-      const Configuration read =
-          parse_configuration({.file_name = "other", .text = printed, .overrides = {}}, kModelNames);
-      CHECK(to_yaml(read, style) == printed);
-      CHECK(plain(read) == plain(original));
-    }
+    const std::string printed = to_yaml(original);
+    const Configuration read =
+        parse_configuration({.file_name = "other", .text = printed, .overrides = {}}, kModelNames);
+    CHECK(to_yaml(read) == printed);
+    CHECK(to_lines(read) == to_lines(original));
   }
 }
 
@@ -671,7 +673,7 @@ TEST_CASE("every beginning of a configuration is read or refused, never a crash"
 }
 
 TEST_CASE("the hash tells configurations apart and never changes by itself") {
-  CHECK(configuration_hash(parse("{}")) == "70556b3ef857b043");
+  CHECK(configuration_hash(parse("{}")) == "f954c9cefca0bab0");
   CHECK(configuration_hash(parse("run: {seed: 1}")) == configuration_hash(parse("{}")));
   CHECK(configuration_hash(parse("run: {seed: 2}")) != configuration_hash(parse("{}")));
 }

@@ -28,6 +28,7 @@ THIRD_PARTY_HOMES = (
     (r"mpi\.h$", r"comm/mpi_|tests/mpi/"),
     (r"yaml-cpp/|CLI/|nlohmann/", r"app/"),
     (r"spdlog/", r"core/log\.cpp$"),
+    (r"xxhash\.h$", r"core/hash\.cpp$"),
     (r"fmt/", r"core/format\.h$"),
     (r"stb_|stb/|turbojpeg|jpeglib|spng|png\.h$|zlib\.h$", r"data/"),
     (r"doctest/", r"tests/"),

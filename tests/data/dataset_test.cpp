@@ -60,4 +60,21 @@ TEST_CASE("options that cannot be opened") {
   }
 }
 
+TEST_CASE("fingerprints tell contents apart, not places") {
+  const TemporaryFolder folder;
+  Bytes record(3073, 7);
+  write_file(folder / "first.bin", record);
+  write_file(folder / "same.bin", record);
+  record.back() = 8;
+  write_file(folder / "other.bin", record);
+  const auto fingerprint = [&](const std::string& name) {
+    DataOptions options;
+    options.format = Format::cifar10;
+    options.eval = folder / name;
+    return open_dataset(options, Part::eval, 1, 10)->fingerprint();
+  };
+  CHECK(fingerprint("same.bin") == fingerprint("first.bin"));
+  CHECK(fingerprint("other.bin") != fingerprint("first.bin"));
+}
+
 }  // namespace dcs3gd::data
