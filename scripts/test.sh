@@ -47,16 +47,17 @@ stage_asan() {
   done
 }
 
-# The folders with threads of their own. libgomp is not built for ThreadSanitizer, so these tests run without OpenMP
+# The folders with threads of their own, and the whole trainer with ranks as threads. libgomp is not built for ThreadSanitizer, so these tests run without OpenMP
 # threads; address randomisation is off because GCC 12's runtime cannot live with that of newer kernels.
 stage_tsan() {
-  scripts/build.sh tsan "$kWerror" --target log_test tests/comm/all tests/data/all
+  scripts/build.sh tsan "$kWerror" --target log_test app_algorithm_test tests/comm/all tests/data/all
   local fixed_addresses=()
   setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
   "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^log_test$'
   for folder in comm data; do
     "${fixed_addresses[@]}" ctest --test-dir "build/tsan/tests/$folder" --no-tests=error -LE slow
   done
+  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/app --no-tests=error -R '^app_algorithm_test$'
 }
 
 stage_debug() { scripts/build.sh debug "$kWerror"; }
