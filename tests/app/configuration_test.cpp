@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <ctime>
 #include <fstream>
-#include <regex>
+#include <sstream>
 
 #include <doctest/doctest.h>
 
@@ -42,7 +42,13 @@ std::string override_problem(const std::string& assignment) { return problems("{
 
 /// The YAML without its comments.
 std::string plain(const Configuration& configuration) {
-  return std::regex_replace(to_yaml(configuration), std::regex(" *  # [^\n]*"), "");
+  std::istringstream yaml(to_yaml(configuration));
+  std::string plain;
+  for (std::string line; std::getline(yaml, line);) {
+    line.resize(std::min(line.size(), line.find("  # ")));
+    plain += line.substr(0, line.find_last_not_of(' ') + 1) + '\n';
+  }
+  return plain;
 }
 
 std::string repeated(const std::string& part, int times) {
