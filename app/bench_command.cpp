@@ -1,6 +1,7 @@
 #include "app/bench_command.h"
 
 #include <limits>
+#include <map>
 #include <string>
 
 #include <CLI/CLI.hpp>
@@ -13,6 +14,11 @@
 #include "core/format.h"
 
 namespace dcs3gd::app {
+namespace {
+
+const std::map<std::string, nn::Precision> kPrecisions{{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}};
+
+}  // namespace
 
 int run_bench_command(int argc, const char* const* argv) {
   CLI::App parser("Measures what this machine or cluster can do, beside the limit that physics or the rival sets.");
@@ -22,7 +28,9 @@ int run_bench_command(int argc, const char* const* argv) {
   CLI::App* nn_command = parser.add_subcommand("nn", "training steps of a model against its convolutions alone");
   nn_command->add_option("--model", nn.model, "model, as in model.name")->capture_default_str();
   nn_command->add_option("--batch", nn.batch, "images per step")->check(CLI::PositiveNumber)->capture_default_str();
-  nn_command->add_option("--precision", nn.precision, "fp32")->capture_default_str();
+  nn_command->add_option("--precision", nn.precision, "fp32 or bf16 (default: fp32)")
+      ->transform(CLI::CheckedTransformer(kPrecisions));
+  nn_command->add_flag("--direct", nn.direct, "no Winograd convolutions");
   nn_command->add_option("--threads", nn.threads, "OpenMP threads (default: all)")->check(CLI::PositiveNumber);
   nn_command->add_option("--image-size", nn.image_size, "pixels (default: the model's own)")
       ->check(CLI::PositiveNumber);

@@ -41,15 +41,14 @@ void print_times(const std::vector<nn::KindTime>& times, int steps) {
 }  // namespace
 
 void bench_nn(const NnBenchOptions& options) {
-  if (options.precision != "fp32") {
-    throw Error(ErrorKind::input, format("--precision: expected fp32, found '{}'; this version computes in fp32 only",
-                                         options.precision));
-  }
   if (options.threads > 0) omp_set_num_threads(options.threads);
   nn::ModelOptions model = nn::usual_options(options.model);
   if (options.image_size > 0) model.image_size = options.image_size;
   const nn::Graph graph = nn::build_model(model);
-  nn::Network network(graph, {.batch = options.batch});
+  nn::ConvolutionChoices convolutions;
+  if (!options.direct) nn::measure_convolutions(graph, options.batch, options.precision, convolutions);
+  nn::Network network(graph, {.batch = options.batch, .precision = options.precision, .convolutions = convolutions});
+  const std::string precision = options.precision == nn::Precision::bf16 ? "bf16" : "fp32";
   ParameterArena weights(network.parameter_layout());
   RunningStatistics statistics(network.statistics_layout());
   nn::initialize(graph, 1, weights, statistics.local());
@@ -72,7 +71,7 @@ void bench_nn(const NnBenchOptions& options) {
   constexpr double kLearningRate = 1e-3;
   for (int step = 0; step < kWarmUpSteps; ++step) trainer->step(step, kLearningRate);
   const std::size_t peak_bytes = peak_memory_bytes();
-  nn::ConvolutionBound bound(graph, options.batch);
+  nn::ConvolutionBound bound(graph, options.batch, options.precision);
 
   std::vector<double> step_ms;
   std::vector<double> bound_ms;
@@ -92,7 +91,7 @@ void bench_nn(const NnBenchOptions& options) {
     const nlohmann::ordered_json line = {{"bench", "nn"},
                                          {"model", options.model},
                                          {"batch", options.batch},
-                                         {"precision", options.precision},
+                                         {"precision", precision},
                                          {"threads", omp_get_max_threads()},
                                          {"images_per_s", images_per_s},
                                          {"bound_images_per_s", bound_images_per_s},
@@ -104,7 +103,7 @@ void bench_nn(const NnBenchOptions& options) {
     std::printf("%s\n", line.dump().c_str());
     return;
   }
-  std::printf("%s, batch %d, %s, %d threads, %s\n", options.model.c_str(), options.batch, options.precision.c_str(),
+  std::printf("%s, batch %d, %s, %d threads, %s\n", options.model.c_str(), options.batch, precision.c_str(),
               omp_get_max_threads(), nn::instruction_set().c_str());
   std::printf("training step  %s  %.1f img/s\n", format_ms(steps).c_str(), images_per_s);
   std::printf("bound          %s  %.1f img/s  (convolutions and linear layers alone)\n", format_ms(bounds).c_str(),

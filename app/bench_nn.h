@@ -2,15 +2,18 @@
 
 #include <string>
 
+#include "nn/precision.h"
+
 namespace dcs3gd::app {
 
 struct NnBenchOptions {
   std::string model = "resnet50";
   int batch = 32;
-  std::string precision = "fp32";
-  int threads = 0;     ///< 0: all that OpenMP offers
-  int image_size = 0;  ///< 0: the model's own, 224, 32 or 28 pixels
-  int steps = 10;      ///< measured, after two that warm up
+  nn::Precision precision = nn::Precision::fp32;
+  bool direct = false;  ///< as model.convolution: direct
+  int threads = 0;      ///< 0: all that OpenMP offers
+  int image_size = 0;   ///< 0: the model's own, 224, 32 or 28 pixels
+  int steps = 10;       ///< measured, after two that warm up
   bool json = false;
 };
 

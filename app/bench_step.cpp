@@ -26,6 +26,13 @@ AlgorithmName algorithm_name(const std::string& text) {
   return text == "s3gd" ? AlgorithmName::s3gd : AlgorithmName::dc_s3gd;
 }
 
+nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenchOptions& options,
+                                          comm::Communicator& communicator) {
+  nn::ConvolutionChoices choices;
+  if (communicator.rank() == 0) nn::measure_convolutions(graph, options.batch, nn::Precision::fp32, choices);
+  return nn::ConvolutionChoices::from_text(communicator.all_gather(choices.to_text()).front());
+}
+
 /// One way to train, with its own state, on the shared network.
 class Contender {
  public:
@@ -79,7 +86,8 @@ void bench_step(const StepBenchOptions& options) {
   nn::ModelOptions model = nn::usual_options(options.model);
   if (options.image_size > 0) model.image_size = options.image_size;
   const nn::Graph graph = nn::build_model(model);
-  nn::Network network(graph, {.batch = options.batch});
+  nn::Network network(graph,
+                      {.batch = options.batch, .convolutions = measured_by_rank_0(graph, options, *communicator)});
   ParameterArena weights(network.parameter_layout());
   RunningStatistics statistics(network.statistics_layout());
   nn::initialize(graph, 1, weights, statistics.local());

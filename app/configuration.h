@@ -12,6 +12,7 @@
 #include "core/optim/learning_rate.h"
 #include "core/optim/momentum_sgd.h"
 #include "data/options.h"
+#include "nn/precision.h"
 
 /// The configuration of a run: typed, with every default in its place. How it looks as YAML, the range and meaning of
 /// each key stand in app/configuration_schema.cpp, once.
@@ -29,13 +30,12 @@ struct RunConfiguration {
   std::optional<double> loss_limit;  ///< a loss above it counts as diverged
 };
 
-enum class Precision { fp32, bf16 };
 enum class ConvolutionChoice { automatic, direct };
 
 struct ModelConfiguration {
   std::string name = "resnet20";
   int classes = 10;
-  Precision precision = Precision::fp32;
+  nn::Precision precision = nn::Precision::fp32;
   ConvolutionChoice convolution = ConvolutionChoice::automatic;
   std::optional<std::string> init;     ///< a .safetensors file; none: random
   std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file

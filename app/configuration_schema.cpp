@@ -45,7 +45,7 @@ std::vector<Field> schema(Configuration& configuration) {
                                             {"shards", data::Format::shards}});
   const auto on_bad_image =
       choice<data::OnBadImage>({{"error", data::OnBadImage::error}, {"skip", data::OnBadImage::skip}});
-  const auto precision = choice<Precision>({{"fp32", Precision::fp32}, {"bf16", Precision::bf16}});
+  const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
   const auto convolution =
       choice<ConvolutionChoice>({{"auto", ConvolutionChoice::automatic}, {"direct", ConvolutionChoice::direct}});
   const auto algorithm_name = choice<AlgorithmName>(
@@ -230,7 +230,6 @@ std::vector<Rule> unsupported_values() {
   return {
       never("run.time_limit_minutes", "a time limit",
             [](const auto& c) { return c.run.time_limit_minutes.has_value(); }),
-      never("model.precision", "bf16", [](const auto& c) { return c.model.precision == Precision::bf16; }),
       never("data.format", "image_folder", [](const auto& c) { return c.data.format == data::Format::image_folder; }),
       never("data.format", "shards", [](const auto& c) { return c.data.format == data::Format::shards; }),
       never("data.augment.random_resized_crop", "true",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/agreement.h"
+#include "app/convolutions.h"
 #include "app/model.h"
 #include "app/random_batch.h"
 #include "app/start_report.h"
@@ -35,8 +36,9 @@ void print_plan(const Configuration& configuration, const Model& model, const st
 
 void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
              const std::string& command) {
+  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
   std::optional<Model> built;
-  agree(communicator, [&] { built.emplace(configuration, communicator.rank()); });
+  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
   Model& model = *built;
   model.broadcast(communicator);
   const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);

@@ -10,14 +10,17 @@ nn::Graph build_graph(const Configuration& configuration) {
                           .classes = configuration.model.classes,
                           .channels = configuration.data.channels,
                           .image_size = configuration.data.image_size,
+                          .dropout = configuration.model.dropout,
                           .zero_init_residual = configuration.model.zero_init_residual});
 }
 
-Model::Model(const Configuration& configuration, int rank)
+Model::Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank)
     : graph(build_graph(configuration)),
       network(graph, {.batch = configuration.algorithm.batch_per_worker,
                       .label_smoothing = configuration.algorithm.label_smoothing,
-                      .seed = configuration.run.seed}),
+                      .seed = configuration.run.seed,
+                      .precision = configuration.model.precision,
+                      .convolutions = convolutions}),
       weights(network.parameter_layout()),
       statistics(network.statistics_layout()) {
   if (rank != 0) return;

@@ -13,9 +13,9 @@ nn::Graph build_graph(const Configuration& configuration);
 
 /// The model of a run as it starts: rank 0 draws or loads the weights, the others receive them.
 struct Model {
-  /// Not collective. Throws Error{input} for images too small for the model and, on rank 0, for a file of weights that
-  /// does not fit.
-  Model(const Configuration& configuration, int rank);
+  /// Not collective. Throws Error{input} for images too small for the model, a precision that this processor has not,
+  /// and, on rank 0, for a file of weights that does not fit.
+  Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank);
   /// Collective: all ranks get rank 0's weights and running statistics.
   void broadcast(comm::Communicator& communicator);
 

@@ -103,6 +103,12 @@ std::string all_reduce_text(const Configuration& configuration, std::int64_t par
                 static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
 }
 
+std::string convolutions_text(const Configuration& configuration, const nn::Network& network) {
+  const char* precision = configuration.model.precision == nn::Precision::bf16 ? "bf16" : "fp32";
+  const nn::ConvolutionCount count = network.convolutions();
+  return format("{}, {} of {} by Winograd's algorithm", precision, count.winograd, count.all);
+}
+
 }  // namespace
 
 std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan) {
@@ -131,7 +137,8 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
                               {"algorithm", algorithm_text(configuration.algorithm)},
                               {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
                               {"memory", memory_text(configuration, model)},
-                              {"processor", nn::instruction_set()}};
+                              {"processor", nn::instruction_set()},
+                              {"convolutions", convolutions_text(configuration, model.network)}};
   const std::vector<std::string> lines = describe_ranks(ranks);
   for (const std::string& line : lines) rows.push_back({&line == &lines.front() ? "ranks" : "", line});
   return rows;

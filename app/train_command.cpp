@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "app/agreement.h"
+#include "app/convolutions.h"
 #include "app/dry_run.h"
 #include "app/file_io.h"
 #include "app/trainer.h"
@@ -35,9 +36,11 @@ Configuration load_configuration(const CommandLine& command_line) {
 void train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
+  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
   // Whatever can be refused is refused before anything is written.
   std::optional<Trainer> trainer;
-  agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, threads, command_line.verbatim); });
+  agree(communicator,
+        [&] { trainer.emplace(configuration, communicator, folder, convolutions, threads, command_line.verbatim); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
   std::optional<RunFolderClaim> claim;
@@ -61,12 +64,13 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
                                 ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
                                 : command_line.evaluate_path;
   with_weights.model.init_skip.clear();
+  const nn::ConvolutionChoices convolutions = choose_convolutions(with_weights, communicator);
   std::shared_ptr<const data::Dataset> dataset;
   std::optional<Model> model;
   agree(communicator, [&] {
     dataset =
         data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed, configuration.model.classes);
-    model.emplace(with_weights, communicator.rank());
+    model.emplace(with_weights, convolutions, communicator.rank());
   });
   model->broadcast(communicator);
   Evaluator evaluator(communicator, model->network, dataset, configuration.data,

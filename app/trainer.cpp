@@ -48,14 +48,14 @@ Datasets::Datasets(const Configuration& configuration)
                               configuration.model.classes)) {}
 
 Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-                 const ThreadPlan& threads, const std::string& command)
+                 const nn::ConvolutionChoices& convolutions, const ThreadPlan& threads, const std::string& command)
     : configuration_(configuration),
       communicator_(communicator),
       folder_(folder),
       threads_(threads),
       command_(command),
       datasets_(configuration),
-      model_(configuration, communicator.rank()),
+      model_(configuration, convolutions, communicator.rank()),
       loader_(datasets_.train, configuration.data, training_plan(configuration, communicator),
               data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
       steps_per_epoch_(loader_.steps_per_epoch()),

@@ -34,7 +34,7 @@ class Trainer {
   /// Builds all that the run needs. Not collective, and writes nothing: what is wrong with data or weights is found
   /// here. `command` is the command line for the record.
   Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-          const ThreadPlan& threads, const std::string& command);
+          const nn::ConvolutionChoices& convolutions, const ThreadPlan& threads, const std::string& command);
 
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;

@@ -1,22 +1,13 @@
 #include "comm/wire_format.h"
 
-#include <bit>
-
+#include "core/bf16.h"
 #include "core/simd.h"
 
 namespace dcs3gd::comm {
 namespace {
 
-inline std::uint16_t round_to_bf16(float value) {
-  constexpr std::uint32_t kQuietNan = 0x0040;
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  const std::uint32_t upper = bits >> 16;
-  // Half a unit, less one if the kept half is even: a tie then carries only into odd values.
-  const std::uint32_t rounded = (bits + 0x7FFFU + (upper & 1U)) >> 16;
-  return static_cast<std::uint16_t>(value != value ? upper | kQuietNan : rounded);
-}
-
-inline float widen(std::uint16_t value) { return std::bit_cast<float>(std::uint32_t{value} << 16); }
+inline std::uint16_t round_to_bf16(float value) { return dcs3gd::to_bf16(value).bits; }
+inline float widen(std::uint16_t value) { return to_float(Bf16{value}); }
 
 }  // namespace
 

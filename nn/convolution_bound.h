@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "nn/graph.h"
+#include "nn/precision.h"
 
 namespace dcs3gd::nn {
 
@@ -11,7 +12,7 @@ namespace dcs3gd::nn {
 /// Winograd, timed here) and in the formats it likes best. For benchmarks.
 class ConvolutionBound {
  public:
-  ConvolutionBound(const Graph& graph, int batch);
+  ConvolutionBound(const Graph& graph, int batch, Precision precision);
   ~ConvolutionBound();
 
   /// Runs all of them once and returns the seconds.

@@ -27,4 +27,10 @@ std::string instruction_set() {
   }
 }
 
+bool supports(Precision precision) {
+  if (precision == Precision::fp32) return true;
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+}
+
 }  // namespace dcs3gd::nn

@@ -2,9 +2,14 @@
 
 #include <string>
 
+#include "nn/precision.h"
+
 namespace dcs3gd::nn {
 
 /// The instruction set that oneDNN uses on this machine, such as "avx512_core"; ONEDNN_MAX_CPU_ISA may lower it.
 std::string instruction_set();
+
+/// Whether it computes in this precision by itself; oneDNN's emulation of bf16 would be slower than fp32.
+bool supports(Precision precision);
 
 }  // namespace dcs3gd::nn

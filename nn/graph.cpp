@@ -36,6 +36,7 @@ const char* layer_kind(const LayerOptions& options) {
     const char* operator()(const Relu&) const { return "relu"; }
     const char* operator()(const Pooling&) const { return "pooling"; }
     const char* operator()(const GlobalAveragePooling&) const { return "pooling"; }
+    const char* operator()(const AdaptiveAveragePooling&) const { return "pooling"; }
     const char* operator()(const Linear&) const { return "linear"; }
     const char* operator()(const Dropout&) const { return "dropout"; }
     const char* operator()(const Addition&) const { return "addition"; }
@@ -47,20 +48,19 @@ Graph::Graph(ImageShape input) : shapes_{input} {}
 
 ValueId Graph::convolution(const std::string& name, ValueId src, const Convolution& options) {
   const std::int64_t fan_in = std::int64_t{shape(src).channels} * options.kernel * options.kernel;
-  return convolution(name, src, options, torch_default(fan_in));
+  return convolution(name, src, options, torch_default(fan_in), torch_default(fan_in));
 }
 
-ValueId Graph::convolution(const std::string& name, ValueId src, const Convolution& options,
-                           Initializer weight_initializer) {
+ValueId Graph::convolution(const std::string& name, ValueId src, const Convolution& options, Initializer weights,
+                           Initializer bias) {
   const ImageShape in = shape(src);
   const ImageShape out{options.oc, windows(name, in.height, options.kernel, options.stride, options.padding),
                        windows(name, in.width, options.kernel, options.stride, options.padding)};
   Node node{.name = name, .options = options, .src = {src}};
   node.parameters.push_back(add_parameter(name + ".weight", {options.oc, in.channels, options.kernel, options.kernel},
-                                          ParameterKind::weight, weight_initializer));
+                                          ParameterKind::weight, weights));
   if (options.bias) {
-    const std::int64_t fan_in = std::int64_t{in.channels} * options.kernel * options.kernel;
-    node.parameters.push_back(add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, torch_default(fan_in)));
+    node.parameters.push_back(add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, bias));
   }
   return append(std::move(node), out);
 }
@@ -96,14 +96,23 @@ ValueId Graph::global_average_pooling(ValueId src) {
                 {shape(src).channels, 1, 1});
 }
 
+ValueId Graph::adaptive_average_pooling(ValueId src, const AdaptiveAveragePooling& options) {
+  return append({.name = unnamed("pooling"), .options = options, .src = {src}},
+                {shape(src).channels, options.size, options.size});
+}
+
 ValueId Graph::linear(const std::string& name, ValueId src, const Linear& options) {
-  const std::int64_t features = shape(src).element_count();
+  const Initializer initializer = torch_default(shape(src).element_count());
+  return linear(name, src, options, initializer, initializer);
+}
+
+ValueId Graph::linear(const std::string& name, ValueId src, const Linear& options, Initializer weights,
+                      Initializer bias) {
   Node node{.name = name, .options = options, .src = {src}};
   node.parameters.push_back(
-      add_parameter(name + ".weight", {options.oc, features}, ParameterKind::weight, torch_default(features)));
+      add_parameter(name + ".weight", {options.oc, shape(src).element_count()}, ParameterKind::weight, weights));
   if (options.bias) {
-    node.parameters.push_back(
-        add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, torch_default(features)));
+    node.parameters.push_back(add_parameter(name + ".bias", {options.oc}, ParameterKind::bias, bias));
   }
   return append(std::move(node), {options.oc, 1, 1});
 }

@@ -56,6 +56,12 @@ struct Pooling {
 };
 /// Average over all pixels of a channel: {C, H, W} → {C, 1, 1}.
 struct GlobalAveragePooling {};
+/// Average over size × size windows that cover the image, of which window i begins at pixel ⌊i·h/size⌋ and ends before
+/// pixel ⌈(i+1)·h/size⌉: torch.nn.AdaptiveAvgPool2d. They overlap if `size` does not divide h, and repeat pixels if it
+/// exceeds h.
+struct AdaptiveAveragePooling {
+  int size = 7;
+};
 /// Flattens its input in CHW order; dst = weights · src + bias.
 struct Linear {
   int oc = 0;
@@ -69,8 +75,8 @@ struct Dropout {
 struct Addition {
   bool relu = false;
 };
-using LayerOptions =
-    std::variant<Convolution, BatchNorm, Relu, Pooling, GlobalAveragePooling, Linear, Dropout, Addition>;
+using LayerOptions = std::variant<Convolution, BatchNorm, Relu, Pooling, GlobalAveragePooling, AdaptiveAveragePooling,
+                                  Linear, Dropout, Addition>;
 
 /// An activation of the graph: its input or the output of one layer.
 using ValueId = int;
@@ -92,14 +98,17 @@ class Graph {
   explicit Graph(ImageShape input);
 
   ValueId input() const { return 0; }
-  /// `weight_initializer` defaults to torch.nn.Conv2d's: uniform ± 1/sqrt(fan_in).
+  /// The initializers default to torch.nn.Conv2d's and Linear's: uniform ± 1/sqrt(fan_in).
   ValueId convolution(const std::string& name, ValueId src, const Convolution& options);
-  ValueId convolution(const std::string& name, ValueId src, const Convolution& options, Initializer weight_initializer);
+  ValueId convolution(const std::string& name, ValueId src, const Convolution& options, Initializer weights,
+                      Initializer bias);
   ValueId batch_norm(const std::string& name, ValueId src, const BatchNorm& options, float gamma = 1);
   ValueId relu(ValueId src);
   ValueId pooling(ValueId src, const Pooling& options);
   ValueId global_average_pooling(ValueId src);
+  ValueId adaptive_average_pooling(ValueId src, const AdaptiveAveragePooling& options);
   ValueId linear(const std::string& name, ValueId src, const Linear& options);
+  ValueId linear(const std::string& name, ValueId src, const Linear& options, Initializer weights, Initializer bias);
   ValueId dropout(ValueId src, const Dropout& options);
   ValueId addition(ValueId src0, ValueId src1, const Addition& options);
 

@@ -27,6 +27,12 @@ Graph lenet5(const ModelOptions& options) {
   return graph;
 }
 
+/// kaiming_normal(mode = fan_out, nonlinearity = relu), torchvision's choice for ResNet and VGG.
+Initializer kaiming_normal(int oc, int kernel) {
+  const double fan_out = static_cast<double>(oc) * kernel * kernel;
+  return {Initializer::Kind::normal, static_cast<float>(std::sqrt(2 / fan_out))};
+}
+
 /// One ResNet of either family.
 struct ResNetForm {
   bool imagenet_stem;       ///< 7×7 stride 2 and max pooling; else one 3×3 convolution
@@ -89,11 +95,10 @@ class ResNetBuilder {
     return graph_.addition(value, shortcut, {.relu = true});
   }
 
-  /// torchvision's ResNet: kaiming_normal(mode = fan_out, nonlinearity = relu), no bias.
+  /// Without bias, as in torchvision.
   ValueId convolution(const std::string& name, ValueId src, int oc, int kernel, int stride) {
-    const double fan_out = static_cast<double>(oc) * kernel * kernel;
     return graph_.convolution(name, src, {.oc = oc, .kernel = kernel, .stride = stride, .padding = kernel / 2},
-                              {Initializer::Kind::normal, static_cast<float>(std::sqrt(2 / fan_out))});
+                              kaiming_normal(oc, kernel), {});
   }
 
   const ModelOptions& options_;
@@ -114,37 +119,95 @@ const std::map<std::string, ResNetForm>& resnets() {
       {"resnet56", cifar_resnet(56)},
       {"resnet110", cifar_resnet(110)},
       {"resnet18", {.imagenet_stem = true, .bottleneck = false, .blocks = {2, 2, 2, 2}, .width = 64}},
+      {"resnet34", {.imagenet_stem = true, .bottleneck = false, .blocks = {3, 4, 6, 3}, .width = 64}},
       {"resnet50", {.imagenet_stem = true, .bottleneck = true, .blocks = {3, 4, 6, 3}, .width = 64}},
+      {"resnet101", {.imagenet_stem = true, .bottleneck = true, .blocks = {3, 4, 23, 3}, .width = 64}},
+      {"resnet152", {.imagenet_stem = true, .bottleneck = true, .blocks = {3, 8, 36, 3}, .width = 64}},
   };
   return forms;
 }
 
-const ResNetForm& resnet_form(const std::string& name) {
-  const auto form = resnets().find(name);
-  if (form == resnets().end()) {
-    throw Error(ErrorKind::input,
-                format("model.name: there is no model '{}'; expected one of {}", name, fmt::join(model_names(), ", ")));
+/// Convolutions in each of the five stages, which end with pooling.
+struct VggForm {
+  std::vector<int> convolutions;
+  bool batch_norm = false;
+};
+
+const std::map<std::string, VggForm>& vggs() {
+  static const std::map<std::string, VggForm> forms = [] {
+    std::map<std::string, VggForm> all{{"vgg11", {{1, 1, 2, 2, 2}}},
+                                       {"vgg13", {{2, 2, 2, 2, 2}}},
+                                       {"vgg16", {{2, 2, 3, 3, 3}}},
+                                       {"vgg19", {{2, 2, 4, 4, 4}}}};
+    for (const auto& [name, form] : std::map(all)) all[name + "_bn"] = {form.convolutions, true};
+    return all;
+  }();
+  return forms;
+}
+
+/// torchvision's numbers count every module of `features` and `classifier`, those without parameters too.
+Graph vgg(const ModelOptions& options, const VggForm& form) {
+  constexpr int kWidths[] = {64, 128, 256, 512, 512};
+  constexpr int kPooledSize = 7;
+  constexpr int kHiddenFeatures = 4096;
+  constexpr Initializer kZero{};
+  constexpr Initializer kNarrowNormal{Initializer::Kind::normal, 0.01F};
+
+  Graph graph({options.channels, options.image_size, options.image_size});
+  ValueId value = graph.input();
+  int module = 0;
+  for (std::size_t stage = 0; stage < form.convolutions.size(); ++stage) {
+    for (int i = 0; i < form.convolutions[stage]; ++i) {
+      const Convolution convolution{.oc = kWidths[stage], .kernel = 3, .padding = 1, .bias = true};
+      value = graph.convolution(format("features.{}", module++), value, convolution, kaiming_normal(convolution.oc, 3),
+                                kZero);
+      value = form.batch_norm ? graph.batch_norm(format("features.{}", module++), value, {.relu = true})
+                              : graph.relu(value);
+      ++module;  // the ReLU
+    }
+    value = graph.pooling(value, {.kind = Pooling::Kind::max, .kernel = 2, .stride = 2});
+    ++module;
   }
-  return form->second;
+  if (graph.shape(value).height != kPooledSize) value = graph.adaptive_average_pooling(value, {.size = kPooledSize});
+  for (const char* name : {"classifier.0", "classifier.3"}) {
+    value = graph.relu(graph.linear(name, value, {.oc = kHiddenFeatures}, kNarrowNormal, kZero));
+    value = graph.dropout(value, {.probability = options.dropout});
+  }
+  graph.linear("classifier.6", value, {.oc = options.classes}, kNarrowNormal, kZero);
+  return graph;
+}
+
+[[noreturn]] void refuse(const std::string& name) {
+  throw Error(ErrorKind::input,
+              format("model.name: there is no model '{}'; expected one of {}", name, fmt::join(model_names(), ", ")));
 }
 
 }  // namespace
 
 const std::vector<std::string>& model_names() {
-  static const std::vector<std::string> names = {kLenet5,    "resnet20",  "resnet32", "resnet44",
-                                                 "resnet56", "resnet110", "resnet18", "resnet50"};
+  static const std::vector<std::string> names = {kLenet5,     "resnet20", "resnet32", "resnet44", "resnet56",
+                                                 "resnet110", "resnet18", "resnet34", "resnet50", "resnet101",
+                                                 "resnet152", "vgg11",    "vgg13",    "vgg16",    "vgg19",
+                                                 "vgg11_bn",  "vgg13_bn", "vgg16_bn", "vgg19_bn"};
   return names;
 }
 
 ModelOptions usual_options(const std::string& name) {
   if (name == kLenet5) return {.name = name, .classes = 10, .channels = 1, .image_size = 28};
-  if (resnet_form(name).imagenet_stem) return {.name = name, .classes = 1000, .channels = 3, .image_size = 224};
-  return {.name = name, .classes = 10, .channels = 3, .image_size = 32};
+  const auto resnet = resnets().find(name);
+  if (resnet == resnets().end() && !vggs().contains(name)) refuse(name);
+  if (resnet != resnets().end() && !resnet->second.imagenet_stem) {
+    return {.name = name, .classes = 10, .channels = 3, .image_size = 32};
+  }
+  return {.name = name, .classes = 1000, .channels = 3, .image_size = 224};
 }
 
 Graph build_model(const ModelOptions& options) {
   if (options.name == kLenet5) return lenet5(options);
-  return ResNetBuilder(options).build(resnet_form(options.name));
+  if (const auto form = vggs().find(options.name); form != vggs().end()) return vgg(options, form->second);
+  const auto form = resnets().find(options.name);
+  if (form == resnets().end()) refuse(options.name);
+  return ResNetBuilder(options).build(form->second);
 }
 
 }  // namespace dcs3gd::nn

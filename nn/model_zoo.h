@@ -12,6 +12,7 @@ struct ModelOptions {
   int classes = 10;
   int channels = 3;                 ///< of the input images
   int image_size = 32;              ///< pixels, square
+  float dropout = 0.5F;             ///< of the VGG classifier
   bool zero_init_residual = false;  ///< γ of the last batch norm of each residual branch starts at 0
 };
 
@@ -26,7 +27,8 @@ ModelOptions usual_options(const std::string& name);
 /// - lenet5: the classic with ReLU and max pooling; 28×28 images give its 61,706 parameters (for 10 classes and grey).
 /// - resnet20/32/44/56/110: CIFAR form of He et al. 2015, §4.2: three stages of 16, 32, 64 channels, 1×1-convolution
 ///   shortcuts, names as in torchvision's ResNet with three layers.
-/// - resnet18, resnet50: torchvision's v1.5 (the stride stands in the 3×3 convolution of a bottleneck).
+/// - resnet18/34/50/101/152: torchvision's v1.5 (the stride stands in the 3×3 convolution of a bottleneck).
+/// - vgg11/13/16/19 and vgg11_bn …: torchvision's, for images of at least 32 pixels.
 /// Throws Error{input} for an unknown name or images too small for the model.
 Graph build_model(const ModelOptions& options);
 

@@ -5,20 +5,11 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "nn/compute_weights.h"
+#include "nn/cpu.h"
 #include "nn/program.h"
 
 namespace dcs3gd::nn {
 namespace {
-
-/// Images that evaluation takes through the network at a time, so that activations stay in the cache.
-constexpr int kEvaluationRange = 16;
-
-int evaluation_range(int batch) {
-  for (int range = std::min(batch, kEvaluationRange); range > 1; --range) {
-    if (batch % range == 0) return range;
-  }
-  return 1;
-}
 
 const Graph& checked(const Graph& graph, const NetworkOptions& options) {
   std::vector<bool> is_read(graph.value_count());
@@ -37,6 +28,11 @@ const Graph& checked(const Graph& graph, const NetworkOptions& options) {
   }
   if (options.batch < 1) {
     throw Error(ErrorKind::input, format("network: expected a batch of at least 1 image, found {}", options.batch));
+  }
+  if (!supports(options.precision)) {
+    throw Error(ErrorKind::input,
+                format("model.precision: bf16 needs a processor with AVX-512 BF16 instructions, found {}; use fp32",
+                       instruction_set()));
   }
   return graph;
 }
@@ -176,6 +172,8 @@ std::vector<LayerInfo> Network::layers() const {
   }
   return layers;
 }
+
+ConvolutionCount Network::convolutions() const { return implementation_->training.convolutions(); }
 
 std::size_t Network::memory_bytes() const {
   return implementation_->memory.size() + implementation_->scratchpad.size() + implementation_->weights.size_bytes();

@@ -9,15 +9,19 @@
 #include <vector>
 
 #include "core/parameter_arena.h"
+#include "nn/convolution_choice.h"
 #include "nn/graph.h"
+#include "nn/precision.h"
 
 namespace dcs3gd::nn {
 
 /// Settings of a planned network. All of them affect results.
 struct NetworkOptions {
-  int batch = 128;            ///< images of one pass
-  float label_smoothing = 0;  ///< ε of the training loss; evaluation uses the plain cross-entropy
-  std::uint64_t seed = 1;     ///< of the dropout masks
+  int batch = 128;                        ///< images of one pass
+  float label_smoothing = 0;              ///< ε of the training loss; evaluation uses the plain cross-entropy
+  std::uint64_t seed = 1;                 ///< of the dropout masks
+  Precision precision = Precision::fp32;  ///< bf16 needs a processor that has it: supports()
+  ConvolutionChoices convolutions = {};   ///< direct where nothing is chosen: measure_convolutions()
 };
 
 /// Images in plain NCHW order, normalised, and their labels 0 … classes − 1. Borrowed for the length of a call.
@@ -60,6 +64,12 @@ struct KindTime {
   double seconds = 0;
 };
 
+/// How a training pass computes its convolutions: by direction of each layer.
+struct ConvolutionCount {
+  int all = 0;
+  int winograd = 0;
+};
+
 /// A network planned for one batch size on this CPU: formats, primitives and memory are chosen in the constructor; a
 /// pass allocates nothing and decides nothing. It holds the compute weights (in oneDNN's formats) and activations;
 /// master weights, gradients and running statistics are the caller's flat arrays. Not thread-safe: one pass at a time,
@@ -97,6 +107,7 @@ class Network {
   std::span<const float> logits() const;
 
   std::vector<LayerInfo> layers() const;
+  ConvolutionCount convolutions() const;
   /// Bytes of activations, compute weights and scratch memory, all allocated by now.
   std::size_t memory_bytes() const;
 

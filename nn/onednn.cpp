@@ -1,12 +1,16 @@
 #include "nn/onednn.h"
 
+#include "core/format.h"
+
 namespace dcs3gd::nn::onednn {
 namespace {
 
 using dnnl::algorithm;
 using dnnl::prop_kind;
 using Tag = dnnl::memory::format_tag;
-constexpr auto kFp32 = dnnl::memory::data_type::f32;
+using DataType = dnnl::memory::data_type;
+
+DataType data_type(Precision precision) { return precision == Precision::bf16 ? DataType::bf16 : DataType::f32; }
 
 /// Scratch memory comes from the caller, so that primitives share one block and a step allocates nothing.
 dnnl::primitive_attr user_scratchpad() {
@@ -15,8 +19,8 @@ dnnl::primitive_attr user_scratchpad() {
   return attributes;
 }
 
-algorithm convolution_algorithm(Algorithm choice) {
-  return choice == Algorithm::winograd ? algorithm::convolution_winograd : algorithm::convolution_direct;
+algorithm convolution_algorithm(ConvolutionAlgorithm choice) {
+  return choice == ConvolutionAlgorithm::winograd ? algorithm::convolution_winograd : algorithm::convolution_direct;
 }
 
 algorithm pooling_algorithm(Pooling::Kind kind) {
@@ -46,16 +50,24 @@ Descriptor as_images(const Descriptor& desc) {
   return dims.size() == 2 ? desc.reshape({dims[0], dims[1], 1, 1}) : desc;
 }
 
-Descriptor plain(const Dims& dims) {
+Descriptor plain(const Dims& dims, Precision precision) {
   static constexpr Tag kTags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd};
-  return {dims, kFp32, kTags[dims.size()]};
+  return {dims, data_type(precision), kTags[dims.size()]};
 }
 
-Descriptor any(const Dims& dims) { return {dims, kFp32, Tag::any}; }
+Descriptor any(const Dims& dims, Precision precision) { return {dims, data_type(precision), Tag::any}; }
+
+Precision precision_of(const Descriptor& desc) {
+  return desc.data_type() == DataType::bf16 ? Precision::bf16 : Precision::fp32;
+}
+
+std::string version() {
+  const dnnl_version_t* version = dnnl_version();
+  return format("{}.{}.{}", version->major, version->minor, version->patch);
+}
 
 namespace {
 
-/// Backward primitives are described with the forward one as a hint; its formats play no part.
 dnnl::convolution_forward::primitive_desc convolution_forward_desc(const Device& device,
                                                                    const ConvolutionRequest& request) {
   const Dims strides{request.stride, request.stride};
@@ -64,6 +76,21 @@ dnnl::convolution_forward::primitive_desc convolution_forward_desc(const Device&
                                              request.src, request.weights, bias_desc(request), request.dst, strides,
                                              padding, padding);
   return {desc, user_scratchpad(), device.engine};
+}
+
+/// Backward primitives are described with a forward one as a hint; its formats play no part, but it must exist: the
+/// weights' gradient is fp32 where the weights are bf16.
+ConvolutionRequest forward_hint(ConvolutionRequest request) {
+  request.weights = any(request.weights.dims(), precision_of(request.src));
+  request.dst = any(request.dst.dims(), precision_of(request.src));
+  request.src = any(request.src.dims(), precision_of(request.src));
+  return request;
+}
+
+LinearRequest forward_hint(LinearRequest request) {
+  request.weights = any(request.weights.dims(), precision_of(request.src));
+  request.dst = any(request.dst.dims(), precision_of(request.src));
+  return request;
 }
 
 dnnl::inner_product_forward::primitive_desc linear_forward_desc(const Device& device, const LinearRequest& request) {
@@ -94,6 +121,8 @@ dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device,
 
 }  // namespace
 
+namespace {
+
 Planned convolution_forward(const Device& device, const ConvolutionRequest& request) {
   const auto descriptor = convolution_forward_desc(device, request);
   Planned result = planned<dnnl::convolution_forward>(descriptor);
@@ -108,8 +137,8 @@ Planned convolution_backward_data(const Device& device, const ConvolutionRequest
   const Dims padding{request.padding, request.padding};
   const dnnl::convolution_backward_data::desc desc(convolution_algorithm(request.algorithm), request.src,
                                                    request.weights, request.dst, strides, padding, padding);
-  const dnnl::convolution_backward_data::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
-                                                                   convolution_forward_desc(device, request));
+  const dnnl::convolution_backward_data::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, convolution_forward_desc(device, forward_hint(request)));
   Planned result = planned<dnnl::convolution_backward_data>(descriptor);
   result.src = descriptor.diff_src_desc();
   result.weights = descriptor.weights_desc();
@@ -123,13 +152,37 @@ Planned convolution_backward_weights(const Device& device, const ConvolutionRequ
   const dnnl::convolution_backward_weights::desc desc(convolution_algorithm(request.algorithm), request.src,
                                                       request.weights, bias_desc(request), request.dst, strides,
                                                       padding, padding);
-  const dnnl::convolution_backward_weights::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
-                                                                      convolution_forward_desc(device, request));
+  const dnnl::convolution_backward_weights::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, convolution_forward_desc(device, forward_hint(request)));
   Planned result = planned<dnnl::convolution_backward_weights>(descriptor);
   result.src = descriptor.src_desc();
   result.weights = descriptor.diff_weights_desc();
   result.dst = descriptor.diff_dst_desc();
   return result;
+}
+
+}  // namespace
+
+Planned convolution(const Device& device, ConvolutionCase::Direction direction, const ConvolutionRequest& request) {
+  switch (direction) {
+    case ConvolutionCase::Direction::forward:
+      return convolution_forward(device, request);
+    case ConvolutionCase::Direction::backward_data:
+      return convolution_backward_data(device, request);
+    case ConvolutionCase::Direction::backward_weights:
+      return convolution_backward_weights(device, request);
+  }
+  return {};
+}
+
+std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionCase::Direction direction,
+                                                  const ConvolutionRequest& request) {
+  try {
+    return convolution(device, direction, request);
+  } catch (const dnnl::error& error) {
+    if (error.status != dnnl_unimplemented) throw;
+    return std::nullopt;
+  }
 }
 
 Planned linear_forward(const Device& device, const LinearRequest& request) {
@@ -143,8 +196,8 @@ Planned linear_forward(const Device& device, const LinearRequest& request) {
 
 Planned linear_backward_data(const Device& device, const LinearRequest& request) {
   const dnnl::inner_product_backward_data::desc desc(request.src, request.weights, request.dst);
-  const dnnl::inner_product_backward_data::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
-                                                                     linear_forward_desc(device, request));
+  const dnnl::inner_product_backward_data::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, linear_forward_desc(device, forward_hint(request)));
   Planned result = planned<dnnl::inner_product_backward_data>(descriptor);
   result.src = descriptor.diff_src_desc();
   result.weights = descriptor.weights_desc();
@@ -154,8 +207,8 @@ Planned linear_backward_data(const Device& device, const LinearRequest& request)
 
 Planned linear_backward_weights(const Device& device, const LinearRequest& request) {
   const dnnl::inner_product_backward_weights::desc desc(request.src, request.weights, bias_desc(request), request.dst);
-  const dnnl::inner_product_backward_weights::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
-                                                                        linear_forward_desc(device, request));
+  const dnnl::inner_product_backward_weights::primitive_desc descriptor(
+      desc, user_scratchpad(), device.engine, linear_forward_desc(device, forward_hint(request)));
   Planned result = planned<dnnl::inner_product_backward_weights>(descriptor);
   result.src = descriptor.src_desc();
   result.weights = descriptor.diff_weights_desc();

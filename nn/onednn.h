@@ -1,8 +1,13 @@
 #pragma once
 
+#include <optional>
+#include <string>
+
 #include <dnnl.hpp>
 
+#include "nn/convolution_choice.h"
 #include "nn/graph.h"
+#include "nn/precision.h"
 
 /// The one place that meets oneDNN's primitive-descriptor API, which differs between major versions. The layers see
 /// planned primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
@@ -32,22 +37,21 @@ struct Planned {
   bool is_generated() const;
 };
 
-enum class Algorithm { direct, winograd };
-
 using Dims = dnnl::memory::dims;
 
 Dims image_dims(int images, const ImageShape& shape);
 /// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
 /// as images of one pixel; other descriptors unchanged.
 Descriptor as_images(const Descriptor& desc);
-/// fp32 in plain order: C, NC, NCHW, OIHW.
-Descriptor plain(const Dims& dims);
-/// fp32 in a format for oneDNN to choose.
-Descriptor any(const Dims& dims);
+/// In plain order: C, NC, NCHW, OIHW.
+Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
+/// In a format for oneDNN to choose.
+Descriptor any(const Dims& dims, Precision precision);
+Precision precision_of(const Descriptor& desc);
 
-/// A convolution as a request: fp32, square sizes. `bias` adds one per output channel.
+/// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
 struct ConvolutionRequest {
-  Algorithm algorithm = Algorithm::direct;
+  ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
   Descriptor src;
   Descriptor weights;
   Descriptor dst;
@@ -55,9 +59,10 @@ struct ConvolutionRequest {
   int stride = 1;
   int padding = 0;
 };
-Planned convolution_forward(const Device& device, const ConvolutionRequest& request);
-Planned convolution_backward_data(const Device& device, const ConvolutionRequest& request);
-Planned convolution_backward_weights(const Device& device, const ConvolutionRequest& request);
+Planned convolution(const Device& device, ConvolutionCase::Direction direction, const ConvolutionRequest& request);
+/// None if oneDNN has no such primitive.
+std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionCase::Direction direction,
+                                                  const ConvolutionRequest& request);
 
 /// A linear layer over {N, C, H, W}, whose weights are OIHW with the window of a whole image, or over {N, C}, with OI.
 struct LinearRequest {
@@ -91,5 +96,8 @@ Planned pooling_forward(const Device& device, const PoolingRequest& request, boo
 Planned pooling_backward(const Device& device, const PoolingRequest& request);
 
 Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst);
+
+/// "2.6.3"
+std::string version();
 
 }  // namespace dcs3gd::nn::onednn

@@ -29,6 +29,8 @@ class Operation {
   virtual void bind(void* /*scratchpad*/) {}
   virtual void run(const ImageRange& images) = 0;
   virtual std::size_t scratchpad_bytes() const { return 0; }
+  /// oneDNN's name of the primitive's kernel; empty for our own kernels.
+  virtual std::string implementation() const { return {}; }
 
  private:
   std::string name_;
@@ -51,6 +53,7 @@ class PrimitiveOperation final : public Operation {
   void bind(void* scratchpad) override;
   void run(const ImageRange& images) override;
   std::size_t scratchpad_bytes() const override { return planned_.scratchpad_bytes; }
+  std::string implementation() const override { return planned_.implementation; }
 
  private:
   struct BoundArgument {

@@ -1,9 +1,19 @@
 #include "nn/planner.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/format.h"
 
 namespace dcs3gd::nn {
+
+int evaluation_range(int batch) {
+  constexpr int kLargest = 16;
+  for (int range = std::min(batch, kLargest); range > 1; --range) {
+    if (batch % range == 0) return range;
+  }
+  return 1;
+}
 
 Tensor* Planner::add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent) {
   tensors_.push_back(std::make_unique<Tensor>(std::move(name), desc, memory, extent, surroundings_.options.batch));

@@ -21,6 +21,10 @@ struct PassContext {
   BatchResult result;
 };
 
+/// Images that evaluation takes through the network at a time: the largest divisor of the batch that keeps activations
+/// in the cache.
+int evaluation_range(int batch);
+
 /// Everything a layer may use or ask for while a program is planned. Layers append operations in the order they run and
 /// tensors as they need them; lifetimes follow from the operations.
 class Planner {
@@ -43,6 +47,11 @@ class Planner {
   const Surroundings& surroundings() const { return surroundings_; }
   const onednn::Device& device() const { return surroundings_.device; }
   bool training() const { return surroundings_.training; }
+  Precision precision() const { return surroundings_.options.precision; }
+  /// Of what a convolution or linear layer writes: the logits are not rounded to bf16.
+  Precision precision_of_dst(const Node& node) const {
+    return node.dst == surroundings_.graph.output() ? Precision::fp32 : precision();
+  }
   int range_images() const { return surroundings_.range_images; }
   bool runs_in_parts() const { return range_images() != surroundings_.options.batch; }
 

@@ -20,7 +20,7 @@ Handover accumulate(Planner& planner, Handover sum, Handover part) {
                                  : planner.activation("gradient sum", sum.tensor->desc());
   planner.append(dst->name() + " sum", "addition", {sum.tensor, part.tensor, dst},
                  [src0 = sum.tensor, src1 = part.tensor, dst](const ImageRange& images) {
-                   add_forward(src0->values(images), src1->values(images), dst->values(images),
+                   add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                                dst->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                  });
   return {dst, true};
@@ -152,6 +152,16 @@ void Program::add_times(std::vector<KindTime>& times) const {
     if (entry == times.end()) entry = times.insert(times.end(), KindTime{kind, 0});
     entry->seconds += seconds_[index];
   }
+}
+
+ConvolutionCount Program::convolutions() const {
+  ConvolutionCount count;
+  for (const auto& operation : operations_) {
+    if (operation->kind() != "convolution") continue;
+    ++count.all;
+    if (operation->implementation().find("wino") != std::string::npos) ++count.winograd;
+  }
+  return count;
 }
 
 void Program::reset_times() { std::ranges::fill(seconds_, 0.0); }

@@ -33,6 +33,7 @@ class Program {
   /// Adds the seconds of each kind of operation since the last reset to `times`.
   void add_times(std::vector<KindTime>& times) const;
   void reset_times();
+  ConvolutionCount convolutions() const;
 
  private:
   void plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers);

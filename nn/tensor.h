@@ -36,13 +36,15 @@ class Tensor {
   Memory memory() const { return memory_; }
   Extent extent() const { return extent_; }
   std::size_t size_bytes() const { return size_bytes_; }
-  /// Floats of an image, including a format's padding of channels: what an element-wise kernel runs over.
-  std::size_t stored_elements_per_image() const { return bytes_per_image_ / sizeof(float); }
+  Precision precision() const { return onednn::precision_of(desc_); }
+  /// Elements of an image, including a format's padding of channels: what an element-wise kernel runs over.
+  std::size_t stored_elements_per_image() const { return bytes_per_image_ / element_bytes(precision()); }
 
   void place(void* base) { base_ = static_cast<std::byte*>(base); }
   void* address(const ImageRange& images = {}) const {
     return extent_ == Extent::batch ? base_ + static_cast<std::size_t>(images.first) * bytes_per_image_ : base_;
   }
+  /// Of an fp32 tensor.
   float* values(const ImageRange& images = {}) const { return static_cast<float*>(address(images)); }
 
  private:

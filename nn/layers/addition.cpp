@@ -19,7 +19,7 @@ class AdditionLayer final : public Layer {
     Tensor* dst = src[0].exclusive ? src0 : planner.activation(node_.name, src0->desc());
     planner.append(node_.name + " forward", kKind, {src0, src1, dst},
                    [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
-                     add(src0->values(images), src1->values(images), dst->values(images),
+                     add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                          src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                    });
     dst_ = dst;
@@ -30,11 +30,11 @@ class AdditionLayer final : public Layer {
     Tensor* diff = diff_dst.tensor;
     if (options_.relu) {
       Tensor* masked = diff_dst.exclusive ? diff : planner.activation(node_.name + " diff_src", diff->desc());
-      planner.append(node_.name + " backward", kKind, {diff, dst_, masked},
-                     [diff, dst = dst_, masked](const ImageRange& images) {
-                       relu_backward(diff->values(images), dst->values(images), masked->values(images),
-                                     diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
-                     });
+      planner.append(
+          node_.name + " backward", kKind, {diff, dst_, masked}, [diff, dst = dst_, masked](const ImageRange& images) {
+            relu_backward(diff->precision(), diff->address(images), dst->address(images), masked->address(images),
+                          diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+          });
       diff = masked;
     }
     return {{diff, false}, {planner.in_format(diff, src1_format_), false}};

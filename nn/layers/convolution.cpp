@@ -10,47 +10,49 @@ class ConvolutionLayer final : public WeightedLayer {
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const Graph& graph = planner.surroundings().graph;
-    const ImageShape& in = graph.shape(node().src[0]);
-    set_weight_dims({options_.oc, in.channels, options_.kernel, options_.kernel});
-    src_any_ = onednn::any(onednn::image_dims(planner.range_images(), in));
-    dst_any_ = onednn::any(onednn::image_dims(planner.range_images(), graph.shape(node().dst)));
+    src_shape_ = graph.shape(node().src[0]);
+    set_weight_dims({options_.oc, src_shape_.channels, options_.kernel, options_.kernel});
+    const onednn::Dims dst_dims = onednn::image_dims(planner.range_images(), graph.shape(node().dst));
+    src_any_ = onednn::any(onednn::image_dims(planner.range_images(), src_shape_), planner.precision());
+    dst_any_ = onednn::any(dst_dims, planner.precision());
     Tensor* from = src[0].tensor;
-    return {append_forward(planner, choose(planner, onednn::convolution_forward, from->desc(), dst_any_), from)};
+    const onednn::Descriptor dst = onednn::any(dst_dims, planner.precision_of_dst(node()));
+    return {append_forward(planner, choose(planner, Direction::forward, from->desc(), dst), from)};
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
     const onednn::Descriptor& dst = diff_dst.tensor->desc();
-    append_backward_weights(planner, choose(planner, onednn::convolution_backward_weights, src_desc(), dst),
-                            diff_dst.tensor);
+    append_backward_weights(planner, choose(planner, Direction::backward_weights, src_desc(), dst), diff_dst.tensor);
     if (!needs_diff_src) return {{}};
-    return {append_backward_data(planner, choose(planner, onednn::convolution_backward_data, src_desc(), dst),
-                                 diff_dst.tensor)};
+    return {append_backward_data(planner, choose(planner, Direction::backward_data, src_desc(), dst), diff_dst.tensor)};
   }
 
  private:
-  using PlanFunction = onednn::Planned (*)(const onednn::Device&, const onednn::ConvolutionRequest&);
+  using Direction = ConvolutionCase::Direction;
 
   /// Keeps the formats the neighbours have if oneDNN has a generated kernel for them (no reorder), else lets it choose.
-  onednn::Planned choose(Planner& planner, PlanFunction plan, const onednn::Descriptor& src,
+  onednn::Planned choose(Planner& planner, Direction direction, const onednn::Descriptor& src,
                          const onednn::Descriptor& dst) const {
-    onednn::ConvolutionRequest request{.src = src,
-                                       .weights = onednn::any(weight_dims()),
+    const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : planner.precision();
+    onednn::ConvolutionRequest request{.algorithm = planner.surroundings().options.convolutions.of(
+                                           {direction, src_shape_, options_, planner.range_images()}),
+                                       .src = src,
+                                       .weights = onednn::any(weight_dims(), weights),
                                        .dst = dst,
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
-    try {
-      onednn::Planned planned = plan(planner.device(), request);
-      if (planned.is_generated()) return planned;
-    } catch (const dnnl::error& error) {
-      if (error.status != dnnl_unimplemented) throw;
+    if (const auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
+        planned && planned->is_generated()) {
+      return *planned;
     }
     request.src = src_any_;
-    request.dst = dst_any_;
-    return plan(planner.device(), request);
+    request.dst = direction == Direction::forward ? onednn::any(dst.dims(), onednn::precision_of(dst)) : dst_any_;
+    return onednn::convolution(planner.device(), direction, request);
   }
 
   Convolution options_;
+  ImageShape src_shape_;
   onednn::Descriptor src_any_;
   onednn::Descriptor dst_any_;
 };

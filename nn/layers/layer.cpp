@@ -13,6 +13,9 @@ struct Make {
   Result operator()(const Relu&) const { return make_relu_layer(node); }
   Result operator()(const Pooling& options) const { return make_pooling_layer(node, options); }
   Result operator()(const GlobalAveragePooling&) const { return make_global_average_pooling_layer(node, src); }
+  Result operator()(const AdaptiveAveragePooling& options) const {
+    return make_adaptive_average_pooling_layer(node, src, options);
+  }
   Result operator()(const Linear& options) const { return make_linear_layer(node, options); }
   Result operator()(const Dropout& options) const { return make_dropout_layer(node, options); }
   Result operator()(const Addition& options) const { return make_addition_layer(node, options); }

@@ -33,6 +33,8 @@ std::unique_ptr<Layer> make_batch_norm_layer(const Node& node, const BatchNorm& 
 std::unique_ptr<Layer> make_relu_layer(const Node& node);
 std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options);
 std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src);
+std::unique_ptr<Layer> make_adaptive_average_pooling_layer(const Node& node, const ImageShape& src,
+                                                           const AdaptiveAveragePooling& options);
 std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options);
 std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options);
 std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options);

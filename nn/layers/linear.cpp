@@ -18,15 +18,20 @@ class LinearLayer final : public WeightedLayer {
     onednn::Dims weight_dims = src_dims;
     weight_dims[0] = options_.oc;
     set_weight_dims(weight_dims);
-    request_ = {.src = has_pixels ? onednn::any(src_dims) : onednn::plain(src_dims),
-                .weights = onednn::any(weight_dims),
-                .dst = onednn::plain({src_dims[0], options_.oc}),
+    const Precision precision = planner.precision();
+    request_ = {.src = has_pixels ? onednn::any(src_dims, precision) : onednn::plain(src_dims, precision),
+                .weights = onednn::any(weight_dims, precision),
+                .dst = onednn::plain({src_dims[0], options_.oc}, planner.precision_of_dst(node())),
                 .bias = options_.bias};
     return {append_forward(planner, onednn::linear_forward(planner.device(), request_), src[0].tensor)};
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
-    append_backward_weights(planner, onednn::linear_backward_weights(planner.device(), request_), diff_dst.tensor);
+    request_.dst = onednn::plain(request_.dst.dims(), planner.precision());
+    onednn::LinearRequest weights_request = request_;
+    weights_request.weights = onednn::any(weight_dims(), Precision::fp32);
+    append_backward_weights(planner, onednn::linear_backward_weights(planner.device(), weights_request),
+                            diff_dst.tensor);
     if (!needs_diff_src) return {{}};
     return {append_backward_data(planner, onednn::linear_backward_data(planner.device(), request_), diff_dst.tensor)};
   }

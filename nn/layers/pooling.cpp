@@ -13,7 +13,8 @@ class PoolingLayer final : public Layer {
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     request_.src = src[0].tensor->desc();
     request_.dst =
-        onednn::any(onednn::image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)));
+        onednn::any(onednn::image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
+                    src[0].tensor->precision());
     const onednn::Planned planned = onednn::pooling_forward(planner.device(), request_, planner.training());
     Tensor* dst = planner.activation(node_.name, planned.dst);
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src[0].tensor}, {DNNL_ARG_DST, dst}};

@@ -16,7 +16,7 @@ class ReluLayer final : public Layer {
     Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
     planner.append(node_.name + " forward", kKind, {from, to}, [from, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-      relu_forward(from->values(images), to->values(images), count);
+      relu_forward(from->precision(), from->address(images), to->address(images), count);
     });
     dst_ = to;
     return {to, !planner.training()};
@@ -27,7 +27,7 @@ class ReluLayer final : public Layer {
     Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
     planner.append(node_.name + " backward", kKind, {from, dst_, to}, [from, dst = dst_, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-      relu_backward(from->values(images), dst->values(images), to->values(images), count);
+      relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images), count);
     });
     return {{to}};
   }

@@ -43,6 +43,32 @@ std::size_t largest_in_window(const Pooling& options, const Tensor& src, int n, 
   return place;
 }
 
+/// Calls body(n, c, h, w, oh, ow, pixels of the window) for all pixels of all windows.
+template <typename Body>
+void for_each_adaptive_pair(const AdaptiveAveragePooling& options, int images, const ImageShape& shape, Body body) {
+  const auto begin = [&](int index, int pixels) {
+    return static_cast<int>(std::floor(static_cast<double>(index) * pixels / options.size));
+  };
+  const auto end = [&](int index, int pixels) {
+    return static_cast<int>(std::ceil((static_cast<double>(index) + 1) * pixels / options.size));
+  };
+  for (int n = 0; n < images; ++n) {
+    for (int c = 0; c < shape.channels; ++c) {
+      for (int oh = 0; oh < options.size; ++oh) {
+        for (int ow = 0; ow < options.size; ++ow) {
+          const int rows = end(oh, shape.height) - begin(oh, shape.height);
+          const int columns = end(ow, shape.width) - begin(ow, shape.width);
+          for (int h = begin(oh, shape.height); h < end(oh, shape.height); ++h) {
+            for (int w = begin(ow, shape.width); w < end(ow, shape.width); ++w) {
+              body(n, c, h, w, oh, ow, static_cast<double>(rows * columns));
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 double window_pixels(const Pooling& options) { return static_cast<double>(options.kernel) * options.kernel; }
 
 }  // namespace
@@ -281,6 +307,25 @@ Tensor global_average_pooling_backward(const ImageShape& src_shape, const Tensor
       }
     }
   }
+  return diff_src;
+}
+
+Tensor adaptive_average_pooling_forward(const AdaptiveAveragePooling& options, const Tensor& src) {
+  Tensor dst(src.images, {src.shape.channels, options.size, options.size});
+  for_each_adaptive_pair(options, src.images, src.shape,
+                         [&](int n, int c, int h, int w, int oh, int ow, double pixels) {
+                           dst.at(n, c, oh, ow) += src.at(n, c, h, w) / pixels;
+                         });
+  return dst;
+}
+
+Tensor adaptive_average_pooling_backward(const AdaptiveAveragePooling& options, const ImageShape& src_shape,
+                                         const Tensor& diff_dst) {
+  Tensor diff_src(diff_dst.images, src_shape);
+  for_each_adaptive_pair(options, diff_dst.images, src_shape,
+                         [&](int n, int c, int h, int w, int oh, int ow, double pixels) {
+                           diff_src.at(n, c, h, w) += diff_dst.at(n, c, oh, ow) / pixels;
+                         });
   return diff_src;
 }
 

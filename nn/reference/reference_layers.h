@@ -59,6 +59,10 @@ Tensor pooling_backward(const Pooling& options, const Tensor& src, const Tensor&
 Tensor global_average_pooling_forward(const Tensor& src);
 Tensor global_average_pooling_backward(const ImageShape& src_shape, const Tensor& diff_dst);
 
+Tensor adaptive_average_pooling_forward(const AdaptiveAveragePooling& options, const Tensor& src);
+Tensor adaptive_average_pooling_backward(const AdaptiveAveragePooling& options, const ImageShape& src_shape,
+                                         const Tensor& diff_dst);
+
 /// `weights` OI over the source flattened in CHW order; `bias` empty for none.
 Tensor linear_forward(const Linear& options, const Tensor& src, std::span<const double> weights,
                       std::span<const double> bias);

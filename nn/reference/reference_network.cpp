@@ -74,22 +74,24 @@ ReferenceNetwork::ForwardPass ReferenceNetwork::run_forward(const BatchView& bat
       return copy(slice<const double>(running_statistics_, *statistics_, node.statistics, which));
     };
     pass.values[static_cast<std::size_t>(node.dst)] = std::visit(
-        Overloaded{[&](const Convolution& options) {
-                     return convolution_forward(options, dst_shape, src, parameter(0), parameter(1));
-                   },
-                   [&](const BatchNorm& options) {
-                     Statistics& statistics = pass.statistics[static_cast<std::size_t>(node.dst)];
-                     statistics = training ? batch_norm_statistics(src) : Statistics{running(0), running(1)};
-                     return batch_norm_forward(options, src, statistics, parameter(0), parameter(1));
-                   },
-                   [&](const Relu&) { return relu_forward(src); },
-                   [&](const Pooling& options) { return pooling_forward(options, dst_shape, src); },
-                   [&](const GlobalAveragePooling&) { return global_average_pooling_forward(src); },
-                   [&](const Linear& options) { return linear_forward(options, src, parameter(0), parameter(1)); },
-                   [&](const Dropout& options) {
-                     return training ? dropout(options, dropout_stream(node, identity), src) : src;
-                   },
-                   [&](const Addition& options) { return addition_forward(options, src, pass.value(node.src[1])); }},
+        Overloaded{
+            [&](const Convolution& options) {
+              return convolution_forward(options, dst_shape, src, parameter(0), parameter(1));
+            },
+            [&](const BatchNorm& options) {
+              Statistics& statistics = pass.statistics[static_cast<std::size_t>(node.dst)];
+              statistics = training ? batch_norm_statistics(src) : Statistics{running(0), running(1)};
+              return batch_norm_forward(options, src, statistics, parameter(0), parameter(1));
+            },
+            [&](const Relu&) { return relu_forward(src); },
+            [&](const Pooling& options) { return pooling_forward(options, dst_shape, src); },
+            [&](const GlobalAveragePooling&) { return global_average_pooling_forward(src); },
+            [&](const AdaptiveAveragePooling& options) { return adaptive_average_pooling_forward(options, src); },
+            [&](const Linear& options) { return linear_forward(options, src, parameter(0), parameter(1)); },
+            [&](const Dropout& options) {
+              return training ? dropout(options, dropout_stream(node, identity), src) : src;
+            },
+            [&](const Addition& options) { return addition_forward(options, src, pass.value(node.src[1])); }},
         node.options);
   }
   return pass;
@@ -119,6 +121,9 @@ std::vector<Tensor> ReferenceNetwork::run_backward(const Node& node, const Forwa
           [&](const Relu&) { return Tensors{relu_backward(dst, diff_dst)}; },
           [&](const Pooling& options) { return Tensors{pooling_backward(options, src, diff_dst)}; },
           [&](const GlobalAveragePooling&) { return Tensors{global_average_pooling_backward(src.shape, diff_dst)}; },
+          [&](const AdaptiveAveragePooling& options) {
+            return Tensors{adaptive_average_pooling_backward(options, src.shape, diff_dst)};
+          },
           [&](const Linear&) {
             return Tensors{linear_backward(src, diff_dst, weights(0), diff_weights(0), diff_weights(1))};
           },

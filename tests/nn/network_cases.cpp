@@ -98,6 +98,17 @@ void add_poolings(std::vector<NetworkCase>& cases) {
            classify(graph, graph.global_average_pooling(learnable(graph, graph.input(), shape.channels)));
          }});
   }
+  for (const ImageShape& shape : {ImageShape{5, 1, 1}, {17, 3, 2}, {16, 6, 9}, {3, 7, 5}}) {
+    for (const int size : {2, 3, 7}) {
+      cases.push_back({format("adaptive average pooling {} to {}", shape.to_string(), size),
+                       {2, shape.height, shape.width},
+                       3,
+                       [=](Graph& graph) {
+                         const ValueId src = learnable(graph, graph.input(), shape.channels);
+                         classify(graph, graph.adaptive_average_pooling(src, {.size = size}));
+                       }});
+    }
+  }
   cases.push_back({"global average pooling as the last layer", {3, 4, 4}, 3, [](Graph& graph) {
                      graph.global_average_pooling(learnable(graph, graph.input(), kClasses));
                    }});

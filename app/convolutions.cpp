@@ -1,0 +1,79 @@
+#include "app/convolutions.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "app/agreement.h"
+#include "app/file_io.h"
+#include "app/model.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/hash.h"
+#include "core/log.h"
+
+namespace dcs3gd::app {
+namespace {
+
+/// Empty if the user has no folder for such things.
+std::filesystem::path cache_file(const std::string& machine) {
+  const auto variable = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::filesystem::path(value == nullptr ? "" : value);
+  };
+  std::filesystem::path folder = variable("XDG_CACHE_HOME");
+  if (folder.empty() && !variable("HOME").empty()) folder = variable("HOME") / ".cache";
+  if (folder.empty()) return {};
+  return folder / "dcs3gd-train" / ("convolutions-" + hash_text(machine) + ".txt");
+}
+
+/// The first line names the machine, the others are choices. Empty for a file that is missing or not ours.
+nn::ConvolutionChoices read_cache(const std::filesystem::path& path, const std::string& machine) {
+  std::ifstream file(path);
+  std::string first_line;
+  if (!std::getline(file, first_line) || first_line != machine) return {};
+  std::stringstream rest;
+  rest << file.rdbuf();
+  try {
+    return nn::ConvolutionChoices::from_text(rest.str());
+  } catch (const Error& error) {
+    log::warn(format("{}: {}; measuring again", path.string(), error.what()));
+    return {};
+  }
+}
+
+void write_cache(const std::filesystem::path& path, const std::string& machine, const nn::ConvolutionChoices& choices) {
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  try {
+    write_file_atomically(path, format("{}\n{}", machine, choices.to_text()));
+  } catch (const Error& failure) {
+    log::warn(format("{}; the next run will time its convolutions again", failure.what()));
+  }
+}
+
+nn::ConvolutionChoices known_or_measured(const Configuration& configuration) {
+  const std::string machine = nn::describe_machine();
+  const std::filesystem::path path = cache_file(machine);
+  const nn::ConvolutionChoices known = read_cache(path, machine);
+  nn::ConvolutionChoices choices = known;
+  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.batch_per_worker,
+                           configuration.model.precision, choices);
+  if (choices != known && !path.empty()) write_cache(path, machine, choices);
+  return choices;
+}
+
+}  // namespace
+
+nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator) {
+  if (configuration.model.convolution == ConvolutionChoice::direct) return {};
+  nn::ConvolutionChoices choices;
+  agree(communicator, [&] {
+    if (communicator.rank() == 0) choices = known_or_measured(configuration);
+  });
+  return nn::ConvolutionChoices::from_text(communicator.all_gather(choices.to_text()).front());
+}
+
+}  // namespace dcs3gd::app
