@@ -26,7 +26,7 @@ constexpr std::size_t kArraysOfTriad = 3;
 
 void triad(const float* b, const float* c, float* a, std::size_t count) {
   constexpr float kScale = 3;
-  for_each_block(count, [&](std::size_t, std::size_t first, std::size_t n) {
+  for_each_block(count, [&](std::size_t first, std::size_t n) {
     for (std::size_t i = first; i < first + n; ++i) a[i] = b[i] + kScale * c[i];
   });
 }

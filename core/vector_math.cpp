@@ -1,8 +1,6 @@
 #include "core/vector_math.h"
 
 #include <cstddef>
-#include <numeric>
-#include <vector>
 
 #include "core/parallel_blocks.h"
 #include "core/simd.h"
@@ -42,23 +40,17 @@ void block_scale(float factor, float* x, std::size_t count) {
 }  // namespace
 
 double squared_norm(std::span<const float> x) {
-  std::vector<double> sums(block_count(x.size()));
-  for_each_block(x.size(), [&](std::size_t block, std::size_t first, std::size_t count) {
-    sums[block] = block_squared_norm(x.data() + first, count);
-  });
-  return std::accumulate(sums.begin(), sums.end(), 0.0);
+  return sum_over_blocks<double>(
+      x.size(), [&](std::size_t first, std::size_t count) { return block_squared_norm(x.data() + first, count); });
 }
 
 void add(std::span<const float> x, std::span<float> sum) {
-  for_each_block(x.size(), [&](std::size_t, std::size_t first, std::size_t count) {
-    block_add(x.data() + first, sum.data() + first, count);
-  });
+  for_each_block(x.size(),
+                 [&](std::size_t first, std::size_t count) { block_add(x.data() + first, sum.data() + first, count); });
 }
 
 void scale(float factor, std::span<float> x) {
-  for_each_block(x.size(), [&](std::size_t, std::size_t first, std::size_t count) {
-    block_scale(factor, x.data() + first, count);
-  });
+  for_each_block(x.size(), [&](std::size_t first, std::size_t count) { block_scale(factor, x.data() + first, count); });
 }
 
 }  // namespace dcs3gd

@@ -87,9 +87,7 @@ void for_each_block_of(Precision precision, const void* src0, const void* src1, 
     using Element = std::remove_pointer_t<decltype(to)>;
     const auto* from0 = static_cast<const Element*>(src0);
     const auto* from1 = static_cast<const Element*>(src1);
-    for_each_block(count, [&](std::size_t, std::size_t first, std::size_t n) {
-      body(from0 + first, from1 + first, to + first, n);
-    });
+    for_each_block(count, [&](std::size_t first, std::size_t n) { body(from0 + first, from1 + first, to + first, n); });
   };
   if (precision == Precision::bf16) {
     run(static_cast<Bf16*>(dst));

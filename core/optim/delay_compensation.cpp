@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "core/parallel_blocks.h"
 #include "core/simd.h"
@@ -83,13 +82,9 @@ void CompensationNorms::scale_gradient(double factor) {
 
 CompensationNorms compensation_norms(std::span<const float> gradient, std::span<const float> mean_update,
                                      std::span<const float> update) {
-  std::vector<CompensationNorms> blocks(block_count(gradient.size()));
-  for_each_block(gradient.size(), [&](std::size_t block, std::size_t first, std::size_t count) {
-    blocks[block] = block_norms(gradient.data() + first, mean_update.data() + first, update.data() + first, count);
+  return sum_over_blocks<CompensationNorms>(gradient.size(), [&](std::size_t first, std::size_t count) {
+    return block_norms(gradient.data() + first, mean_update.data() + first, update.data() + first, count);
   });
-  CompensationNorms total;
-  for (const CompensationNorms& block : blocks) total += block;
-  return total;
 }
 
 double compensation_lambda(const CompensationNorms& norms, const CompensationOptions& options) {
@@ -102,7 +97,7 @@ double compensation_lambda(const CompensationNorms& norms, const CompensationOpt
 
 void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorker> workers, float* mean_weights,
                       float* ring, float* local_weights, std::size_t count) {
-  for_each_block(count, [&](std::size_t, std::size_t first, std::size_t n) {
+  for_each_block(count, [&](std::size_t first, std::size_t n) {
     float* m = mean_weights + first;
     float* block_ring = ring + first;
     add_block(m, block_ring, m, n);
@@ -115,7 +110,7 @@ void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorke
 }
 
 void add_update(std::span<const float> mean_weights, std::span<const float> update, std::span<float> local_weights) {
-  for_each_block(mean_weights.size(), [&](std::size_t, std::size_t first, std::size_t count) {
+  for_each_block(mean_weights.size(), [&](std::size_t first, std::size_t count) {
     add_block(mean_weights.data() + first, update.data() + first, local_weights.data() + first, count);
   });
 }

@@ -45,7 +45,7 @@ void MomentumSgd::compute_update(const ParameterArena& gradient, const Parameter
     const float* w = weights.slice(slice).data();
     float* v = velocity_.slice(slice).data();
     float* u = update.slice(slice).data();
-    for_each_block(slice.count, [&](std::size_t, std::size_t first, std::size_t count) {
+    for_each_block(slice.count, [&](std::size_t first, std::size_t count) {
       update_block(rule, g + first, w + first, v + first, u + first, count);
     });
   }
