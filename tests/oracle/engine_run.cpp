@@ -121,7 +121,8 @@ nn::Graph graph_of(const std::string& model, const Recording& settings) {
   return nn::build_model({.name = model,
                           .classes = settings.integer_setting("classes"),
                           .channels = settings.integer_setting("channels"),
-                          .image_size = settings.integer_setting("image_size")});
+                          .image_size = settings.integer_setting("image_size"),
+                          .dropout = 0});
 }
 
 ModelState first_state(const nn::Graph& graph, const Recording& settings) {

@@ -66,7 +66,9 @@ def build_model(name, channels, classes):
         return LeNet5(channels, classes)
     if name == "resnet20":
         return CifarResNet20(channels, classes)
-    return torchvision.models.resnet50(weights=None, num_classes=classes)
+    if name.startswith("vgg"):
+        return getattr(torchvision.models, name)(weights=None, num_classes=classes, dropout=0.0)
+    return getattr(torchvision.models, name)(weights=None, num_classes=classes)
 
 
 def state_of(model):
