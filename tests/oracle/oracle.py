@@ -50,8 +50,8 @@ MODELS = {
         "label_smoothing": 0.0, "reference_batch": 16, "base_rate": 0.06, "warmup_start": 0.02,
     },
     "vgg11_bn": {
-        "channels": 3, "image_size": 32, "classes": 10, "batch": 8, "evaluation_images": 7,
-        "label_smoothing": 0.0, "reference_batch": 16, "base_rate": 0.02, "warmup_start": 0.01,
+        "channels": 3, "image_size": 32, "classes": 10, "batch": 4, "evaluation_images": 3,
+        "label_smoothing": 0.0, "reference_batch": 8, "base_rate": 0.02, "warmup_start": 0.01,
     },
     "resnet50": {
         "channels": 3, "image_size": 48, "classes": 12, "batch": 8, "evaluation_images": 7,

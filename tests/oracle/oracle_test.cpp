@@ -55,6 +55,7 @@ std::vector<Deviation> deviations_of_wrong_rules(const std::string& model, const
 
 TEST_CASE("lenet5 computes and trains as in PyTorch") { check_engine_equals_recording("lenet5"); }
 TEST_CASE("resnet20 computes and trains as in PyTorch") { check_engine_equals_recording("resnet20"); }
+TEST_CASE("resnet18 computes and trains as in PyTorch") { check_engine_equals_recording("resnet18"); }
 TEST_CASE("resnet50 computes and trains as in PyTorch") { check_engine_equals_recording("resnet50"); }
 
 TEST_CASE("decay on biases and batch norms is noticed, in each of them") {
