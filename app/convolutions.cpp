@@ -54,24 +54,44 @@ void write_cache(const std::filesystem::path& path, const std::string& machine, 
   }
 }
 
+void measure_what_is_missing(const Configuration& configuration, nn::ConvolutionChoices& choices) {
+  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.batch_per_worker,
+                           configuration.model.precision, choices);
+}
+
 nn::ConvolutionChoices known_or_measured(const Configuration& configuration) {
   const std::string machine = nn::describe_machine();
   const std::filesystem::path path = cache_file(machine);
   const nn::ConvolutionChoices known = read_cache(path, machine);
   nn::ConvolutionChoices choices = known;
-  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.batch_per_worker,
-                           configuration.model.precision, choices);
+  measure_what_is_missing(configuration, choices);
   if (choices != known && !path.empty()) write_cache(path, machine, choices);
   return choices;
 }
 
+nn::ConvolutionChoices choices_of_run(const Configuration& configuration, const std::string& file_of_run) {
+  std::ifstream file(file_of_run);
+  std::stringstream text;
+  text << file.rdbuf();
+  try {
+    nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(text.str());
+    measure_what_is_missing(configuration, choices);
+    return choices;
+  } catch (const Error& error) {
+    throw Error(ErrorKind::input, format("{}: {}", file_of_run, error.what()));
+  }
+}
+
 }  // namespace
 
-nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator) {
+nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator,
+                                           const std::string& file_of_run) {
   if (configuration.model.convolution == ConvolutionChoice::direct) return {};
   nn::ConvolutionChoices choices;
   agree(communicator, [&] {
-    if (communicator.rank() == 0) choices = known_or_measured(configuration);
+    if (communicator.rank() != 0) return;
+    choices = std::filesystem::exists(file_of_run) ? choices_of_run(configuration, file_of_run)
+                                                   : known_or_measured(configuration);
   });
   return nn::ConvolutionChoices::from_text(communicator.all_gather(choices.to_text()).front());
 }

@@ -13,6 +13,8 @@ class RunFolder {
 
   const std::string& path() const { return path_; }
   std::string config() const { return path_ + "/config.yaml"; }
+  /// The algorithms of the convolutions: a run that continues keeps them.
+  std::string convolutions() const { return path_ + "/convolutions.txt"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   /// log.txt of rank 0, log.rank0003.txt of rank 3.
   std::string log(int rank) const;
@@ -31,6 +33,7 @@ class RunFolder {
 
 /// What claiming does with a used run folder.
 enum class IfUsed {
+  go_on,  ///< write to it as it is
   refuse,
   set_aside,  ///< rename it to `<name>.1`, or the first number that is free
 };
