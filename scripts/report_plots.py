@@ -67,9 +67,6 @@ class Axis:
         unit = self._per_epoch[index] if self._in_epochs else 1
         return [event["step"] / unit for event in events]
 
-    def at_step(self, index, step):
-        return self.of(index, [{"step": step}])[0]
-
 
 def _kind_of(run):
     """Runs of one kind have epochs of as many steps."""
@@ -232,7 +229,7 @@ def _mark_end(axes, index, run, x, y):
 def _mark_resumptions(axes, index, run, axis):
     for number_of_start, start in enumerate(run.starts):
         if start.get("resumed_from"):
-            axes.axvline(axis.at_step(index, start["resumed_from"]), color=colour(index), linewidth=1, alpha=0.7,
+            axes.axvline(axis.of(index, [{"step": start["resumed_from"]}])[0], color=colour(index), linewidth=1, alpha=0.7,
                          linestyle=(0, (1, 2)), zorder=1, gid=f"run{index}-resumed{number_of_start}")
 
 

@@ -105,6 +105,13 @@ class Report(ScriptTest):
         text, _ = self.report("run")
         self.assertIn("unreadable lines of metrics.jsonl were left out: 44, 45, 46.", text)
 
+    def test_a_continued_run(self):
+        self.make_run("run", lines=[{"event": "start", "ranks": 2, "workers": 2, "resumed_from": 20}] +
+                      [self.step_event(step) for step in range(21, 41)])
+        text, page = self.report("run")
+        self.assertIn("run was continued behind step 20.", text)
+        self.assertIn("loss-run0-resumed1", page.ids)
+
     def test_no_evaluation_no_steps_and_nulls(self):
         self.make_run("short", steps=range(1, 6), end="diverged", lines=[self.step_event(6, loss=None, overlap=None)])
         self.make_run("none", steps=(), end="failed")
