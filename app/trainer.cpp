@@ -105,7 +105,10 @@ void Trainer::start() {
   report_start();
   model_.broadcast(communicator_);
   algorithm_ = make_update_algorithm(surroundings_, model_.weights);
-  if (communicator_.rank() == 0) metrics_.emplace(folder_.metrics());
+  if (communicator_.rank() == 0) {
+    metrics_.emplace(folder_.metrics());
+    tensorboard_.emplace(folder_.path());
+  }
   write_start();
   wall_.restart_s();
 }
@@ -242,6 +245,7 @@ void Trainer::log_end(const EndEvent& event) const {
 
 void Trainer::write(const Event& event) {
   if (metrics_) metrics_->write(event);
+  if (tensorboard_) tensorboard_->write(event);
 }
 
 }  // namespace dcs3gd::app

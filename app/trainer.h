@@ -10,6 +10,7 @@
 #include "app/model.h"
 #include "app/progress.h"
 #include "app/run_folder.h"
+#include "app/tensorboard_events.h"
 #include "app/threads.h"
 #include "app/update_algorithm.h"
 #include "comm/communicator.h"
@@ -75,7 +76,8 @@ class Trainer {
   AlgorithmSurroundings surroundings_;
   std::unique_ptr<UpdateAlgorithm> algorithm_;
   Evaluator evaluator_;
-  std::optional<MetricsWriter> metrics_;  ///< rank 0's
+  std::optional<MetricsWriter> metrics_;          ///< rank 0's
+  std::optional<TensorBoardWriter> tensorboard_;  ///< rank 0's
   Progress progress_;
 
   // The mean model and statistics as of the last evaluation.

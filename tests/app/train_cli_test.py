@@ -15,6 +15,7 @@ import threading
 import time
 import unittest
 
+import event_file
 from cli_support import CliTest, main, processes_with, wait_until
 
 # A run of a tenth of a second.
@@ -165,8 +166,8 @@ class DryRun(TrainTest):
 class Run(TrainTest):
     def test_files_and_metrics(self):
         result, events = self.train()
-        self.assertEqual([name for name in self.names("runs/run") if not name.startswith(".")],
-                         ["best.safetensors", "config.yaml", "log.txt", "metrics.jsonl", "model.safetensors",
+        self.assertEqual([name.split(".out")[0] for name in self.names("runs/run") if not name.startswith(".")],
+                         ["best.safetensors", "config.yaml", "events", "log.txt", "metrics.jsonl", "model.safetensors",
                           "summary.json"])
         for event in events:
             self.assertEqual(list(event), KEYS[event["event"]])
@@ -332,6 +333,34 @@ class Weights(TrainTest):
         self.write("garbage.safetensors", b"\xff" * 100)
         self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
         self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")
+
+
+class TensorBoard(TrainTest):
+    def events_of(self, name):
+        file, = (self.folder / f"runs/{name}").glob("events.out.tfevents.*")
+        return list(event_file.events(file.read_bytes()))
+
+    def test_the_event_file_says_what_the_metrics_say(self):
+        _, metrics = self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4), ranks=2)
+        first, *events = self.events_of("run")
+        self.assertEqual((first["file_version"], "step" in first), ("brain.Event:2", False))
+        lines = [line for line in metrics if line["event"] in ("step", "eval")]
+        self.assertEqual([event["step"] for event in events], [line["step"] for line in lines])
+        names = {"lr": "learning_rate"}
+        for event, line in zip(events, lines):
+            self.assertLess(abs(event["wall_time"] - time.time()), 600)
+            numbers = {names.get(key, key): value for key, value in line.items()
+                       if key not in ("event", "step", "epoch", "images") and value is not None}
+            self.assertEqual({tag.split("/")[1]: number for tag, number in event["scalars"].items()},
+                             {key: struct.unpack("<f", struct.pack("<f", value))[0] for key, value in numbers.items()})
+            self.assertEqual("eval/top1" in event["scalars"], line["event"] == "eval")
+        self.assertEqual(len(events), 18)
+
+    def test_numbers_that_are_null_are_left_out(self):
+        self.train()
+        steps = [event for event in self.events_of("run") if "train/loss" in event.get("scalars", {})]
+        self.assertEqual(len(steps), STEPS)
+        self.assertFalse(any("speed/overlap" in event["scalars"] for event in steps), "one rank has none")
 
 
 class Data(TrainTest):
