@@ -229,8 +229,9 @@ def _mark_end(axes, index, run, x, y):
 def _mark_resumptions(axes, index, run, axis):
     for number_of_start, start in enumerate(run.starts):
         if start.get("resumed_from"):
-            axes.axvline(axis.of(index, [{"step": start["resumed_from"]}])[0], color=colour(index), linewidth=1, alpha=0.7,
-                         linestyle=(0, (1, 2)), zorder=1, gid=f"run{index}-resumed{number_of_start}")
+            at, = axis.of(index, [{"step": start["resumed_from"]}])
+            axes.axvline(at, color=colour(index), linewidth=1, alpha=0.7, linestyle=(0, (1, 2)), zorder=1,
+                         gid=f"run{index}-resumed{number_of_start}")
 
 
 def _spans_decades(columns):

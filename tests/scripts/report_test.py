@@ -1,10 +1,18 @@
-"""scripts/report.py: pages of whole, broken, continued and unfinished runs."""
+"""scripts/report.py: pages of whole, broken, continued and unfinished runs.
+
+    /usr/bin/python3 report_test.py DCS3GD_TRAIN [unittest's arguments]
+"""
 
 import html.parser
 import math
+import pathlib
+import subprocess
+import sys
 import unittest
 
 from scripts_support import ScriptTest, import_script
+
+PROGRAM = ""
 
 run_results = import_script("run_results")
 
@@ -65,6 +73,16 @@ class Report(ScriptTest):
         for words in ("40.00 %", "80.00 %", "2 of 2", "640.0", "50 ms", "80.0 %", "done"):
             self.assertIn(f">{words}<", text)
         self.assertNotIn("Differences of configuration", text)
+
+    def test_a_real_run(self):
+        self.write("tiny.yaml", "run: {epochs: 2}\nmodel: {name: lenet5, classes: 2}\n"
+                   "data: {image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 20}}\n"
+                   "algorithm: {name: ssgd, batch_per_worker: 8}\n")
+        subprocess.run([PROGRAM, "--config", "tiny.yaml"], cwd=self.folder, check=True, capture_output=True)
+        text, page = self.report("runs/tiny")
+        self.assertGreaterEqual(page.svgs, 10)
+        self.assertIn(">2 of 2<", text)
+        self.assertIn("data.synthetic.train_images: 64", text)
 
     def test_twelve_runs_keep_their_colours(self):
         runs = [self.make_run(f"runs/r{index}", configuration=f"optimizer: {{lr: {{base: 0.{index}}}}}\n")
@@ -184,4 +202,5 @@ class Reading(ScriptTest):
 
 
 if __name__ == "__main__":
+    PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve()
     unittest.main()
