@@ -7,10 +7,12 @@
 #include "app/agreement.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
+#include "app/trace_file.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/trace.h"
 #include "core/version.h"
 #include "nn/cpu.h"
 
@@ -94,6 +96,7 @@ void Trainer::train() {
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;
   }
+  if (configuration_.output.trace) write_trace(communicator_, folder_.trace());
   write_end("done", 0);
 }
 
@@ -102,6 +105,7 @@ std::string Trainer::data_fingerprint() const {
 }
 
 void Trainer::start() {
+  if (configuration_.output.trace) trace::start();
   report_start();
   model_.broadcast(communicator_);
   algorithm_ = make_update_algorithm(surroundings_, model_.weights);
@@ -145,6 +149,7 @@ bool Trainer::evaluation_is_due(std::int64_t step) const {
 }
 
 void Trainer::evaluate(std::int64_t step) {
+  const trace::Span span("compute", "evaluation");
   algorithm_->drain(mean_model_);
   // The invariant that everything rests on; memory errors and faulty transports break it.
   expect_same(communicator_, ErrorKind::failure, "mean model",

@@ -126,7 +126,7 @@ class Usage(TrainTest):
         self.assertEqual(self.names(), ["tiny_run.yaml", "wrong.yaml"])
 
     def test_what_this_version_cannot_do_is_refused(self):
-        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("output.trace", "true"),
+        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"),
                            ("data.format", "shards"), ("run.time_limit_minutes", "1")):
             self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
         self.refuse_run("--resume", "runs/x/checkpoints/step-00000001", says="--resume never")
@@ -361,6 +361,53 @@ class TensorBoard(TrainTest):
         steps = [event for event in self.events_of("run") if "train/loss" in event.get("scalars", {})]
         self.assertEqual(len(steps), STEPS)
         self.assertFalse(any("speed/overlap" in event["scalars"] for event in steps), "one rank has none")
+
+
+class Trace(TrainTest):
+    def trace_of(self, ranks):
+        self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4, output__trace="true",
+                            data__loader__threads=1), ranks=ranks)
+        events = json.loads(self.read("runs/run/trace.json"))["traceEvents"]
+        self.assertTrue(all(event["ph"] in "MX" for event in events))
+        rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in events
+                if event["name"] == "thread_name"}
+        spans = {}
+        for event in events:
+            if event["ph"] == "X":
+                spans.setdefault((event["pid"], rows[event["pid"], event["tid"]], event["name"]), []).append(event)
+        return events, spans
+
+    def test_lanes_of_all_ranks(self):
+        events, spans = self.trace_of(ranks=2)
+        for rank in (0, 1):
+            for name in ("gradient", "wait", "update"):
+                self.assertEqual(len(spans[rank, "compute", name]), 16)
+            # One a step, and the running statistics before each of two evaluations.
+            self.assertEqual(len(spans[rank, "communication", "all-reduce"]), 18)
+            # Training batches; those of the evaluations are made in threads that have rows of their own.
+            self.assertGreaterEqual(len(spans[rank, "loader", "batch"]), 16)
+            for name in ("gradient", "wait", "update"):
+                times = [(span["ts"], span["ts"] + span["dur"]) for span in spans[rank, "compute", name]]
+                self.assertTrue(all(end <= begin for (_, end), (begin, _) in zip(times, times[1:])))
+        self.assertEqual({event["args"]["name"].split(" on ")[0] for event in events
+                          if event["name"] == "process_name"}, {"rank 0", "rank 1"})
+        begins, ends = zip(*((event["ts"], event["ts"] + event["dur"]) for event in events if event["ph"] == "X"))
+        end = self.read_jsonl("runs/run/metrics.jsonl")[-1]
+        self.assertLess(max(ends) - min(begins), 1e6 * end["wall_s"] + 2e6, "the ranks' clocks agree")
+
+    def test_the_all_reduce_runs_beside_the_gradient(self):
+        """The all-reduce of update t begins before the gradient of t + 1 ends."""
+        _, spans = self.trace_of(ranks=2)
+        gradients = spans[0, "compute", "gradient"]
+        all_reduces = spans[0, "communication", "all-reduce"]
+        for gradient, all_reduce in zip(gradients[1:8], all_reduces):
+            self.assertLess(all_reduce["ts"], gradient["ts"] + gradient["dur"])
+
+    def test_one_rank_and_no_trace(self):
+        _, spans = self.trace_of(ranks=None)
+        self.assertIn((0, "compute", "gradient"), spans)
+        self.train(name="without")
+        self.assertNotIn("trace.json", self.names("runs/without"))
 
 
 class Data(TrainTest):
