@@ -6,7 +6,8 @@
 
 /// Where the time of this process goes: spans of work, by thread, for a picture of what ran beside what. Off until
 /// start(); a span then costs two looks at the clock, and memory for the latest kSpansPerLane of each thread is taken
-/// once. A global state of the process, as the log is: work is named where it is done. Thread-safe but for start() and stop(), which must not overlap with spans of other threads that matter.
+/// once. A global state of the process, as the log is: work is named where it is done. Thread-safe but for start() and
+/// stop(), which must not overlap with spans of other threads that matter.
 namespace dcs3gd::trace {
 
 constexpr std::size_t kSpansPerLane = 4096;

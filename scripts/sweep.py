@@ -69,6 +69,10 @@ class LocalLauncher:
                                 stderr=subprocess.STDOUT, start_new_session=True,
                                 env={**os.environ, "OMP_NUM_THREADS": str(self.threads)})
 
+    def output(self, run, console):
+        """The file with what the run said."""
+        return console
+
     def stop(self, process, console):
         process.terminate()
 
@@ -88,15 +92,18 @@ class SlurmLauncher:
         self._ranks = sweep.ranks
         self._options = sweep.slurm_options
         self._program = program
-        self._output = sweep.folder() / "consoles"
+        self._consoles = sweep.folder() / "consoles"
 
     def start(self, run, arguments, console):
-        job_output = self._output / f"{run.name}.job.txt"
+        job_output = self.output(run, console)
         command = ["sbatch", "--wait", "--parsable", f"--job-name={run.name}", f"--ntasks={self._ranks}",
                    f"--output={job_output}", "--open-mode=append", *self._threads, *self._options,
                    str(SCRIPTS / "train_slurm.sbatch"), *arguments]
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT,
                                 start_new_session=True, env={**os.environ, "DCS3GD_TRAIN": self._program})
+
+    def output(self, run, _console):
+        return self._consoles / f"{run.name}.job.txt"
 
     def stop(self, process, console):
         """Slurm sends SIGTERM, and SIGKILL after its KillWait."""
@@ -226,7 +233,7 @@ class Sweeper:
         if process.poll() is None:
             return False
         code, status = process.returncode, self._finished(run)
-        last = (self._console(run).read_text(encoding="utf-8", errors="replace").strip().splitlines() or [""])[-1]
+        last = last_words(self._launcher.output(run, self._console(run)))
         if status:
             self._outcomes[run.name] = status
         elif code == EXIT_INPUT:
@@ -316,6 +323,16 @@ class Sweeper:
             return
         which = f"the first {MOST_ON_PAGE} of them" if len(folders) > MOST_ON_PAGE else "their curves"
         say(f"{which}: {self._folder}/report.html")
+
+
+def last_words(path):
+    """The last line of a run's output that speaks of an error, or else the last one."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    errors = [line for line in lines if "error:" in line and not line.startswith("srun:")]
+    return (errors or lines or ["it said nothing"])[-1]
 
 
 def table_text(columns, rows):

@@ -124,7 +124,7 @@ class Ends(SweepTest):
     def test_failed_runs_do_not_end_the_sweep_and_are_repeated(self):
         text = "parameters: {fake.fate: [die, done], fake.quality: [0.5]}\n"
         out, _ = self.sweep(text, code=1)
-        self.assertIn("failed after 0 s (exit code 1): error: the disk is gone", out)
+        self.assertRegex(out, r"failed after \d+ s \(exit code 1\): error: the disk is gone")
         self.assertEqual([row["status"] for row in self.rows()], ["done", "failed"])
         self.sweep(text, code=1)
         self.assertEqual([name for name, _ in self.starts()],
@@ -286,6 +286,55 @@ class Refusals(SweepTest):
         _, err = self.run_script("sweep.py", "s.yaml", "--program", FAKE_TRAINER, code=2,
                                  environment={"PATH": "/nowhere"})
         self.assertIn("there is no sbatch on this machine", err)
+
+
+class Slurm(SweepTest):
+    """With stand-ins for sbatch and scancel: what is asked of Slurm, and that only own jobs are cancelled."""
+
+    def setUp(self):
+        super().setUp()
+        self.tool("sbatch", """echo "$@" >> asked.txt
+echo $$
+for argument in "$@"; do case $argument in --output=*) output=${argument#--output=} ;; esac; done
+while [[ $1 == -* ]]; do shift; done
+trap 'kill -TERM $run' TERM
+shift
+OMP_NUM_THREADS=8 "$DCS3GD_TRAIN" "$@" >> "$output" 2>&1 &
+run=$!
+wait $run || { wait $run; exit $?; }""")
+        self.tool("scancel", 'echo "$@" >> cancelled.txt; kill -TERM "$@"')
+        self.environment = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+
+    def tool(self, name, text):
+        self.write(f"bin/{name}", f"#!/usr/bin/env bash\n{text}\n").chmod(0o755)
+
+    def slurm_sweep(self, parameters):
+        self.write("s.yaml", "config: base.yaml\nlaunch: {kind: slurm, ranks: 4, threads: 8, parallel: 1, "
+                   f"slurm_options: [--time=5]}}\nparameters: {parameters}\n")
+
+    def test_jobs(self):
+        self.slurm_sweep("{fake.fate: [done, die], fake.quality: [0.5]}")
+        out, _ = self.run_script("sweep.py", "s.yaml", "--program", FAKE_TRAINER, code=1, environment=self.environment)
+        self.assertRegex(out, r"failed after \d+ s \(exit code 1\): error: the disk is gone")
+        asked = self.read("asked.txt").splitlines()
+        self.assertEqual(len(asked), 2)
+        for words in ("--wait", "--job-name=fate=done,quality=0.5", "--ntasks=4", "--cpus-per-task=8", "--time=5",
+                      "train_slurm.sbatch --config base.yaml --set fake.fate=done"):
+            self.assertIn(words, asked[0])
+        self.assertEqual([row["status"] for row in self.rows()], ["done", "failed"])
+
+    def test_an_interruption_cancels_own_jobs(self):
+        self.slurm_sweep("{fake.quality: [0.1], fake.steps: [2000]}")
+        process = self.start("sweep.py", "s.yaml", "--program", FAKE_TRAINER, environment=self.environment)
+        metrics = self.folder / "runs/s/quality=0.1,steps=2000/metrics.jsonl"
+        self.wait_for(lambda: metrics.exists() and metrics.stat().st_size > 500)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, out + err)
+        job = self.read("runs/s/consoles/quality=0.1,steps=2000.txt").split()[0]
+        self.assertEqual(self.read("cancelled.txt").split(), [job])
+        self.assertEqual(self.rows()[0]["status"], "stopped")
+        self.assertEqual(self.left_over(), [])
 
 
 class Values(unittest.TestCase):
