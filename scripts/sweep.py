@@ -59,10 +59,12 @@ class LocalLauncher:
         self.description = (f"{self.parallel} at a time, {sweep.ranks} rank{'s' * (sweep.ranks > 1)} × {self.threads} "
                             f"thread{'s' * (self.threads > 1)} each, on {cores} cores")
         self._command = [program]
+        self._stop_signal = signal.SIGTERM
         if sweep.ranks > 1:
-            # Several jobs share the machine: none may be bound to the first cores, and each needs time to stop.
-            self._command = ["mpirun", "-n", str(sweep.ranks), "--oversubscribe", "--bind-to", "none",
-                             "--mca", "odls_base_sigkill_timeout", str(GRACE_S), program]
+            # Several jobs share the machine: none may be bound to the first cores.
+            self._command = ["mpirun", "-n", str(sweep.ranks), "--oversubscribe", "--bind-to", "none", program]
+            # mpirun hands SIGUSR1 on and waits; SIGTERM it answers with SIGKILL to the ranks a second later.
+            self._stop_signal = signal.SIGUSR1
 
     def start(self, run, arguments, console):
         return subprocess.Popen(self._command + arguments, stdin=subprocess.DEVNULL, stdout=console,
@@ -74,7 +76,7 @@ class LocalLauncher:
         return console
 
     def stop(self, process, console):
-        process.terminate()
+        process.send_signal(self._stop_signal)
 
     def kill(self, process, console):
         os.killpg(process.pid, signal.SIGKILL)
