@@ -92,9 +92,10 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
               Extent::all_ranks);
 }
 
-int exit_code_in_job(comm::Communicator& communicator, const std::function<void()>& part) {
-  const std::optional<Error> error = attempt(part);
-  if (!error) return 0;
+int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {
+  int exit_code = 0;
+  const std::optional<Error> error = attempt([&] { exit_code = part(); });
+  if (!error) return exit_code;
   if (communicator.size() > 1 && error->extent() == Extent::this_rank) {
     communicator.abort(error->what(), error->exit_code());
   } else if (communicator.rank() == 0) {

@@ -228,8 +228,6 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
 
 std::vector<Rule> unsupported_values() {
   return {
-      never("run.time_limit_minutes", "a time limit",
-            [](const auto& c) { return c.run.time_limit_minutes.has_value(); }),
       never("model.precision", "bf16", [](const auto& c) { return c.model.precision == Precision::bf16; }),
       never("data.format", "image_folder", [](const auto& c) { return c.data.format == data::Format::image_folder; }),
       never("data.format", "shards", [](const auto& c) { return c.data.format == data::Format::shards; }),

@@ -27,13 +27,6 @@ auto retry_interrupted(Call&& call) {
   return result;
 }
 
-/// Makes a rename in `folder` durable. Some network file systems cannot sync folders and say EINVAL.
-bool sync_folder(const std::string& folder) {
-  const FileDescriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
-  if (!descriptor.is_open()) return false;
-  return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
-}
-
 }  // namespace
 
 FileDescriptor::FileDescriptor(const std::string& path, int flags)
@@ -55,6 +48,12 @@ bool FileDescriptor::close() {
 }
 
 std::string system_reason() { return std::generic_category().message(errno); }
+
+bool sync_folder(const std::string& folder) {
+  const FileDescriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
+  if (!descriptor.is_open()) return false;
+  return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
+}
 
 bool write_fully(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {

@@ -31,6 +31,10 @@ class FileDescriptor {
 /// The system's words for the current errno, such as "No space left on device".
 std::string system_reason();
 
+/// Makes what was created, renamed or removed in the folder durable; false with errno set on failure. Some network file
+/// systems cannot sync folders and say so; that is no failure.
+bool sync_folder(const std::string& folder);
+
 /// Writes all bytes, in as many calls as it takes; false with errno set on failure.
 bool write_fully(int descriptor, std::span<const std::byte> bytes);
 

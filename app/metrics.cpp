@@ -1,8 +1,12 @@
 #include "app/metrics.h"
 
+#include <fstream>
 #include <utility>
 
 #include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/format.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -80,8 +84,32 @@ MetricsWriter::MetricsWriter(std::string path) : file_(std::move(path)) {}
 
 void MetricsWriter::write(const Event& event) { file_.append(to_json_line(event) + "\n"); }
 
+void rewind_metrics(const std::string& path, std::int64_t step) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return;
+  std::string kept;
+  bool dropped = false;
+  for (std::string line; std::getline(file, line);) {
+    const Json json = Json::parse(line, nullptr, false);
+    const bool is_whole = json.is_object() && !file.eof();  // eof: the newline is missing
+    if (is_whole && json.value("step", std::int64_t{0}) <= step) {
+      kept += line + "\n";
+    } else {
+      dropped = true;
+    }
+  }
+  if (file.bad()) throw Error(ErrorKind::failure, format("cannot read {}", path));
+  if (dropped) write_file_atomically(path, kept);
+}
+
 void write_summary(const std::string& path, const EndEvent& event) {
   write_file_atomically(path, to_json_line(event) + "\n");
+}
+
+std::string read_status(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const Json json = Json::parse(file, nullptr, false);
+  return json.is_object() ? json.value("status", "") : "";
 }
 
 }  // namespace dcs3gd::app

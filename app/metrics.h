@@ -88,7 +88,13 @@ class MetricsWriter {
   AppendedFile file_;
 };
 
+/// Takes back the lines of steps behind `step`, and a line that was not finished, so that a run that goes on from there
+/// has each step once. The file appears whole or stays as it was; nothing is done without one. Throws Error{failure}.
+void rewind_metrics(const std::string& path, std::int64_t step);
+
 /// Writes summary.json atomically. Throws Error{failure} if it cannot.
 void write_summary(const std::string& path, const EndEvent& event);
+/// The status in it; empty if there is none.
+std::string read_status(const std::string& path);
 
 }  // namespace dcs3gd::app

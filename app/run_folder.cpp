@@ -110,7 +110,7 @@ RunFolderClaim::RunFolderClaim(const RunFolder& folder, IfUsed if_used) {
     create_folder(folder.path());
     lock_ = take_lock(folder, lock_path);
     if (!is_at(lock_, lock_path)) continue;  // another process set the folder aside: claim the new one
-    if (!folder.is_used()) return;
+    if (if_used == IfUsed::go_on || !folder.is_used()) return;
     if (if_used == IfUsed::refuse) {
       throw Error(ErrorKind::input,
                   format("the run folder {} holds the results of an earlier run; choose another run.name, or rename it "

@@ -31,6 +31,7 @@ class RunFolder {
 
 /// What claiming does with a used run folder.
 enum class IfUsed {
+  go_on,  ///< write to it as it is
   refuse,
   set_aside,  ///< rename it to `<name>.1`, or the first number that is free
 };

@@ -15,6 +15,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/hash.h"
 #include "core/vector_math.h"
 
 namespace dcs3gd::app {
@@ -195,15 +196,16 @@ struct Assignment {
 /// Matches the tensors of a file with those of a model and gathers what does not fit.
 class Matching {
  public:
-  Matching(const SafetensorsFile& file, const std::vector<ParameterArena*>& arenas,
+  Matching(const SafetensorsFile& file, const std::vector<ArenaPart<ParameterArena>>& arenas,
            const std::vector<std::string>& skipped_prefixes)
       : prefixes_(skipped_prefixes), prefix_used_(skipped_prefixes.size(), false) {
     for (const SafetensorsEntry& entry : file.entries()) {
       if (!entry.name.ends_with(kIgnoredSuffix) && !is_skipped(entry.name)) unclaimed_.emplace(entry.name, &entry);
     }
-    for (ParameterArena* arena : arenas) {
+    for (const auto& [arena, prefix] : arenas) {
       for (const ParameterSlice& slice : arena->layout().slices()) {
-        if (!is_skipped(slice.name)) claim(slice, arena->slice(slice));
+        const std::string name = prefix + slice.name;
+        if (!is_skipped(name)) claim(name, slice, arena->slice(slice));
       }
     }
     for (const SafetensorsEntry& entry : file.entries()) {
@@ -231,10 +233,10 @@ class Matching {
     return skipped;
   }
 
-  void claim(const ParameterSlice& slice, std::span<float> values) {
-    const auto found = unclaimed_.find(slice.name);
+  void claim(const std::string& name, const ParameterSlice& slice, std::span<float> values) {
+    const auto found = unclaimed_.find(name);
     if (found == unclaimed_.end()) {
-      differences_.push_back(format("missing in the file: {} ({})", printable(slice.name), described(slice)));
+      differences_.push_back(format("missing in the file: {} ({})", printable(name), described(slice)));
       return;
     }
     const SafetensorsEntry* entry = found->second;
@@ -243,7 +245,7 @@ class Matching {
       assignments_.push_back({entry, values});
     } else {
       differences_.push_back(
-          format("different: {}: file {}, model {}", printable(slice.name), described(*entry), described(slice)));
+          format("different: {}: file {}, model {}", printable(name), described(*entry), described(slice)));
     }
   }
 
@@ -263,17 +265,17 @@ void refuse_differences(const std::string& path, const std::vector<std::string>&
 }
 
 /// The JSON header of the arenas, padded with spaces so that the data behind it are aligned.
-std::string make_header(const std::vector<const ParameterArena*>& arenas,
+std::string make_header(const std::vector<ArenaPart<const ParameterArena>>& arenas,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header[kMetadataKey] = metadata;
   std::size_t arena_begin = 0;
-  for (const ParameterArena* arena : arenas) {
+  for (const auto& [arena, prefix] : arenas) {
     for (const ParameterSlice& slice : arena->layout().slices()) {
       const std::size_t begin = arena_begin + slice.offset * sizeof(float);
-      header[slice.name] = {{"dtype", "F32"},
-                            {"shape", slice.shape.dims()},
-                            {"data_offsets", {begin, begin + slice.count * sizeof(float)}}};
+      header[prefix + slice.name] = {{"dtype", "F32"},
+                                     {"shape", slice.shape.dims()},
+                                     {"data_offsets", {begin, begin + slice.count * sizeof(float)}}};
     }
     arena_begin += arena->values().size_bytes();
   }
@@ -316,7 +318,7 @@ void SafetensorsFile::read(const SafetensorsEntry& entry, std::span<float> value
   file_.read(data_begin_ + entry.begin, std::as_writable_bytes(values));
 }
 
-void load_safetensors(const std::string& path, const std::vector<ParameterArena*>& arenas,
+void load_safetensors(const std::string& path, const std::vector<ArenaPart<ParameterArena>>& arenas,
                       const std::vector<std::string>& skipped_prefixes) {
   const SafetensorsFile file(path);
   const Matching matching(file, arenas, skipped_prefixes);
@@ -329,15 +331,24 @@ void load_safetensors(const std::string& path, const std::vector<ParameterArena*
   }
 }
 
-void save_safetensors(const std::string& path, const std::vector<const ParameterArena*>& arenas,
-                      const std::map<std::string, std::string>& metadata) {
+FileDigest save_safetensors(const std::string& path, const std::vector<ArenaPart<const ParameterArena>>& arenas,
+                            const std::map<std::string, std::string>& metadata) {
   const std::string header = make_header(arenas, metadata);
   const std::uint64_t header_bytes = header.size();
   AtomicFile file(path);
-  file.write(std::as_bytes(std::span(&header_bytes, 1)));
-  file.write(header);
-  for (const ParameterArena* arena : arenas) file.write(std::as_bytes(arena->values()));
+  FileDigest digest;
+  StreamingHash hash;
+  const auto write = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    hash.add(bytes);
+    digest.bytes += bytes.size();
+  };
+  write(std::as_bytes(std::span(&header_bytes, 1)));
+  write(std::as_bytes(std::span(header)));
+  for (const auto& [arena, prefix] : arenas) write(std::as_bytes(arena->values()));
   file.commit();
+  digest.hash = hash.value();
+  return digest;
 }
 
 }  // namespace dcs3gd::app

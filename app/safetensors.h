@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "app/file_io.h"
@@ -46,6 +47,23 @@ class SafetensorsFile {
   std::uint64_t data_begin_ = 0;
 };
 
+/// An arena in a file, its tensors' names behind a prefix: "velocity." and the like tell twins apart.
+template <typename Arena>
+struct ArenaPart {
+  ArenaPart(Arena* values, std::string name_prefix = "") : arena(values), prefix(std::move(name_prefix)) {}
+
+  Arena* arena;
+  std::string prefix;
+};
+
+/// What tells a file's content from any other.
+struct FileDigest {
+  std::uint64_t bytes = 0;
+  std::uint64_t hash = 0;  ///< core/hash.h
+
+  bool operator==(const FileDigest&) const = default;
+};
+
 /// Fills the arenas (weights and running statistics of one model, say) by name from a file with the same tensors in
 /// F32. Tensors called "….num_batches_tracked" are passed over: PyTorch has them, the update rule does not need them.
 ///
@@ -54,12 +72,12 @@ class SafetensorsFile {
 ///
 /// Throws Error{input} that lists all missing, unknown and differing tensors and prefixes that stand for nothing,
 /// before any value is changed; and one for NaN or Inf, after which the values of the arenas are unspecified.
-void load_safetensors(const std::string& path, const std::vector<ParameterArena*>& arenas,
+void load_safetensors(const std::string& path, const std::vector<ArenaPart<ParameterArena>>& arenas,
                       const std::vector<std::string>& skipped_prefixes = {});
 
-/// Writes the arenas, F32, one behind the other, atomically (app/file_io.h). No name stands in two of them.
-/// Throws Error{failure} if the file cannot be written.
-void save_safetensors(const std::string& path, const std::vector<const ParameterArena*>& arenas,
-                      const std::map<std::string, std::string>& metadata = {});
+/// Writes the arenas, F32, one behind the other, atomically (app/file_io.h), and returns what was written. No name
+/// stands in two of them. Throws Error{failure} if the file cannot be written.
+FileDigest save_safetensors(const std::string& path, const std::vector<ArenaPart<const ParameterArena>>& arenas,
+                            const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace dcs3gd::app

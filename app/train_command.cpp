@@ -1,12 +1,17 @@
 #include "app/train_command.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 
 #include "app/agreement.h"
 #include "app/dry_run.h"
+#include "app/exit_code.h"
 #include "app/file_io.h"
+#include "app/progress.h"
+#include "app/resume.h"
+#include "app/stop_signals.h"
 #include "app/trainer.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -25,32 +30,70 @@ std::vector<std::filesystem::path> configuration_folders() {
 
 Configuration load_configuration(const CommandLine& command_line) {
   const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
-  if (command_line.resume == ResumeMode::path) {
-    throw Error(ErrorKind::input,
-                "--resume PATH is not supported by this version, which writes no checkpoints; use --resume never");
-  }
   return parse_configuration(read_configuration_file(file, command_line.overrides), nn::model_names());
 }
 
-void train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+/// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
+std::optional<Checkpoint> prepare_resume(const Configuration& configuration, const CommandLine& command_line,
+                                         const RunFolder& folder, comm::Communicator& communicator,
+                                         std::optional<RunFolderClaim>& claim) {
+  const ResumeMode mode = command_line.resume.value_or(ResumeMode::automatic);
+  agree(communicator, [&] {
+    if (communicator.rank() != 0 || mode == ResumeMode::never || !folder.is_used()) return;
+    claim.emplace(folder, IfUsed::go_on);
+    if (mode == ResumeMode::path) expect_own(folder, command_line.resume_path);
+  });
+  auto checkpoint = find_checkpoint(communicator, folder, mode, command_line.resume_path);
+  agree(communicator, [&] {
+    if (checkpoint) expect_continuable(*checkpoint, configuration);
+  });
+  return checkpoint;
+}
+
+int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+  const TimeLimit time_limit(configuration.run.time_limit_minutes, std::getenv);
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
   // Whatever can be refused is refused before anything is written.
+  std::optional<RunFolderClaim> claim;
+  RunStart run_start{.threads = threads, .command = command_line.verbatim};
+  run_start.checkpoint = prepare_resume(configuration, command_line, folder, communicator, claim);
+  StopSignals signals;
+  run_start.signals = &signals;
+  run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
   std::optional<Trainer> trainer;
-  agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, threads, command_line.verbatim); });
+  agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
-  std::optional<RunFolderClaim> claim;
+  if (communicator.all_gather(trainer->is_finished() ? "finished" : "")[0] == "finished") {
+    if (communicator.rank() == 0) {
+      log::info(
+          format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
+                 "--resume never",
+                 folder.path()));
+    }
+    return 0;
+  }
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    claim.emplace(folder, command_line.resume == ResumeMode::never ? IfUsed::set_aside : IfUsed::refuse);
+    const bool anew = command_line.resume == ResumeMode::never;
+    if (!claim) claim.emplace(folder, anew ? IfUsed::set_aside : IfUsed::refuse);
     write_file_atomically(folder.config(), to_yaml(configuration));
   });
   log::open({.rank = communicator.rank(),
              .rank_count = communicator.size(),
              .file = folder.log(communicator.rank()),
              .status_line = resolve_progress_style(configuration.output.progress) == ProgressStyle::bar});
-  trainer->train();
+  if (const auto left_s = time_limit.left_s(); left_s && communicator.rank() == 0) {
+    log::info(format("time limit: in {}", format_duration(*left_s)));
+  }
+  return trainer->train() == RunEnd::done ? 0 : kExitStopped;
+}
+
+/// The weights of a checkpoint, or of the file itself.
+std::string weights_at(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored) ? path + "/model.safetensors" : path;
 }
 
 /// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named.
@@ -59,7 +102,7 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   Configuration with_weights = configuration;
   with_weights.model.init = command_line.evaluate_path.empty()
                                 ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
-                                : command_line.evaluate_path;
+                                : weights_at(command_line.evaluate_path);
   with_weights.model.init_skip.clear();
   std::shared_ptr<const data::Dataset> dataset;
   std::optional<Model> model;
@@ -82,22 +125,25 @@ void print_configuration(const Configuration& configuration, const comm::Communi
   if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
 }
 
-void run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
-                  comm::Communicator& communicator) {
+int run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
+                 comm::Communicator& communicator) {
   switch (command_line.action) {
     case Action::train:
       return train(configuration, command_line, communicator);
     case Action::evaluate:
-      return evaluate(configuration, command_line, communicator);
+      evaluate(configuration, command_line, communicator);
+      break;
     case Action::dry_run:
-      return dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator),
-                     command_line.verbatim);
+      dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator), command_line.verbatim);
+      break;
     case Action::print_config:
-      return print_configuration(configuration, communicator);
+      print_configuration(configuration, communicator);
+      break;
     case Action::show_version:
     case Action::show_help:
-      return;
+      break;
   }
+  return 0;
 }
 
 }  // namespace
@@ -114,7 +160,7 @@ int run_train_command(const CommandLine& command_line) {
     expect_same(*communicator, ErrorKind::input, "version or configuration",
                 format("dcs3gd-train {}\n{}", kVersion, to_lines(configuration)),
                 "start the same program with the same configuration on all ranks");
-    run_on_ranks(configuration, command_line, *communicator);
+    return run_on_ranks(configuration, command_line, *communicator);
   });
   log::close();
   return exit_code;

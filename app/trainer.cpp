@@ -1,10 +1,15 @@
 #include "app/trainer.h"
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <iterator>
 #include <limits>
+#include <sstream>
+#include <utility>
 
 #include "app/agreement.h"
+#include "app/exit_code.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
 #include "app/trace_file.h"
@@ -13,13 +18,24 @@
 #include "core/hash.h"
 #include "core/log.h"
 #include "core/trace.h"
+#include "core/vector_math.h"
 #include "core/version.h"
 #include "nn/cpu.h"
 
 namespace dcs3gd::app {
 namespace {
 
-data::SamplePlan training_plan(const Configuration& configuration, const comm::Communicator& communicator) {
+/// The configuration of a model that starts at the checkpoint.
+Configuration with_weights_of(const std::optional<Checkpoint>& checkpoint, Configuration configuration) {
+  if (checkpoint) {
+    configuration.model.init = checkpoint->model();
+    configuration.model.init_skip.clear();
+  }
+  return configuration;
+}
+
+data::SamplePlan training_plan(const Configuration& configuration, const comm::Communicator& communicator,
+                               const RunPosition& start) {
   const AlgorithmConfiguration& algorithm = configuration.algorithm;
   return {.part = data::Part::train,
           .seed = configuration.run.seed,
@@ -27,12 +43,20 @@ data::SamplePlan training_plan(const Configuration& configuration, const comm::C
           .workers_per_rank = algorithm.workers_per_rank,
           .workers = algorithm.workers_per_rank * communicator.size(),
           .batch_per_worker = algorithm.batch_per_worker,
-          .epochs = configuration.run.epochs};
+          .start_epoch = start.epoch,
+          .epochs = configuration.run.epochs,
+          .start_sample = start.images};
 }
 
 std::int64_t global_batch(const Configuration& configuration, const comm::Communicator& communicator) {
   return std::int64_t{configuration.algorithm.batch_per_worker} * configuration.algorithm.workers_per_rank *
          communicator.size();
+}
+
+Course course_of(const Configuration& configuration, const comm::Communicator& communicator, const RunStart& run_start,
+                 const data::Dataset& dataset) {
+  const RunPosition start = run_start.checkpoint ? run_start.checkpoint->manifest.position : RunPosition();
+  return {start, dataset.size(), global_batch(configuration, communicator), configuration.run.epochs};
 }
 
 /// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.
@@ -50,20 +74,18 @@ Datasets::Datasets(const Configuration& configuration)
                               configuration.model.classes)) {}
 
 Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-                 const ThreadPlan& threads, const std::string& command)
+                 const RunStart& run_start)
     : configuration_(configuration),
       communicator_(communicator),
       folder_(folder),
-      threads_(threads),
-      command_(command),
+      run_start_(run_start),
       datasets_(configuration),
-      model_(configuration, communicator.rank()),
-      loader_(datasets_.train, configuration.data, training_plan(configuration, communicator),
-              data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
-      steps_per_epoch_(loader_.steps_per_epoch()),
-      steps_(std::min(configuration.run.epochs * steps_per_epoch_,
-                      configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
-      schedule_(configuration.optimizer.lr, configuration.run.epochs, steps_per_epoch_,
+      course_(course_of(configuration, communicator, run_start, *datasets_.train)),
+      steps_(std::min(course_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
+      model_(with_weights_of(run_start.checkpoint, configuration), communicator.rank()),
+      loader_(datasets_.train, configuration.data, training_plan(configuration, communicator, course_.start()),
+              data::loader_thread_count(configuration.data.loader.threads, run_start.threads.spare)),
+      schedule_(configuration.optimizer.lr, configuration.run.epochs, course_.steps_per_epoch(),
                 global_batch(configuration, communicator)),
       surroundings_{.communicator = communicator,
                     .network = model_.network,
@@ -77,27 +99,55 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                           const data::Batch& batch = *loader_.next();
                           return nn::BatchView{batch.images.data(), batch.labels.data(), batch.count};
                         },
-                    .on_step = [this](const StepRecord& record) { on_step(record); }},
+                    .on_step = [this](const StepRecord& record) { on_step(record); },
+                    .wishes = [this] { return wishes(); }},
       evaluator_(communicator, model_.network, datasets_.eval, configuration.data,
-                 data::loader_thread_count(configuration.data.loader.threads, threads.spare)),
+                 data::loader_thread_count(configuration.data.loader.threads, run_start.threads.spare)),
       progress_({.style = communicator.rank() == 0 ? resolve_progress_style(configuration.output.progress)
                                                    : ProgressStyle::none,
                  .epochs = configuration.run.epochs,
-                 .steps_per_epoch = steps_per_epoch_,
+                 .steps_per_epoch = course_.steps_per_epoch(),
                  .steps = steps_}),
       mean_model_(model_.network.parameter_layout()),
-      mean_statistics_(model_.network.statistics_layout()) {}
+      mean_statistics_(model_.network.statistics_layout()),
+      steps_done_(course_.start().step) {
+  if (!run_start.checkpoint) return;
+  const CheckpointManifest& manifest = run_start.checkpoint->manifest;
+  if (manifest.data_fingerprint != data_fingerprint()) {
+    throw Error(ErrorKind::input,
+                format("{} cannot be continued with other data; it was trained on\n{}\nand this is\n{}",
+                       run_start.checkpoint->path, manifest.data_fingerprint, data_fingerprint()));
+  }
+  std::error_code ignored;
+  const bool is_own = std::filesystem::equivalent(std::filesystem::path(run_start.checkpoint->path).parent_path(),
+                                                  folder.checkpoints(), ignored);
+  if (is_own) checkpoint_at_ = manifest.position.step;
+  evaluated_at_ = manifest.evaluated_at_step;
+  best_top1_ = manifest.best_top1;
+  final_top1_ = manifest.final_top1;
+}
 
-void Trainer::train() {
+RunEnd Trainer::train() {
   start();
+  RunEnd end = RunEnd::done;
   try {
-    run_steps();
+    end = run_steps();
   } catch (const Error& error) {
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;
   }
   if (configuration_.output.trace) write_trace(communicator_, folder_.trace());
-  write_end("done", 0);
+  if (end == RunEnd::done) {
+    write_end("done", 0);
+  } else {
+    write_end("stopped", kExitStopped);
+  }
+  return end;
+}
+
+bool Trainer::is_finished() const {
+  return checkpoint_at_ && *checkpoint_at_ >= steps_ && read_status(folder_.summary()) == "done" &&
+         std::filesystem::exists(folder_.model());
 }
 
 std::string Trainer::data_fingerprint() const {
@@ -109,70 +159,195 @@ void Trainer::start() {
   report_start();
   model_.broadcast(communicator_);
   algorithm_ = make_update_algorithm(surroundings_, model_.weights);
-  if (communicator_.rank() == 0) {
+  if (run_start_.checkpoint) restore();
+  agree(communicator_, [&] {
+    if (communicator_.rank() != 0) return;
+    rewind_metrics(folder_.metrics(), steps_done_);
     metrics_.emplace(folder_.metrics());
     tensorboard_.emplace(folder_.path());
-  }
+    // What is there is of a run that has not ended, from now on.
+    std::filesystem::remove(folder_.summary());
+  });
   write_start();
   wall_.restart_s();
+  since_checkpoint_.restart_s();
+}
+
+void Trainer::restore() {
+  const Checkpoint& checkpoint = *run_start_.checkpoint;
+  const CheckpointManifest& manifest = checkpoint.manifest;
+  agree(communicator_, [&] {
+    if (communicator_.rank() == 0) set_aside_later_checkpoints(folder_.checkpoints(), steps_done_);
+  });
+  restore_checkpoint(communicator_, checkpoint, *algorithm_, model_.statistics);
+  if (communicator_.rank() != 0) return;
+  const int workers = communicator_.size() * configuration_.algorithm.workers_per_rank;
+  std::string how = "exactly";
+  if (workers != manifest.workers()) {
+    how = format("with {} workers instead of {}: from the mean model and the average velocity", workers,
+                 manifest.workers());
+  } else if (communicator_.size() != manifest.ranks) {
+    how = format("on {} ranks instead of {}: exactly but for the order of sums", communicator_.size(), manifest.ranks);
+  } else if (run_start_.threads.compute != manifest.threads || nn::instruction_set() != manifest.isa) {
+    how = format("with {} threads and {} instead of {} and {}: exactly but for rounding", run_start_.threads.compute,
+                 nn::instruction_set(), manifest.threads, manifest.isa);
+  }
+  log::info(format("continuing from {} (step {}), {}", checkpoint.path, steps_done_, how));
 }
 
 /// What is going to happen, on rank 0's log.
 void Trainer::report_start() {
-  const std::vector<RankUse> ranks = gather_rank_uses(communicator_, threads_.compute);
+  const std::vector<RankUse> ranks = gather_rank_uses(communicator_, run_start_.threads.compute);
   if (communicator_.rank() != 0) return;
-  std::vector<ReportRow> rows = run_rows(configuration_, {.command = command_,
+  std::vector<ReportRow> rows = run_rows(configuration_, {.command = run_start_.command,
                                                           .folder = folder_.path(),
                                                           .training_data = datasets_.train->description(),
                                                           .evaluation_data = datasets_.eval->description(),
-                                                          .steps_per_epoch = steps_per_epoch_,
+                                                          .steps_per_epoch = course_.steps_per_epoch(),
                                                           .steps = steps_,
                                                           .peak_learning_rate = schedule_.peak()});
   std::ranges::copy(plan_rows(configuration_, model_, ranks), std::back_inserter(rows));
   for (const std::string& line : format_rows(rows)) log::info(line);
-  for (const std::string& line : placement_warnings(ranks, command_)) log::warn(line);
+  for (const std::string& line : placement_warnings(ranks, run_start_.command)) log::warn(line);
 }
 
-void Trainer::run_steps() {
-  for (std::int64_t step = 0; step < steps_; ++step) {
-    algorithm_->step(step, schedule_.at(step));
-    if (evaluation_is_due(step)) evaluate(step);
+RunEnd Trainer::run_steps() {
+  while (steps_done_ < steps_ && !stop_agreed_) {
+    const std::int64_t step = steps_done_;
+    watched([&] { algorithm_->step(step, schedule_.at(course_.schedule_step(step))); });
+    ++steps_done_;
+    if (evaluation_is_due(step)) evaluate();
+    if (checkpoint_is_due(step)) save_periodic_checkpoint();
   }
-  if (communicator_.rank() == 0) save_model(folder_.model());
+  if (steps_done_ < steps_) {
+    if (communicator_.rank() == 0) log::info(format("asked to stop: saving step {}", steps_done_));
+    save_checkpoint();
+    return RunEnd::stopped;
+  }
+  finish();
+  return RunEnd::done;
 }
 
-bool Trainer::ends_epoch(std::int64_t step) const { return (step + 1) % steps_per_epoch_ == 0; }
+/// What a run ends with; done again where an earlier end was cut short.
+void Trainer::finish() {
+  if (evaluated_at_ != steps_done_) evaluate();
+  save_checkpoint();
+  gather_mean_model();
+  agree(communicator_, [&] {
+    if (communicator_.rank() == 0) save_model(folder_.model());
+  });
+}
+
+/// Clocks differ: rank 0's says when a checkpoint is due, and any rank's that time is up.
+RankWishes Trainer::wishes() const {
+  const std::optional<double> every = configuration_.checkpoint.every_minutes;
+  return {.stop = run_start_.stop_wanted(),
+          .checkpoint = communicator_.rank() == 0 && every && since_checkpoint_.elapsed_s() >= 60 * *every};
+}
+
+/// Does what waits for all ranks as often as every step.
+void Trainer::watched(const std::function<void()>& task) {
+  if (run_start_.signals != nullptr) run_start_.signals->step_begins();
+  task();
+  if (run_start_.signals != nullptr) run_start_.signals->step_ends();
+}
 
 bool Trainer::evaluation_is_due(std::int64_t step) const {
   const std::int64_t every = configuration_.run.eval_every_epochs;
-  return step + 1 == steps_ || (every > 0 && ends_epoch(step) && epoch_of(step) % every == 0);
+  return step + 1 == steps_ || (every > 0 && course_.ends_epoch(step) && course_.epochs_begun(step + 1) % every == 0);
 }
 
-void Trainer::evaluate(std::int64_t step) {
-  const trace::Span span("compute", "evaluation");
-  algorithm_->drain(mean_model_);
+bool Trainer::checkpoint_is_due(std::int64_t step) const {
+  const CheckpointConfiguration& every = configuration_.checkpoint;
+  if (step + 1 == steps_) return false;  // the final one comes
+  return checkpoint_agreed_ || (every.every_steps && (step + 1) % *every.every_steps == 0) ||
+         (every.every_epochs && course_.ends_epoch(step) && course_.epochs_begun(step + 1) % *every.every_epochs == 0);
+}
+
+/// The mean model of all finished steps and its statistics; training does not notice.
+void Trainer::gather_mean_model() {
+  if (gathered_at_ == steps_done_) return;
+  watched([&] { algorithm_->drain(mean_model_); });
   // The invariant that everything rests on; memory errors and faulty transports break it.
   expect_same(communicator_, ErrorKind::failure, "mean model",
               format("hash {}", hash_text(hash_bytes(std::as_bytes(mean_model_.values())))),
               "its bits must agree; suspect this host's memory or network, or with comm.algorithm: mpi the library");
   model_.statistics.average(communicator_, mean_statistics_);
+  gathered_at_ = steps_done_;
+}
+
+void Trainer::evaluate() {
+  const trace::Span span("compute", "evaluation");
+  gather_mean_model();
   const Evaluation result = evaluator_.evaluate(mean_model_, mean_statistics_);
   algorithm_->resume();
 
-  write(EvalEvent{.step = step + 1,
-                  .epoch = epoch_of(step),
+  write(EvalEvent{.step = steps_done_,
+                  .epoch = course_.epochs_begun(steps_done_),
                   .top1 = result.top1,
                   .top5 = result.top5,
                   .loss = result.loss,
                   .images = result.images});
+  evaluated_at_ = steps_done_;
   final_top1_ = result.top1;
   const bool is_best = !best_top1_ || result.top1 > *best_top1_;
   if (is_best) best_top1_ = result.top1;
   if (communicator_.rank() != 0) return;
   log::info(format("epoch {}/{}  evaluation: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images){}",
-                   epoch_of(step), configuration_.run.epochs, 100 * result.top1, 100 * result.top5, result.loss,
-                   result.images, is_best ? "  best so far" : ""));
-  if (is_best) save_model(folder_.best());
+                   course_.epochs_begun(steps_done_), configuration_.run.epochs, 100 * result.top1, 100 * result.top5,
+                   result.loss, result.images, is_best ? "  best so far" : ""));
+  if (!is_best) return;
+  if (const auto error = attempt([&] { save_model(folder_.best()); })) {
+    log::warn(format("{}; training goes on", error->what()));
+  }
+}
+
+/// A checkpoint that cannot be written costs itself only: the one before is still there.
+void Trainer::save_periodic_checkpoint() {
+  try {
+    save_checkpoint();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::failure || error.extent() != Extent::all_ranks) throw;
+    if (communicator_.rank() == 0) {
+      log::warn(format("no checkpoint of step {}: {}; training goes on", steps_done_, error.what()));
+    }
+  }
+}
+
+void Trainer::save_checkpoint() {
+  const trace::Span span("compute", "checkpoint");
+  checkpoint_agreed_ = false;
+  since_checkpoint_.restart_s();
+  if (checkpoint_at_ == steps_done_) return;
+  const Stopwatch watch;
+  gather_mean_model();
+  if (!std::isfinite(squared_norm(mean_model_.values()))) {
+    throw Error(ErrorKind::diverged,
+                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_), Extent::all_ranks);
+  }
+  CheckpointManifest manifest{.version = kVersion,
+                              .position = course_.at(steps_done_),
+                              .ranks = communicator_.size(),
+                              .workers_per_rank = configuration_.algorithm.workers_per_rank,
+                              .threads = run_start_.threads.compute,
+                              .isa = nn::instruction_set(),
+                              .data_fingerprint = data_fingerprint(),
+                              .evaluated_at_step = evaluated_at_,
+                              .best_top1 = best_top1_,
+                              .final_top1 = final_top1_};
+  std::istringstream lines(to_lines(configuration_));
+  for (std::string line; std::getline(lines, line);) manifest.configuration.push_back(line);
+  app::save_checkpoint(communicator_, folder_.checkpoints(), std::move(manifest),
+                       {.mean_model = mean_model_,
+                        .mean_statistics = mean_statistics_,
+                        .local_statistics = model_.statistics.local(),
+                        .state = algorithm_->state()},
+                       configuration_.checkpoint.keep);
+  checkpoint_at_ = steps_done_;
+  write(CheckpointEvent{.step = steps_done_,
+                        .epoch = course_.epochs_begun(steps_done_),
+                        .path = "checkpoints/" + checkpoint_name(steps_done_),
+                        .wall_s = watch.elapsed_s()});
 }
 
 void Trainer::save_model(const std::string& path) const {
@@ -182,7 +357,7 @@ void Trainer::save_model(const std::string& path) const {
 void Trainer::on_step(const StepRecord& record) {
   const double images = static_cast<double>(global_batch(configuration_, communicator_));
   const StepEvent event{.step = record.step + 1,
-                        .epoch = epoch_of(record.step),
+                        .epoch = course_.epochs_begun(record.step + 1),
                         .loss = record.loss,
                         .lr = record.learning_rate,
                         .grad_norm = record.gradient_norm,
@@ -194,7 +369,9 @@ void Trainer::on_step(const StepRecord& record) {
                         .all_reduce_ms = record.all_reduce_ms,
                         .wait_ms = record.wait_ms,
                         .overlap = share_hidden(communicator_, record.wait_ms, record.all_reduce_ms)};
-  ++steps_done_;
+  stop_agreed_ = stop_agreed_ || record.stop_wanted;
+  checkpoint_agreed_ = checkpoint_agreed_ || record.checkpoint_wanted;
+  ++steps_reported_;
   totals_.step_ms += record.step_ms;
   totals_.compute_ms += record.compute_ms;
   totals_.all_reduce_ms += record.all_reduce_ms;
@@ -205,26 +382,27 @@ void Trainer::on_step(const StepRecord& record) {
 
 void Trainer::write_start() {
   StartEvent event{.version = kVersion,
-                   .command = command_,
+                   .command = run_start_.command,
                    .config_hash = configuration_hash(configuration_),
                    .ranks = communicator_.size(),
                    .workers = communicator_.size() * configuration_.algorithm.workers_per_rank,
-                   .threads = threads_.compute,
+                   .threads = run_start_.threads.compute,
                    .isa = nn::instruction_set(),
                    .parameters = static_cast<std::int64_t>(model_.weights.layout().element_count())};
+  if (run_start_.checkpoint) event.resumed_from = course_.start().step;
   for (const comm::RankPlace& place : communicator_.places()) event.hosts.push_back(place.host);
   event.all_reduce_bytes = all_reduce_bytes(configuration_, event.parameters, communicator_.size());
   write(event);
 }
 
 void Trainer::write_end(const std::string& status, int exit_code) {
-  const double images = static_cast<double>(global_batch(configuration_, communicator_) * steps_done_);
+  const double images = static_cast<double>(global_batch(configuration_, communicator_) * steps_reported_);
   const EndEvent event{.status = status,
                        .exit_code = exit_code,
                        .best_top1 = best_top1_,
                        .final_top1 = final_top1_,
                        .wall_s = wall_.elapsed_s(),
-                       .images_per_s = steps_done_ > 0 ? 1e3 * images / totals_.step_ms : 0};
+                       .images_per_s = steps_reported_ > 0 ? 1e3 * images / totals_.step_ms : 0};
   write(event);
   if (communicator_.rank() != 0) return;
   log_end(event);
@@ -236,15 +414,15 @@ void Trainer::write_end(const std::string& status, int exit_code) {
 }
 
 void Trainer::log_end(const EndEvent& event) const {
-  if (steps_done_ == 0) return;
-  const auto steps = static_cast<double>(steps_done_);
+  if (steps_reported_ == 0) return;
+  const auto steps = static_cast<double>(steps_reported_);
   const std::string communication =
       communicator_.size() == 1
           ? ""
           : format(", compute {:.1f} ms, all-reduce {:.1f} ms, wait {:.1f} ms, overlap {:.3f}",
                    totals_.compute_ms / steps, totals_.all_reduce_ms / steps, totals_.wait_ms / steps,
                    share_hidden(communicator_, totals_.wait_ms, totals_.all_reduce_ms));
-  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms{}", event.status, steps_done_,
+  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms{}", event.status, steps_reported_,
                    format_duration(event.wall_s), event.images_per_s, totals_.step_ms / steps, communication));
 }
 

@@ -1,15 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
+#include "app/checkpoint.h"
 #include "app/configuration.h"
+#include "app/course.h"
 #include "app/evaluator.h"
 #include "app/metrics.h"
 #include "app/model.h"
 #include "app/progress.h"
 #include "app/run_folder.h"
+#include "app/stop_signals.h"
 #include "app/tensorboard_events.h"
 #include "app/threads.h"
 #include "app/update_algorithm.h"
@@ -28,50 +32,74 @@ struct Datasets {
   std::shared_ptr<const data::Dataset> eval;
 };
 
-/// One training run on this rank: steps, evaluations, and what is written to the run folder (by rank 0). Not
-/// thread-safe.
+/// What starts a run beside its configuration.
+struct RunStart {
+  ThreadPlan threads = {};
+  std::string command;                                       ///< the command line, for the record
+  std::optional<Checkpoint> checkpoint = {};                 ///< to go on from; none: from the first step
+  std::function<bool()> stop_wanted = [] { return false; };  ///< asked once a step: a rank that says true stops all
+  StopSignals* signals = nullptr;                            ///< is told of each step; may be none
+};
+
+/// How a run ended.
+enum class RunEnd {
+  done,
+  stopped,  ///< early, behind a checkpoint: it can be continued
+};
+
+/// One training run on this rank: steps, evaluations, checkpoints, and what is written to the run folder (by rank 0).
+/// Not thread-safe.
 class Trainer {
  public:
   /// Builds all that the run needs. Not collective, and writes nothing: what is wrong with data or weights is found
-  /// here. `command` is the command line for the record.
+  /// here, and that the checkpoint is one of another run.
   Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-          const ThreadPlan& threads, const std::string& command);
+          const RunStart& run_start);
 
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;
 
-  /// Collective: from the first step to the last, with a final evaluation and the final model. The folder must have
-  /// been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before it is thrown on.
-  void train();
+  /// Whether the checkpoint is the end of the run, and all that belongs to the end is in the folder.
+  bool is_finished() const;
+
+  /// Collective: from the first step, or the checkpoint's, to the last, with a final evaluation, checkpoint and model.
+  /// The folder must have been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before
+  /// it is thrown on.
+  RunEnd train();
 
  private:
   void start();
+  void restore();
   void report_start();
-  void run_steps();
-  bool ends_epoch(std::int64_t step) const;
+  RunEnd run_steps();
+  void finish();
+  void watched(const std::function<void()>& task);
+  RankWishes wishes() const;
   bool evaluation_is_due(std::int64_t step) const;
-  void evaluate(std::int64_t step);
+  bool checkpoint_is_due(std::int64_t step) const;
+  void gather_mean_model();
+  void evaluate();
+  void save_periodic_checkpoint();
+  void save_checkpoint();
   void save_model(const std::string& path) const;
   void write_start();
   void write_end(const std::string& status, int exit_code);
   void log_end(const EndEvent& event) const;
   void on_step(const StepRecord& record);
-  std::int64_t epoch_of(std::int64_t step) const { return step / steps_per_epoch_ + 1; }
   void write(const Event& event);
 
   // What the run is made of; constant after construction.
   const Configuration& configuration_;
   comm::Communicator& communicator_;
   const RunFolder& folder_;
-  const ThreadPlan threads_;
-  const std::string command_;
+  const RunStart run_start_;
 
   // Working parts.
   const Datasets datasets_;
+  const Course course_;
+  const std::int64_t steps_;  ///< at which the run ends
   Model model_;
   data::BatchLoader loader_;
-  const std::int64_t steps_per_epoch_;
-  const std::int64_t steps_;  ///< at which the run ends
   optim::LearningRateSchedule schedule_;
   AlgorithmSurroundings surroundings_;
   std::unique_ptr<UpdateAlgorithm> algorithm_;
@@ -80,14 +108,21 @@ class Trainer {
   std::optional<TensorBoardWriter> tensorboard_;  ///< rank 0's
   Progress progress_;
 
-  // The mean model and statistics as of the last evaluation.
+  // The mean model and statistics as of `gathered_at_`.
   ParameterArena mean_model_;
   ParameterArena mean_statistics_;
+  std::optional<std::int64_t> gathered_at_;  ///< steps done
 
   // The course of the run.
   Stopwatch wall_;
-  StepRecord totals_;  ///< sums of the times; the other fields are unused
-  std::int64_t steps_done_ = 0;
+  StepRecord totals_;                ///< sums of the times; the other fields are unused
+  std::int64_t steps_done_ = 0;      ///< of the whole run
+  std::int64_t steps_reported_ = 0;  ///< since the start or the checkpoint
+  bool stop_agreed_ = false;
+  bool checkpoint_agreed_ = false;
+  Stopwatch since_checkpoint_;
+  std::optional<std::int64_t> checkpoint_at_;  ///< steps done
+  std::optional<std::int64_t> evaluated_at_;   ///< steps done
   std::optional<double> best_top1_;
   std::optional<double> final_top1_;
 };

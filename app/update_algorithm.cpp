@@ -27,10 +27,12 @@ struct Extras {
   float gradient_norm = 0;
   float lambda = 0;
   float distance_norm = 0;
+  float stop_wanted = 0;        ///< ranks that want it
+  float checkpoint_wanted = 0;  ///< ranks that want it
 
   std::span<float> as_span() { return {&loss, sizeof(Extras) / sizeof(float)}; }
 };
-static_assert(sizeof(Extras) == 5 * sizeof(float));
+static_assert(sizeof(Extras) == 7 * sizeof(float));
 
 /// What the algorithms have in common: gradients of this rank's workers, and the end of a step.
 class WorkersOfRank {
@@ -50,6 +52,12 @@ class WorkersOfRank {
                                                                           gradient, on_gradient_ready);
     surroundings_.running_statistics.add(surroundings_.network.batch_statistics());
     return result.loss_sum / static_cast<double>(result.images);
+  }
+
+  void add_wishes(Extras& extras) const {
+    const RankWishes wishes = surroundings_.wishes();
+    extras.stop_wanted += wishes.stop ? 1 : 0;
+    extras.checkpoint_wanted += wishes.checkpoint ? 1 : 0;
   }
 
   /// The factor that brings a gradient down to gradient_clip_norm, 1 if it is below or nothing is set.
@@ -89,6 +97,8 @@ class WorkersOfRank {
     record.gradient_norm = mean * sums.gradient_norm;
     record.lambda = mean * sums.lambda;
     record.distance_norm = mean * sums.distance_norm;
+    record.stop_wanted = sums.stop_wanted > 0;
+    record.checkpoint_wanted = sums.checkpoint_wanted > 0;
     surroundings_.on_step(record);
   }
 
@@ -127,6 +137,7 @@ class DcS3gd final : public UpdateAlgorithm {
     wait_for_mean_update(record);
     compute_lambdas(step, extras);
     apply_updates(learning_rate);
+    workers_of_rank_.add_wishes(extras);
     start_all_reduce(extras);
     record.step_ms = watch.elapsed_ms();
     record.compute_ms = record.step_ms - record.wait_ms;
@@ -139,6 +150,21 @@ class DcS3gd final : public UpdateAlgorithm {
   }
 
   void resume() override { set_local_weights(workers_.front()); }
+
+  AlgorithmState state() override {
+    AlgorithmState state{.shared = {{"mean_weights", &mean_weights_}}};
+    for (Worker& worker : workers_)
+      state.workers.push_back({{"velocity", &worker.velocity}, {"update", &worker.update}});
+    return state;
+  }
+
+  /// ū is not saved: it is the average of the updates that are, taken again in the same order.
+  void restart() override {
+    std::ranges::copy(workers_.front().update.values(), ring_.values().begin());
+    for (const Worker& worker : std::span(workers_).subspan(1)) add(worker.update.values(), ring_.values());
+    start_averaging({}).wait();
+    resume();
+  }
 
  private:
   /// One worker's state.
@@ -255,9 +281,12 @@ class DcS3gd final : public UpdateAlgorithm {
   void start_all_reduce(const Extras& extras) {
     if (extras.non_finite > 0) std::ranges::fill(ring_.values(), 0.0F);
     travelling_extras_ = extras;
-    ticket_ = surroundings_.communicator.start_all_reduce({.values = ring_.values(),
-                                                           .extras = travelling_extras_.as_span(),
-                                                           .factor = 1 / static_cast<float>(workers_of_rank_.total())});
+    ticket_ = start_averaging(travelling_extras_.as_span());
+  }
+
+  comm::Ticket start_averaging(std::span<float> extras) {
+    return surroundings_.communicator.start_all_reduce(
+        {.values = ring_.values(), .extras = extras, .factor = 1 / static_cast<float>(workers_of_rank_.total())});
   }
 
   const AlgorithmSurroundings surroundings_;
@@ -299,6 +328,7 @@ class Ssgd final : public UpdateAlgorithm {
     StepRecord record{.step = step, .learning_rate = learning_rate};
     Extras extras;
     sum_gradients(step, extras);
+    workers_of_rank_.add_wishes(extras);
     average_gradient(extras, record);
     clip(extras);
     workers_of_rank_.check(step, extras);
@@ -311,6 +341,13 @@ class Ssgd final : public UpdateAlgorithm {
   void drain(ParameterArena& mean_model) override { std::ranges::copy(weights_.values(), mean_model.values().begin()); }
 
   void resume() override { surroundings_.network.set_weights(weights_); }
+
+  AlgorithmState state() override {
+    return {.shared = {{"mean_weights", &weights_}, {"velocity", &sgd_.velocity()}},
+            .workers = std::vector<std::vector<StateArray>>(static_cast<std::size_t>(workers_of_rank_.count()))};
+  }
+
+  void restart() override { resume(); }
 
  private:
   /// The sum over this rank's workers; slices of the last worker's gradient complete it and leave at once.

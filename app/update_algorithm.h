@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "app/configuration.h"
@@ -22,9 +23,29 @@ struct StepRecord {
   double lambda = 0;
   double distance_norm = 0;
   double step_ms = 0;
-  double compute_ms = 0;     ///< gradients and update
-  double all_reduce_ms = 0;  ///< of the all-reduce this step waited for
-  double wait_ms = 0;        ///< of it what was not hidden
+  double compute_ms = 0;           ///< gradients and update
+  double all_reduce_ms = 0;        ///< of the all-reduce this step waited for
+  double wait_ms = 0;              ///< of it what was not hidden
+  bool stop_wanted = false;        ///< by a rank; known to all ranks with the same record
+  bool checkpoint_wanted = false;  ///< likewise
+};
+
+/// What a rank wants of all ranks. Travels with the step, so that all know of it at the same step.
+struct RankWishes {
+  bool stop = false;
+  bool checkpoint = false;
+};
+
+/// An array of an algorithm's state under the name it has in checkpoints.
+struct StateArray {
+  std::string name;
+  ParameterArena* values;
+};
+
+/// What an algorithm needs to go on exactly as if it had never stopped.
+struct AlgorithmState {
+  std::vector<StateArray> shared;                ///< the same on all ranks
+  std::vector<std::vector<StateArray>> workers;  ///< of this rank's workers
 };
 
 /// What an algorithm works with. All of it outlives the algorithm.
@@ -40,6 +61,8 @@ struct AlgorithmSurroundings {
   std::function<nn::BatchView()> next_batch;
   /// Receives each step when all that belongs to it is known: at once, or one step later.
   std::function<void(const StepRecord&)> on_step;
+  /// Asked once a step.
+  std::function<RankWishes()> wishes = [] { return RankWishes(); };
 };
 
 /// An update rule with its state: how N workers' gradients become new weights. One object per rank; all ranks call the
@@ -57,6 +80,12 @@ class UpdateAlgorithm {
   /// Gives the network back the weights of the next gradient, after others had it. drain(), any use of the network and
   /// resume() leave the trajectory exactly as it was.
   virtual void resume() = 0;
+
+  /// The state behind a drain(), to be saved or to be filled. All arrays are twins of the weights; those called
+  /// "velocity" are averaged when a run goes on with another number of workers, and "update" is then 0.
+  virtual AlgorithmState state() = 0;
+  /// The state was filled: goes on from there, as behind the drain() and resume() it was saved at.
+  virtual void restart() = 0;
 };
 
 /// The algorithm of the configuration, starting at `weights` (the same on all ranks).

@@ -52,9 +52,10 @@ TEST_CASE("foreign exceptions count as failures") {
 
 TEST_CASE("the exit code of a part is that of its error") {
   comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
-    CHECK(app::exit_code_in_job(communicator, [] {}) == 0);
-    CHECK(app::exit_code_in_job(communicator,
-                                [] { throw Error(ErrorKind::diverged, "as a test demands", Extent::all_ranks); }) == 3);
+    CHECK(app::exit_code_in_job(communicator, [] { return 75; }) == 75);
+    CHECK(app::exit_code_in_job(communicator, []() -> int {
+            throw Error(ErrorKind::diverged, "as a test demands", Extent::all_ranks);
+          }) == 3);
     communicator.barrier();  // an error that all ranks met ends no world
   });
 }

@@ -575,7 +575,6 @@ TEST_CASE("what this version cannot do is refused by name") {
     CHECK(override_problem(assignment)
               .starts_with("--set " + assignment + ": " + key + ": " + what + " is not supported by this version ("));
   };
-  refused("run.time_limit_minutes=5", "a time limit");
   refused("model.precision=bf16", "bf16");
   refused("data.augment.random_resized_crop=true", "true");
   refused("data.augment.color_jitter=0.4", "colour jitter");

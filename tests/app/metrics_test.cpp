@@ -146,3 +146,31 @@ TEST_CASE("the summary is the end event") {
   CHECK(test::content_of(path) == to_json_line(end) + "\n");
   CHECK(test::error_of([&] { write_summary(folder / "missing/summary.json", end); }).kind() == ErrorKind::failure);
 }
+
+TEST_CASE("rewinding takes back the lines of later steps and a line cut off; the rest stays as it is") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  rewind_metrics(path, 3);  // nothing there is nothing to do
+  CHECK_FALSE(std::filesystem::exists(path));
+  const std::string start = R"({"event":"start","version":"0.1.0"})"
+                            "\n";
+  const auto step = [](int number) { return R"({"event":"step","step":)" + std::to_string(number) + "}\n"; };
+  const std::string eval = R"({"event":"eval","step":3})"
+                           "\n";
+  const std::string whole = start + step(2) + step(3) + eval;
+  test::write_file(path, whole + step(4) + step(5) + R"({"event":"step","step":1)");
+  rewind_metrics(path, 3);
+  CHECK(test::content_of(path) == whole);
+  test::write_file(path, whole + R"({"event":"step","step":1})");  // without its end
+  rewind_metrics(path, 3);
+  CHECK(test::content_of(path) == whole);
+}
+
+TEST_CASE("the status of a run is that of its summary") {
+  const TemporaryFolder folder;
+  CHECK(read_status(folder / "summary.json").empty());
+  write_summary(folder / "summary.json", {.status = "stopped", .exit_code = 75});
+  CHECK(read_status(folder / "summary.json") == "stopped");
+  test::write_file(folder / "summary.json", "{");
+  CHECK(read_status(folder / "summary.json").empty());
+}

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "app/checkpoint_manifest.h"
+#include "app/running_statistics.h"
+#include "app/update_algorithm.h"
+#include "comm/communicator.h"
+#include "core/parameter_arena.h"
+
+/// Checkpoints: folders that appear whole or not at all, and that tell when they are whole no longer.
+///
+///   checkpoints/step-00001234/
+///     model.safetensors     the mean model and the average running statistics, for any program
+///     shared.state          what is the same on all workers: m, without the updates under way
+///     worker-00003.state    a worker's own: velocity, update, running statistics
+///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
+///
+/// All are safetensors but the manifest. The folder has to be on a file system that all ranks see.
+namespace dcs3gd::app {
+
+/// A checkpoint on disk that was found whole.
+struct Checkpoint {
+  std::string path;
+  CheckpointManifest manifest;
+
+  std::string model() const { return path + "/model.safetensors"; }
+};
+
+/// The name of a checkpoint's folder: step-00001234.
+std::string checkpoint_name(std::int64_t step);
+
+/// What a checkpoint is made of, on this rank.
+struct CheckpointContent {
+  const ParameterArena& mean_model;
+  const ParameterArena& mean_statistics;
+  const ParameterArena& local_statistics;
+  AlgorithmState state;
+};
+
+/// Collective: writes `<folder>/step-…` under a temporary name, makes it durable and renames it, each rank its own
+/// workers' files; then removes all but the newest `keep`. The manifest's list of files is filled in here. Throws
+/// Error{failure} with Extent::all_ranks if a rank could not; then what was there before is as it was.
+void save_checkpoint(comm::Communicator& communicator, const std::string& folder, CheckpointManifest manifest,
+                     const CheckpointContent& content, int keep);
+
+/// Collective: the newest checkpoint of the folder whose files are all as they were written; none if there is no
+/// checkpoint at all. Each damaged one is named in a warning. Throws Error{input} if none is whole.
+std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicator, const std::string& folder);
+
+/// Collective: the checkpoint at exactly this path. Throws Error{input} if it is not there or not whole.
+Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& path);
+
+/// Renames the checkpoints behind `step` to `<name>.1`, or the first number that is free: damaged ones, and those of a
+/// course that is left. Not collective.
+void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);
+
+/// Collective, with the algorithm freshly made at the checkpoint's mean model and the statistics its average. With as
+/// many workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same.
+/// Else the algorithm goes on from the mean model with the average velocity. Throws Error with Extent::all_ranks.
+void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateAlgorithm& algorithm,
+                        RunningStatistics& statistics);
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/checkpoint.h"
+#include "app/command_line.h"
+#include "app/configuration.h"
+#include "app/run_folder.h"
+#include "comm/communicator.h"
+
+namespace dcs3gd::app {
+
+/// Collective: the checkpoint that a run in this folder goes on from; none if it starts at its beginning. Throws
+/// Error{input} for a checkpoint that cannot be used, and for a folder that holds a finished model but no checkpoint.
+std::optional<Checkpoint> find_checkpoint(comm::Communicator& communicator, const RunFolder& folder, ResumeMode mode,
+                                          const std::string& path);
+
+/// Throws Error{input} if `path`, of --resume PATH, is not within the folder: its own run's checkpoints would be lost.
+void expect_own(const RunFolder& folder, const std::string& path);
+
+/// Throws Error{input} if the configuration differs from that of the checkpoint in what makes the trajectory; lists
+/// each such key with its old and new value.
+void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration);
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,153 @@
+#!/usr/bin/python3
+"""A run on four ranks, one of which gets a signal at a random moment, twenty times; each time the same command is
+started again. The final weights and steps are those of a run that nobody disturbed, bit for bit.
+
+    kill_a_rank_test.py PROGRAM MPIRUN KILL|TERM [SEED]
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+RANKS = 4
+HITS = 20
+START_S = 1.5  # a hit while the job starts comes within this time
+MOST_STEPS = 120  # any other after so many steps of the launch, at most
+LIMIT_S = 120  # for anything
+EXIT_STOPPED = 75
+
+# ResNet-20 has running statistics; crops and shuffling are random.
+RUN = """\
+run: {epochs: 160, eval_every_epochs: 10}
+model: {name: resnet20, classes: 4}
+data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 160, eval_images: 20},
+       augment: {random_crop_padding: 1, horizontal_flip: true}, loader: {threads: 1}}
+algorithm: {name: dc_s3gd, batch_per_worker: 2}
+optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 1}}
+checkpoint: {every_epochs: 2}
+"""
+STEPS = 160 * 160 // (2 * RANKS)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "OMPI_ALLOW_RUN_AS_ROOT": "1",
+               "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
+
+def start(program, mpirun, folder, name):
+    command = [mpirun, "-n", str(RANKS), "--oversubscribe", "--bind-to", "none", program, "--config", "run.yaml",
+               "--set", f"run.name={name}"]
+    with open(folder / f"{name}.txt", "a", encoding="utf-8") as out:
+        return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out,
+                                stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def ranks_of(job):
+    """The process ids of the ranks that are up: mpirun's children."""
+    try:
+        children = pathlib.Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return []
+    return [int(pid) for pid in children.split()]
+
+
+def metrics(folder, name):
+    path = folder / f"runs/{name}/metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def metrics_starts(folder):
+    return [event["resumed_from"] for event in metrics(folder, "hit") if event["event"] == "start"]
+
+
+def steps_of(folder, name):
+    keys = ("step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm")
+    return [[event[key] for key in keys] for event in metrics(folder, name) if event["event"] == "step"]
+
+
+def newest_step(folder, name):
+    """The step of the last whole line that has one."""
+    try:
+        with open(folder / f"runs/{name}/metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            found = re.findall(rb'"event":"step","step":(\d+)', file.read())
+    except FileNotFoundError:
+        return 0
+    return int(found[-1]) if found else 0
+
+
+def wait_for_moment(job, folder, rng):
+    """A random moment of the start, or of the steps, whatever the speed of the machine."""
+    if rng.random() < 0.2:
+        time.sleep(rng.uniform(0, START_S))
+        return
+    is_up = len(metrics_starts(folder))
+    while job.poll() is None and len(metrics_starts(folder)) == is_up:
+        time.sleep(0.02)
+    target = newest_step(folder, "hit") + rng.randint(0, MOST_STEPS)
+    while job.poll() is None and newest_step(folder, "hit") < target:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 0.02))
+
+
+def hit(program, mpirun, folder, number, rng):
+    """Starts the job and hits a random rank; the exit code of the job."""
+    job = start(program, mpirun, folder, "hit")
+    wait_for_moment(job, folder, rng)
+    ranks = ranks_of(job)
+    while not ranks and job.poll() is None:
+        time.sleep(0.01)
+        ranks = ranks_of(job)
+    if job.poll() is None:
+        os.kill(rng.choice(ranks), number)
+    return job.wait(timeout=LIMIT_S)
+
+
+def main():
+    program, mpirun, signal_name = str(pathlib.Path(sys.argv[1]).resolve()), *sys.argv[2:4]
+    number = getattr(signal, f"SIG{signal_name}")
+    seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(10**6)
+    print(f"seed {seed}", flush=True)
+    rng = random.Random(seed)
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="dcs3gd-faults-") as temporary:
+        folder = pathlib.Path(temporary)
+        (folder / "run.yaml").write_text(RUN, encoding="utf-8")
+        hits = []
+        while len(hits) < HITS:
+            hits.append(hit(program, mpirun, folder, number, rng))
+            ends = [event for event in metrics(folder, "hit") if event["event"] == "end"]
+            steps = steps_of(folder, "hit")
+            print(f"hit {len(hits)}: exit code {hits[-1]}, {steps[-1][0] if steps else 0} steps", flush=True)
+            if hits[-1] == 0:
+                problems.append("the run ended before it was hit often enough")
+                break
+            if number == signal.SIGTERM and hits[-1] == EXIT_STOPPED and ends[-1]["status"] != "stopped":
+                problems.append(f"exit code 75 without an end: {ends[-1]}")
+        resumed = metrics_starts(folder)
+        print(f"went on from {resumed}", flush=True)
+        if sum(1 for step in resumed if step) < HITS // 4:
+            problems.append("hardly any launch went on from a checkpoint")
+        if number == signal.SIGTERM and hits.count(EXIT_STOPPED) < HITS // 4:
+            problems.append(f"hardly any launch ended behind a checkpoint: {hits}")
+        for name in ("hit", "whole"):
+            job = start(program, mpirun, folder, name)
+            if job.wait(timeout=LIMIT_S) != 0:
+                problems.append((folder / f"{name}.txt").read_text(encoding="utf-8")[-2000:])
+        models = [(folder / f"runs/{name}/model.safetensors").read_bytes() for name in ("hit", "whole")]
+        if models[0] != models[1]:
+            problems.append("the final weights differ")
+        if steps_of(folder, "hit") != steps_of(folder, "whole") or len(steps_of(folder, "whole")) != STEPS:
+            problems.append("the steps differ")
+    for problem in problems:
+        print(f"FAILED: {problem}", flush=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
