@@ -31,7 +31,7 @@ figure { margin: 0; } figure > svg { width: 100%; height: auto; display: block; 
 figcaption { color: #666; font-size: 12.5px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { padding: 4px 12px 4px 0; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
+th, td { padding: 4px 9px 4px 0; text-align: right; border-bottom: 1px solid #e6e6e6; white-space: nowrap; }
 th { color: #555; font-weight: 600; vertical-align: bottom; border-bottom: 2px solid #bbb; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
 td.value { text-align: left; max-width: 24em; overflow: hidden; text-overflow: ellipsis; }
@@ -245,20 +245,23 @@ def figures(plots, runs):
 
     drawn = [
         curve("loss", "Training loss", "cross-entropy [nat]", "loss", "Mean over all workers, before the update.",
-              scale="auto"),
+              scale="auto", far_above=plots.FAR_ABOVE),
         evaluation("eval-loss", "Evaluation loss", "cross-entropy [nat]", "loss", caption="Of the mean model."),
         evaluation("top1", "Top-1 accuracy", "correct [%]", "top1", factor=100),
         evaluation("top5", "Top-5 accuracy", "correct [%]", "top5", factor=100),
         evaluation("top1-time", "Top-1 accuracy by time", "correct [%]", "top1", axis=time, factor=100,
                    caption="What a run reached after how much training."),
-        curve("loss-time", "Training loss by time", "cross-entropy [nat]", "loss", axis=time, scale="auto"),
-        curve("lr", "Learning rate", "learning rate", "lr", smooth=False, from_zero=True),
-        curve("gradient", "Gradient norm", "‖g‖", "grad_norm", "Mean over workers.", scale="auto"),
+        curve("loss-time", "Training loss by time", "cross-entropy [nat]", "loss", axis=time, scale="auto",
+              far_above=plots.FAR_ABOVE),
+        curve("lr", "Learning rate", "learning rate", "lr", smooth=False, from_zero=True,
+              far_above=plots.FAR_ABOVE),
+        curve("gradient", "Gradient norm", "‖g‖", "grad_norm", "Mean over workers.", scale="auto",
+              far_above=plots.FAR_ABOVE),
         curve("lambda", "Strength of the correction", "λ", "lambda",
               "λ = λ0·‖g‖ / ‖g⊙g⊙D‖, mean over workers; where it is 0 a logarithmic axis cannot show it.",
-              scale="auto"),
-        curve("distance", "Distance of a worker from the mean model", "‖D‖", "distance_norm", "Mean over workers.",
-              scale="auto"),
+              scale="auto", far_above=plots.FAR_ABOVE),
+        curve("distance", "Distance to the mean model", "‖D‖", "distance_norm", "Mean over workers.",
+              scale="auto", far_above=plots.FAR_ABOVE),
         curve("rate", "Throughput", "images per second, all workers", "images_per_s", from_zero=True),
         curve("step-time", "Time of a step", "time [ms]", "step_ms", from_zero=True),
         curve("overlap", "Overlap", "hidden share of the all-reduce", "overlap",

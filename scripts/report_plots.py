@@ -122,10 +122,11 @@ def smoothed(x, y, deviation):
     return np.where(valid, sums / np.maximum(weights, 1e-30), math.nan)
 
 
-def step_curves(name, title, unit, columns, runs, axis, scale="linear", smooth=True, from_zero=False):
+def step_curves(name, title, unit, columns, runs, axis, scale="linear", smooth=True, from_zero=False,
+                far_above=math.inf):
     """A value of every step, for all runs: columns[i] is that of run i. None if no run has it, or only zeros.
     `smooth`: the raw values are pale behind their average. `scale` "auto": logarithmic if the values of most runs span
-    more than two decades, else without runs that are far above most others."""
+    more than two decades. A run whose greatest values are `far_above` times those of most others lies outside."""
     columns = [np.array(column, float) for column in columns]
     if not any((np.isfinite(column) & (column != 0)).any() for column in columns):
         return None
@@ -149,7 +150,7 @@ def step_curves(name, title, unit, columns, runs, axis, scale="linear", smooth=T
         _mark_resumptions(axes, index, run, axis)
         shown.append(np.concatenate([line, least, greatest]))
     if not logarithmic:
-        _set_limits(axes, shown, from_zero, far_above=FAR_ABOVE if scale == "auto" else math.inf)
+        _set_limits(axes, shown, from_zero, far_above)
     return _svg(figure, name, title)
 
 
@@ -223,7 +224,7 @@ def _mark_end(axes, index, run, x, y):
     finite = np.flatnonzero(np.isfinite(y))
     if len(finite):
         axes.plot(x[finite[-1]], y[finite[-1]], marker="X", markersize=8, color=colour(index), markeredgecolor="white",
-                  clip_on=False, zorder=5, gid=f"run{index}-end")
+                  zorder=5, gid=f"run{index}-end")
 
 
 def _mark_resumptions(axes, index, run, axis):

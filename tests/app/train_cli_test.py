@@ -404,13 +404,13 @@ class Trace(TrainTest):
         end = self.read_jsonl("runs/run/metrics.jsonl")[-1]
         self.assertLess(max(ends) - min(begins), 1e6 * end["wall_s"] + 2e6, "the ranks' clocks agree")
 
-    def test_the_all_reduce_runs_beside_the_gradient(self):
-        """The all-reduce of update t begins before the gradient of t + 1 ends."""
+    def test_the_all_reduce_lies_between_its_update_and_the_next_wait(self):
         _, spans = self.trace_of(ranks=2)
-        gradients = spans[0, "compute", "gradient"]
+        updates, waits = spans[0, "compute", "update"], spans[0, "compute", "wait"]
         all_reduces = spans[0, "communication", "all-reduce"]
-        for gradient, all_reduce in zip(gradients[1:8], all_reduces):
-            self.assertLess(all_reduce["ts"], gradient["ts"] + gradient["dur"])
+        for update, all_reduce, wait in zip(updates[:7], all_reduces, waits[1:]):
+            self.assertLess(update["ts"], all_reduce["ts"])
+            self.assertLess(all_reduce["ts"] + all_reduce["dur"], wait["ts"] + wait["dur"])
 
     def test_one_rank_and_no_trace(self):
         _, spans = self.trace_of(ranks=None)
