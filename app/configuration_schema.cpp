@@ -236,7 +236,6 @@ std::vector<Rule> unsupported_values() {
             [](const auto& c) { return c.data.augment.color_jitter > 0; }),
       never("data.augment.mixup", "mixup", [](const auto& c) { return c.data.augment.mixup > 0; }),
       never("algorithm.micro_batches", "more than 1", [](const auto& c) { return c.algorithm.micro_batches != 1; }),
-      never("output.trace", "true", [](const auto& c) { return c.output.trace; }),
   };
 }
 

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/log.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -61,6 +62,25 @@ bool write_fully(int descriptor, std::span<const std::byte> bytes) {
     bytes = bytes.subspan(static_cast<std::size_t>(written));
   }
   return true;
+}
+
+AppendedFile::AppendedFile(std::string path)
+    : path_(std::move(path)), descriptor_(path_, O_WRONLY | O_CREAT | O_APPEND) {
+  if (!descriptor_.is_open()) {
+    throw Error(ErrorKind::failure, format("cannot open {}: {}", path_, system_reason()));
+  }
+}
+
+void AppendedFile::append(std::string_view record) {
+  const off_t end = ::lseek(descriptor_.get(), 0, SEEK_END);
+  if (write_fully(descriptor_.get(), std::as_bytes(std::span(record)))) return;
+  const std::string reason = system_reason();
+  // A disk may fill up in the middle of a record: take its beginning back.
+  const bool taken_back = ::ftruncate(descriptor_.get(), end) == 0;
+  if (!std::exchange(warned_, true)) {
+    log::warn(format("cannot write {}: {}; what belongs there is lost{}, the run goes on", path_, reason,
+                     taken_back ? "" : " or cut off"));
+  }
 }
 
 InputFile::InputFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {

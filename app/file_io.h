@@ -38,6 +38,22 @@ bool sync_folder(const std::string& folder);
 /// Writes all bytes, in as many calls as it takes; false with errno set on failure.
 bool write_fully(int descriptor, std::span<const std::byte> bytes);
 
+/// A file that only grows, by whole records. Not thread-safe.
+class AppendedFile {
+ public:
+  /// Opens the file, behind what it holds. Throws Error{failure} if it cannot.
+  explicit AppendedFile(std::string path);
+
+  /// The record is in the file whole, or not at all, when this returns. When the disk is full records are lost, the run
+  /// goes on, and one warning says so.
+  void append(std::string_view record);
+
+ private:
+  std::string path_;
+  FileDescriptor descriptor_;
+  bool warned_ = false;
+};
+
 /// A regular file read by position, without mapping: a file that shrinks or vanishes is an error, not a signal.
 /// Reads may come from several threads.
 class InputFile {

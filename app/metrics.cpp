@@ -3,13 +3,10 @@
 #include <fstream>
 #include <utility>
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/format.h"
-#include "core/log.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -83,25 +80,9 @@ std::string to_json_line(const Event& event) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);  // a command line may not be UTF-8
 }
 
-MetricsWriter::MetricsWriter(std::string path)
-    : path_(std::move(path)), descriptor_(path_, O_WRONLY | O_CREAT | O_APPEND) {
-  if (!descriptor_.is_open()) {
-    throw Error(ErrorKind::failure, format("cannot open {}: {}", path_, system_reason()));
-  }
-}
+MetricsWriter::MetricsWriter(std::string path) : file_(std::move(path)) {}
 
-void MetricsWriter::write(const Event& event) {
-  const std::string line = to_json_line(event) + "\n";
-  const off_t end = ::lseek(descriptor_.get(), 0, SEEK_END);
-  if (write_fully(descriptor_.get(), std::as_bytes(std::span(line)))) return;
-  const std::string reason = system_reason();
-  // A disk may fill up in the middle of a line: take its beginning back.
-  const bool taken_back = ::ftruncate(descriptor_.get(), end) == 0;
-  if (!std::exchange(warned_, true)) {
-    log::warn(format("cannot write {}: {}; lines are lost{}, the run goes on", path_, reason,
-                     taken_back ? "" : " or cut off"));
-  }
-}
+void MetricsWriter::write(const Event& event) { file_.append(to_json_line(event) + "\n"); }
 
 void rewind_metrics(const std::string& path, std::int64_t step) {
   std::ifstream file(path, std::ios::binary);

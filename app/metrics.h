@@ -76,8 +76,7 @@ using Event = std::variant<StartEvent, StepEvent, EvalEvent, CheckpointEvent, En
 /// The event as one line of JSON, without the newline.
 std::string to_json_line(const Event& event);
 
-/// Appends events to metrics.jsonl. A line is there whole or not at all, as soon as write() returns. When the disk is
-/// full the lines are lost, the run goes on, and one warning says so. Not thread-safe.
+/// Appends events to metrics.jsonl, a line each, as AppendedFile does. Not thread-safe.
 class MetricsWriter {
  public:
   /// Throws Error{failure} if the file cannot be opened.
@@ -86,9 +85,7 @@ class MetricsWriter {
   void write(const Event& event);
 
  private:
-  std::string path_;
-  FileDescriptor descriptor_;
-  bool warned_ = false;
+  AppendedFile file_;
 };
 
 /// Takes back the lines of steps behind `step`, and a line that was not finished, so that a run that goes on from there

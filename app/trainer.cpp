@@ -12,10 +12,12 @@
 #include "app/exit_code.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
+#include "app/trace_file.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/trace.h"
 #include "core/vector_math.h"
 #include "core/version.h"
 #include "nn/cpu.h"
@@ -134,6 +136,7 @@ RunEnd Trainer::train() {
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;
   }
+  if (configuration_.output.trace) write_trace(communicator_, folder_.trace());
   if (end == RunEnd::done) {
     write_end("done", 0);
   } else {
@@ -152,6 +155,7 @@ std::string Trainer::data_fingerprint() const {
 }
 
 void Trainer::start() {
+  if (configuration_.output.trace) trace::start();
   report_start();
   model_.broadcast(communicator_);
   algorithm_ = make_update_algorithm(surroundings_, model_.weights);
@@ -160,6 +164,7 @@ void Trainer::start() {
     if (communicator_.rank() != 0) return;
     rewind_metrics(folder_.metrics(), steps_done_);
     metrics_.emplace(folder_.metrics());
+    tensorboard_.emplace(folder_.path());
     // What is there is of a run that has not ended, from now on.
     std::filesystem::remove(folder_.summary());
   });
@@ -272,6 +277,7 @@ void Trainer::gather_mean_model() {
 }
 
 void Trainer::evaluate() {
+  const trace::Span span("compute", "evaluation");
   gather_mean_model();
   const Evaluation result = evaluator_.evaluate(mean_model_, mean_statistics_);
   algorithm_->resume();
@@ -309,6 +315,7 @@ void Trainer::save_periodic_checkpoint() {
 }
 
 void Trainer::save_checkpoint() {
+  const trace::Span span("compute", "checkpoint");
   checkpoint_agreed_ = false;
   since_checkpoint_.restart_s();
   if (checkpoint_at_ == steps_done_) return;
@@ -421,6 +428,7 @@ void Trainer::log_end(const EndEvent& event) const {
 
 void Trainer::write(const Event& event) {
   if (metrics_) metrics_->write(event);
+  if (tensorboard_) tensorboard_->write(event);
 }
 
 }  // namespace dcs3gd::app

@@ -14,6 +14,7 @@
 #include "app/progress.h"
 #include "app/run_folder.h"
 #include "app/stop_signals.h"
+#include "app/tensorboard_events.h"
 #include "app/threads.h"
 #include "app/update_algorithm.h"
 #include "comm/communicator.h"
@@ -104,7 +105,8 @@ class Trainer {
   AlgorithmSurroundings surroundings_;
   std::unique_ptr<UpdateAlgorithm> algorithm_;
   Evaluator evaluator_;
-  std::optional<MetricsWriter> metrics_;  ///< rank 0's
+  std::optional<MetricsWriter> metrics_;          ///< rank 0's
+  std::optional<TensorBoardWriter> tensorboard_;  ///< rank 0's
   Progress progress_;
 
   // The mean model and statistics as of `gathered_at_`.

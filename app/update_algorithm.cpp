@@ -13,6 +13,7 @@
 #include "core/optim/delay_compensation.h"
 #include "core/optim/momentum_sgd.h"
 #include "core/stopwatch.h"
+#include "core/trace.h"
 #include "core/vector_math.h"
 
 namespace dcs3gd::app {
@@ -179,6 +180,7 @@ class DcS3gd final : public UpdateAlgorithm {
 
   /// g = ∇l(m + u), for all workers before the one wait: waiting at the first would hide only its part of the ring.
   void compute_gradients(std::int64_t step, Extras& extras) {
+    const trace::Span span("compute", "gradient");
     for (int k = 0; k < workers_of_rank_.count(); ++k) {
       Worker& worker = workers_[static_cast<std::size_t>(k)];
       if (k > 0) set_local_weights(worker);
@@ -197,6 +199,7 @@ class DcS3gd final : public UpdateAlgorithm {
 
   /// ū = wait(). What it costs here is communication that computing did not hide.
   void wait_for_mean_update(StepRecord& record) {
+    const trace::Span span("compute", "wait");
     const Stopwatch watch;
     record.all_reduce_ms = finish_all_reduce();
     record.wait_ms = watch.elapsed_ms();
@@ -213,6 +216,7 @@ class DcS3gd final : public UpdateAlgorithm {
 
   /// λ = λ0 · ‖g‖ / ‖g ⊙ g ⊙ D‖ for every worker. The norms see NaN and Inf before anything is applied.
   void compute_lambdas(std::int64_t step, Extras& extras) {
+    const trace::Span span("compute", "λ");
     for (int k = 0; k < workers_of_rank_.count(); ++k) {
       Worker& worker = workers_[static_cast<std::size_t>(k)];
       optim::CompensationNorms norms = compute_norms(worker);
@@ -258,6 +262,7 @@ class DcS3gd final : public UpdateAlgorithm {
   /// m = m + ū; g̃ = g + λ·g⊙g⊙D and u = U(g̃) for every worker; the sum of the u into the ring; m + u of the first
   /// worker into the network.
   void apply_updates(double learning_rate) {
+    const trace::Span span("compute", "update");
     for (std::size_t index = 0; index < slices_.size(); ++index) {
       const ParameterSlice& slice = slices_[index];
       for (std::size_t k = 0; k < workers_.size(); ++k) {
@@ -347,6 +352,7 @@ class Ssgd final : public UpdateAlgorithm {
  private:
   /// The sum over this rank's workers; slices of the last worker's gradient complete it and leave at once.
   void sum_gradients(std::int64_t step, Extras& extras) {
+    const trace::Span span("compute", "gradient");
     const int last = workers_of_rank_.count() - 1;
     for (int k = 0; k <= last; ++k) {
       ParameterArena& gradient = k == 0 ? gradient_ : *further_gradient_;
@@ -362,6 +368,7 @@ class Ssgd final : public UpdateAlgorithm {
   }
 
   void average_gradient(Extras& extras, StepRecord& record) {
+    const trace::Span span("compute", "wait");
     const Stopwatch watch;
     record.all_reduce_ms = buckets_.finish(gradient_, extras.as_span());
     record.wait_ms = watch.elapsed_ms();
@@ -377,6 +384,7 @@ class Ssgd final : public UpdateAlgorithm {
   }
 
   void apply_update(double learning_rate) {
+    const trace::Span span("compute", "update");
     sgd_.compute_update(gradient_, weights_, learning_rate, update_);
     add(update_.values(), weights_.values());
     surroundings_.network.set_weights(weights_);

@@ -22,6 +22,8 @@ class Operation {
   /// Never blocks for longer than its own work (a bare MPI_Allreduce excepted). Throws Error when the world is broken.
   virtual Step step() = 0;
 
+  /// A word for the trace (core/trace.h), where operations of one kind look alike.
+  virtual const char* kind() const { return "collective"; }
   /// For messages and dumps: "ring all-reduce of 25,557,032 floats, step 5 of 14". From any thread.
   virtual std::string name() const = 0;
   /// For the message of a time-out: who is waited for.

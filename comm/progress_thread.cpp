@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
+#include "core/trace.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -187,6 +188,7 @@ void ProgressThread::execute(const std::shared_ptr<Job>& job) {
 }
 
 double ProgressThread::drive(Operation& operation) {
+  const trace::Span span("communication", operation.kind());
   const Stopwatch stopwatch;
   Clock::time_point last_move = Clock::now();
   bool waited = false;  // since the last move

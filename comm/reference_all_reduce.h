@@ -17,6 +17,7 @@ class ReferenceAllReduce final : public Operation {
 
   void start() override;
   Step step() override;
+  const char* kind() const override { return "all-reduce"; }
   std::string name() const override { return values_operation_->name(); }
   std::string waits_for() const override { return values_operation_->waits_for(); }
 

@@ -83,6 +83,7 @@ class RingAllReduce final : public Operation {
 
   void start() override;
   Step step() override;
+  const char* kind() const override { return "all-reduce"; }
   std::string name() const override;
   std::string waits_for() const override;
 

@@ -3,9 +3,10 @@
 #include <string>
 #include <string_view>
 
-/// The log of a process: one of its two global states (the other is the MPI session). Information goes to standard
-/// output, warnings and errors to standard error, everything also to a file once one is open. Before open() and after
-/// close() messages go to the console only. Thread-safe but for open() and close(), which no other call may overlap.
+/// The log of a process: one of its three global states (the others: the trace, the MPI session). Information goes to
+/// standard output, warnings and errors to standard error, everything also to a file once one is open. Before open()
+/// and after close() messages go to the console only. Thread-safe but for open() and close(), which no other call may
+/// overlap.
 namespace dcs3gd::log {
 
 struct Options {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/trace.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -105,6 +106,7 @@ BatchLoader::Order BatchLoader::order_of(std::int64_t epoch) {
 
 void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot,
                        const std::stop_token& stop) const {
+  const trace::Span span("loader", "batch");
   Batch& batch = slot.batch;
   batch.epoch = place.epoch;
   batch.step = place.step;

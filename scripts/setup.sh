@@ -14,6 +14,7 @@ readonly kBuildPackages=(
   libcli11-dev libyaml-cpp-dev nlohmann-json3-dev  # app: command line, configuration, metrics
   libspdlog-dev libfmt-dev libxxhash-dev # core: log, text, hashes
   doctest-dev                            # tests
+  python3-matplotlib python3-yaml        # scripts: report.py, sweep.py
 )
 readonly kTestPackages=(
   clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks

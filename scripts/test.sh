@@ -30,7 +30,7 @@ stage_setup() { scripts/setup.sh --test; }
 stage_style() {
   find "${kCodeFolders[@]}" tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
     xargs -0 clang-format-14 --dry-run --Werror
-  shellcheck scripts/*.sh .ci/run
+  shellcheck scripts/*.sh scripts/*.sbatch .ci/run
   /usr/bin/python3 -B tests/architecture/check_dependencies.py
 }
 
@@ -50,10 +50,10 @@ stage_asan() {
 # The folders with threads of their own, and the whole trainer with ranks as threads. libgomp is not built for ThreadSanitizer, so these tests run without OpenMP
 # threads; address randomisation is off because GCC 12's runtime cannot live with that of newer kernels.
 stage_tsan() {
-  scripts/build.sh tsan "$kWerror" --target log_test app_algorithm_test tests/comm/all tests/data/all
+  scripts/build.sh tsan "$kWerror" --target log_test trace_test app_algorithm_test tests/comm/all tests/data/all
   local fixed_addresses=()
   setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
-  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^log_test$'
+  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^(log|trace)_test$'
   for folder in comm data; do
     "${fixed_addresses[@]}" ctest --test-dir "build/tsan/tests/$folder" --no-tests=error -LE slow
   done

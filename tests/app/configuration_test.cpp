@@ -579,7 +579,6 @@ TEST_CASE("what this version cannot do is refused by name") {
   refused("data.augment.color_jitter=0.4", "colour jitter");
   refused("data.augment.mixup=0.2", "mixup");
   refused("algorithm.micro_batches=2", "more than 1");
-  refused("output.trace=true", "true");
   for (const std::string format : {"image_folder", "shards"}) {
     const std::string message = problems("{data: {train: a, eval: b}}", {"data.format=" + format});
     CHECK(message.starts_with("--set data.format=" + format + ": data.format: " + format + " is not supported"));

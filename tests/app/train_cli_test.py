@@ -15,6 +15,7 @@ import threading
 import time
 import unittest
 
+import event_file
 from cli_support import TIMEOUT_S, CliTest, main, processes_with, wait_until
 
 # A run of a tenth of a second.
@@ -133,8 +134,7 @@ class Usage(TrainTest):
         self.assertEqual(self.names(), ["tiny_run.yaml", "wrong.yaml"])
 
     def test_what_this_version_cannot_do_is_refused(self):
-        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("output.trace", "true"),
-                           ("data.format", "shards")):
+        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("data.format", "shards")):
             self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
 
     def test_printed_configuration_is_a_configuration(self):
@@ -172,8 +172,9 @@ class DryRun(TrainTest):
 class Run(TrainTest):
     def test_files_and_metrics(self):
         result, events = self.train()
-        self.assertEqual([name for name in self.names("runs/run") if not name.startswith(".")],
-                         ["best.safetensors", "checkpoints", "config.yaml", "log.txt", "metrics.jsonl", "model.safetensors",
+        self.assertEqual([name.split(".out")[0] for name in self.names("runs/run") if not name.startswith(".")],
+                         ["best.safetensors", "checkpoints", "config.yaml", "events", "log.txt", "metrics.jsonl",
+                          "model.safetensors",
                           "summary.json"])
         for event in events:
             self.assertEqual(list(event), KEYS[event["event"]])
@@ -341,6 +342,81 @@ class Weights(TrainTest):
         self.write("garbage.safetensors", b"\xff" * 100)
         self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
         self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")
+
+
+class TensorBoard(TrainTest):
+    def events_of(self, name):
+        file, = (self.folder / f"runs/{name}").glob("events.out.tfevents.*")
+        return list(event_file.events(file.read_bytes()))
+
+    def test_the_event_file_says_what_the_metrics_say(self):
+        _, metrics = self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4), ranks=2)
+        first, *events = self.events_of("run")
+        self.assertEqual((first["file_version"], "step" in first), ("brain.Event:2", False))
+        lines = [line for line in metrics if line["event"] in ("step", "eval")]
+        self.assertEqual([event["step"] for event in events], [line["step"] for line in lines])
+        names = {"lr": "learning_rate"}
+        for event, line in zip(events, lines):
+            self.assertLess(abs(event["wall_time"] - time.time()), 600)
+            numbers = {names.get(key, key): value for key, value in line.items()
+                       if key not in ("event", "step", "epoch", "images") and value is not None}
+            self.assertEqual({tag.split("/")[1]: number for tag, number in event["scalars"].items()},
+                             {key: struct.unpack("<f", struct.pack("<f", value))[0] for key, value in numbers.items()})
+            self.assertEqual("eval/top1" in event["scalars"], line["event"] == "eval")
+        self.assertEqual(len(events), 18)
+
+    def test_numbers_that_are_null_are_left_out(self):
+        self.train()
+        steps = [event for event in self.events_of("run") if "train/loss" in event.get("scalars", {})]
+        self.assertEqual(len(steps), STEPS)
+        self.assertFalse(any("speed/overlap" in event["scalars"] for event in steps), "one rank has none")
+
+
+class Trace(TrainTest):
+    def trace_of(self, ranks):
+        self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4, output__trace="true",
+                            data__loader__threads=1), ranks=ranks)
+        events = json.loads(self.read("runs/run/trace.json"))["traceEvents"]
+        self.assertTrue(all(event["ph"] in "MX" for event in events))
+        rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in events
+                if event["name"] == "thread_name"}
+        spans = {}
+        for event in events:
+            if event["ph"] == "X":
+                spans.setdefault((event["pid"], rows[event["pid"], event["tid"]], event["name"]), []).append(event)
+        return events, spans
+
+    def test_lanes_of_all_ranks(self):
+        events, spans = self.trace_of(ranks=2)
+        for rank in (0, 1):
+            for name in ("gradient", "wait", "update"):
+                self.assertEqual(len(spans[rank, "compute", name]), 16)
+            # One a step, and the running statistics before each of two evaluations.
+            self.assertEqual(len(spans[rank, "communication", "all-reduce"]), 18)
+            # Training batches; those of the evaluations are made in threads that have rows of their own.
+            self.assertGreaterEqual(len(spans[rank, "loader", "batch"]), 16)
+            for name in ("gradient", "wait", "update"):
+                times = [(span["ts"], span["ts"] + span["dur"]) for span in spans[rank, "compute", name]]
+                self.assertTrue(all(end <= begin for (_, end), (begin, _) in zip(times, times[1:])))
+        self.assertEqual({event["args"]["name"].split(" on ")[0] for event in events
+                          if event["name"] == "process_name"}, {"rank 0", "rank 1"})
+        begins, ends = zip(*((event["ts"], event["ts"] + event["dur"]) for event in events if event["ph"] == "X"))
+        end = self.read_jsonl("runs/run/metrics.jsonl")[-1]
+        self.assertLess(max(ends) - min(begins), 1e6 * end["wall_s"] + 2e6, "the ranks' clocks agree")
+
+    def test_the_all_reduce_lies_between_its_update_and_the_next_wait(self):
+        _, spans = self.trace_of(ranks=2)
+        updates, waits = spans[0, "compute", "update"], spans[0, "compute", "wait"]
+        all_reduces = spans[0, "communication", "all-reduce"]
+        for update, all_reduce, wait in zip(updates[:7], all_reduces, waits[1:]):
+            self.assertLess(update["ts"], all_reduce["ts"])
+            self.assertLess(all_reduce["ts"] + all_reduce["dur"], wait["ts"] + wait["dur"])
+
+    def test_one_rank_and_no_trace(self):
+        _, spans = self.trace_of(ranks=None)
+        self.assertIn((0, "compute", "gradient"), spans)
+        self.train(name="without")
+        self.assertNotIn("trace.json", self.names("runs/without"))
 
 
 class Data(TrainTest):

@@ -1,0 +1,206 @@
+"""scripts/report.py: pages of whole, broken, continued and unfinished runs.
+
+    /usr/bin/python3 report_test.py DCS3GD_TRAIN [unittest's arguments]
+"""
+
+import html.parser
+import math
+import pathlib
+import subprocess
+import sys
+import unittest
+
+from scripts_support import ScriptTest, import_script
+
+PROGRAM = ""
+
+run_results = import_script("run_results")
+
+VOID = {"meta", "input", "br", "link", "img"}
+
+
+class Page(html.parser.HTMLParser):
+    """Checks that elements nest, and keeps their ids, references and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.references, self.words, self.svgs = [], [], [], [], 0
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.handle_startendtag(tag, attributes)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.svgs += tag == "svg" and ("role", "img") in attributes
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in ("href", "xlink:href", "src", "data", "action"):
+                self.references.append(value)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> does not match"
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+class Report(ScriptTest):
+    def report(self, *runs):
+        out, err = self.run_script("report.py", *runs, "-o", "page.html")
+        self.assertEqual(err, "")
+        self.assertIn("page.html", out)
+        text = self.read("page.html")
+        page = Page(text)
+        self.assertEqual([name for name in page.ids if page.ids.count(name) > 1], [])
+        self.assertEqual([r for r in page.references if not r.startswith("#") or r[1:] not in page.ids], [],
+                         "the page refers to nothing outside itself")
+        self.assertNotIn("@import", text)
+        self.assertNotIn("<script", text)
+        return text, page
+
+    def test_one_run(self):
+        self.make_run("runs/one")
+        text, page = self.report("runs/one")
+        self.assertEqual(page.svgs, 15)
+        for words in ("Training loss", "Top-5 accuracy", "Learning rate", "Strength of the correction", "Throughput",
+                      "Overlap", "Mean times of a step"):
+            self.assertIn(f'aria-label="{words}"', text)
+        for words in ("40.00 %", "80.00 %", "2 of 2", "640.0", "50 ms", "80.0 %", "done"):
+            self.assertIn(f">{words}<", text)
+        self.assertNotIn("Differences of configuration", text)
+
+    def test_a_real_run(self):
+        self.write("tiny.yaml", "run: {epochs: 2}\nmodel: {name: lenet5, classes: 2}\n"
+                   "data: {image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 20}}\n"
+                   "algorithm: {name: ssgd, batch_per_worker: 8}\n")
+        subprocess.run([PROGRAM, "--config", "tiny.yaml"], cwd=self.folder, check=True, capture_output=True)
+        text, page = self.report("runs/tiny")
+        self.assertGreaterEqual(page.svgs, 10)
+        self.assertIn(">2 of 2<", text)
+        self.assertIn("data.synthetic.train_images: 64", text)
+
+    def test_twelve_runs_keep_their_colours(self):
+        runs = [self.make_run(f"runs/r{index}", configuration=f"optimizer: {{lr: {{base: 0.{index}}}}}\n")
+                for index in range(1, 13)]
+        text, page = self.report(*runs)
+        self.assertIn("optimizer.lr.base", text)
+        colours = import_script("report_plots").COLOURS
+        self.assertEqual(len(set(colours)), 12)
+        for index, colour in enumerate(colours):
+            curve = text[text.index(f'id="loss-run{index}-line"'):]
+            self.assertIn(colour, curve[:curve.index("</g>")])
+
+    def test_differences_only(self):
+        self.make_run("a", configuration="model: {name: lenet5, init_skip: [fc]}\n")
+        self.make_run("b", configuration="model: {name: resnet20, init_skip: [fc]}\n")
+        text, _ = self.report("a", "b")
+        table = text[text.index("Differences of configuration"):text.index("Curves")]
+        self.assertIn("model.name", table)
+        self.assertIn("resnet20", table)
+        self.assertNotIn("init_skip", table)
+
+    def test_names_cannot_break_the_page(self):
+        self.make_run("runs/<b>&\"x", configuration="model: {init: '<script>alert(1)</script>'}\n")
+        text, page = self.report("runs/<b>&\"x")
+        self.assertIn("&lt;b&gt;&amp;&quot;x", text)
+        self.assertIn("<b>&\"x", "".join(page.words))
+
+    def test_a_run_at_work_with_an_incomplete_last_line(self):
+        folder = self.make_run("run", end=None)
+        with open(folder / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+            metrics.write('{"event":"step","step":41,"ep')
+        text, _ = self.report("run")
+        self.assertIn("running or interrupted", text)
+        self.assertNotIn("unreadable", text)
+
+    def test_unreadable_lines_are_told(self):
+        self.make_run("run", lines=["{broken", '{"event":"step","step":null}', "[1]"])
+        text, _ = self.report("run")
+        self.assertIn("unreadable lines of metrics.jsonl were left out: 44, 45, 46.", text)
+
+    def test_a_continued_run(self):
+        self.make_run("run", lines=[{"event": "start", "ranks": 2, "workers": 2, "resumed_from": 20}] +
+                      [self.step_event(step) for step in range(21, 41)])
+        text, page = self.report("run")
+        self.assertIn("run was continued behind step 20.", text)
+        self.assertIn("loss-run0-resumed1", page.ids)
+
+    def test_no_evaluation_no_steps_and_nulls(self):
+        self.make_run("short", steps=range(1, 6), end="diverged", lines=[self.step_event(6, loss=None, overlap=None)])
+        self.make_run("none", steps=(), end="failed")
+        self.make_run("nulls", lines=[self.step_event(step, loss=None, grad_norm=None) for step in range(41, 44)])
+        text, _ = self.report("short", "none", "nulls")
+        for words in ("short has no evaluation.", "none has no step yet.", "diverged", "failed"):
+            self.assertIn(words, text)
+        text, page = self.report("none")
+        self.assertEqual(page.svgs, 0)
+        self.assertNotIn("nan", text[text.index("<body>"):])
+
+    def test_one_step(self):
+        self.make_run("one", steps=[1])
+        self.report("one")
+
+    def test_long_runs_stay_small(self):
+        self.make_run("long", steps=range(1, 20001))
+        text, _ = self.report("long")
+        self.assertLess(len(text), 3_000_000)
+
+    def test_the_same_runs_give_the_same_page(self):
+        self.make_run("run")
+        self.assertEqual(self.report("run")[0], self.report("run")[0])
+
+    def test_folders_that_hold_no_run_are_named(self):
+        self.make_run("good")
+        self.write("empty/log.txt", "")
+        self.write("no_start/config.yaml", "run: {name: x}\n")
+        self.write("no_start/metrics.jsonl", "garbage\n")
+        self.write("no_yaml/config.yaml", "{")
+        for folder, words in (("missing", "missing: no such run folder"), ("empty", "empty/config.yaml: No such file"),
+                              ("no_start", "no_start/metrics.jsonl: no start event"),
+                              ("no_yaml", "no_yaml/config.yaml: not YAML")):
+            _, err = self.run_script("report.py", "good", folder, "-o", "page.html", code=2)
+            self.assertEqual(len(err.splitlines()), 1)
+            self.assertIn(words, err)
+        self.assertFalse((self.folder / "page.html").exists())
+
+    def test_a_page_that_cannot_be_written(self):
+        self.make_run("run")
+        _, err = self.run_script("report.py", "run", "-o", "missing/page.html", code=1)
+        self.assertIn("cannot write missing/page.html: No such file", err)
+
+
+class Reading(ScriptTest):
+    def run_of(self, **options):
+        return run_results.read_run(self.make_run("run", **options))
+
+    def test_a_continued_run_has_each_step_once(self):
+        start = {"event": "start", "ranks": 2, "workers": 2, "resumed_from": 20}
+        run = self.run_of(lines=[start] + [self.step_event(step, loss=7.0) for step in range(21, 31)], end=None)
+        self.assertEqual([step["step"] for step in run.steps], list(range(1, 31)))
+        self.assertEqual(run.column("loss")[19:21], [2.5 / 20, 7.0])
+        self.assertEqual([event["step"] for event in run.evaluations], [20])
+        self.assertEqual((len(run.starts), run.status), (2, "running or interrupted"))
+
+    def test_an_end_before_a_resumption_is_none(self):
+        end = {"event": "end", "status": "stopped", "exit_code": 75, "wall_s": 3.0}
+        start = {"event": "start", "ranks": 2, "workers": 2, "resumed_from": 40}
+        run = self.run_of(lines=[end, start, self.step_event(41)], end=None)
+        self.assertEqual((run.status, run.wall_s()), ("running or interrupted", 3.0))
+
+    def test_steps_per_epoch(self):
+        self.assertEqual(self.run_of().steps_per_epoch(), 20)
+        self.assertIsNone(self.run_of(steps=range(1, 6)).steps_per_epoch(), "the first epoch does not tell")
+
+    def test_time_counts_steps_without_a_line(self):
+        run = self.run_of(steps=range(10, 41, 10))
+        self.assertTrue(all(math.isclose(a, b) for a, b in zip(run.training_seconds(), (0.5, 1.0, 1.5, 2.0))))
+
+
+if __name__ == "__main__":
+    PROGRAM = pathlib.Path(sys.argv.pop(1)).resolve()
+    unittest.main()
