@@ -7,15 +7,30 @@
 #include "core/format.h"
 #include "data/cifar_reader.h"
 #include "data/idx_reader.h"
+#include "data/image_folder.h"
+#include "data/photo_dataset.h"
 #include "data/stored_dataset.h"
 #include "data/synthetic_dataset.h"
 
 namespace dcs3gd::data {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr const char* kDataFolderVariable = "DCS3GD_DATA";
 /// Far above any use, low enough that sizes in bytes cannot overflow.
 constexpr int kMaxImageSize = 16384;
+
+/// None if the variable is not set or empty.
+const char* data_folder() {
+  const char* folder = std::getenv(kDataFolderVariable);
+  return folder != nullptr && *folder != '\0' ? folder : nullptr;
+}
+
+fs::path complete_path(const std::string& path) {
+  const char* folder = data_folder();
+  return fs::absolute(folder != nullptr ? fs::path(folder) / path : fs::path(path)).lexically_normal();
+}
 
 std::string part_path(const DataOptions& options, Part part) {
   const std::string& path = part == Part::train ? options.train : options.eval;
@@ -44,10 +59,38 @@ std::shared_ptr<const Dataset> open_stored(StoredImages images, const DataOption
                                          format("{} {}", format_name, path));
 }
 
-[[noreturn]] void refuse_format(std::string_view name) {
-  throw Error(
-      ErrorKind::input,
-      format("data.format: {} is not supported by this version; use synthetic, cifar10, cifar100 or idx", name));
+/// The classes of the training images count for both parts: an evaluation folder that lacks one must not shift labels.
+std::vector<std::string> class_names(const DataOptions& options, const std::string& folder) {
+  if (!is_data_present(options, Part::train)) return list_classes(folder);
+  return list_classes(part_folder(part_path(options, Part::train), Part::train));
+}
+
+void check_class_count(const std::string& folder, std::size_t found, int classes) {
+  if (found <= static_cast<std::size_t>(classes)) return;
+  throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
+                                       classes, found, found));
+}
+
+std::shared_ptr<const Dataset> open_photos(std::unique_ptr<const PhotoSource> source, const DataOptions& options,
+                                           int classes, std::string description, std::string fingerprint) {
+  DatasetProperties properties{.size = source->size(),
+                               .classes = classes,
+                               .channels = options.channels,
+                               .height = options.image_size,
+                               .width = options.image_size,
+                               .description = std::move(description),
+                               .fingerprint = std::move(fingerprint)};
+  return std::make_shared<PhotoDataset>(std::move(source), std::move(properties));
+}
+
+std::shared_ptr<const Dataset> open_image_folder(const DataOptions& options, Part part, int classes) {
+  const std::string folder = part_folder(part_path(options, part), part);
+  const std::vector<std::string> names = class_names(options, folder);
+  check_class_count(folder, names.size(), classes);
+  ImageListing listing = list_images(folder, names);
+  std::string description = format("image_folder {}: {}", folder, listing.summary());
+  std::string fingerprint = listing.fingerprint;
+  return open_photos(open_files(std::move(listing)), options, classes, std::move(description), std::move(fingerprint));
 }
 
 }  // namespace
@@ -74,22 +117,26 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
       return open_stored(read_idx(path, part, classes), options, classes, "idx", path);
     }
     case Format::image_folder:
-      refuse_format("image_folder");
+      return open_image_folder(options, part, classes);
     case Format::shards:
-      refuse_format("shards");
+      throw Error(ErrorKind::input, "data.format: shards is not supported by this version");
   }
   throw Error(ErrorKind::failure, "open_dataset: unknown format");
 }
 
+bool is_data_present(const DataOptions& options, Part part) {
+  const std::string& path = part == Part::train ? options.train : options.eval;
+  std::error_code ignored;
+  return options.format == Format::synthetic || (!path.empty() && fs::exists(complete_path(path), ignored));
+}
+
 std::string resolve_data_path(const std::string& path) {
-  namespace fs = std::filesystem;
-  const char* folder = std::getenv(kDataFolderVariable);
-  const bool has_folder = folder != nullptr && *folder != '\0';
-  const fs::path complete = fs::absolute(has_folder ? fs::path(folder) / path : fs::path(path)).lexically_normal();
+  const fs::path complete = complete_path(path);
   std::error_code ignored;
   if (fs::exists(complete, ignored)) return complete.string();
+  const char* folder = data_folder();
   const std::string reason = fs::path(path).is_absolute() ? "the path is absolute"
-                             : has_folder
+                             : folder != nullptr
                                  ? format("{} is '{}'", kDataFolderVariable, folder)
                                  : format("{} is not set: relative to the current folder", kDataFolderVariable);
   throw Error(
