@@ -231,7 +231,6 @@ std::vector<Rule> unsupported_values() {
       never("run.time_limit_minutes", "a time limit",
             [](const auto& c) { return c.run.time_limit_minutes.has_value(); }),
       never("model.precision", "bf16", [](const auto& c) { return c.model.precision == Precision::bf16; }),
-      never("data.format", "shards", [](const auto& c) { return c.data.format == data::Format::shards; }),
       never("data.augment.mixup", "mixup", [](const auto& c) { return c.data.augment.mixup > 0; }),
       never("algorithm.micro_batches", "more than 1", [](const auto& c) { return c.algorithm.micro_batches != 1; }),
       never("output.trace", "true", [](const auto& c) { return c.output.trace; }),

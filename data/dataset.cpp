@@ -7,8 +7,8 @@
 #include "core/format.h"
 #include "data/cifar_reader.h"
 #include "data/idx_reader.h"
-#include "data/image_folder.h"
 #include "data/photo_dataset.h"
+#include "data/shards.h"
 #include "data/stored_dataset.h"
 #include "data/synthetic_dataset.h"
 
@@ -61,36 +61,37 @@ std::shared_ptr<const Dataset> open_stored(StoredImages images, const DataOption
 
 /// The classes of the training images count for both parts: an evaluation folder that lacks one must not shift labels.
 std::vector<std::string> class_names(const DataOptions& options, const std::string& folder) {
-  if (!is_data_present(options, Part::train)) return list_classes(folder);
-  return list_classes(part_folder(part_path(options, Part::train), Part::train));
+  if (!is_data_present(options, Part::train)) return photo_classes(folder);
+  return photo_classes(part_folder(part_path(options, Part::train), Part::train));
 }
 
-void check_class_count(const std::string& folder, std::size_t found, int classes) {
-  if (found <= static_cast<std::size_t>(classes)) return;
-  throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
-                                       classes, found, found));
-}
-
-std::shared_ptr<const Dataset> open_photos(std::unique_ptr<const PhotoSource> source, const DataOptions& options,
-                                           int classes, std::string description, std::string fingerprint) {
-  DatasetProperties properties{.size = source->size(),
+std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Part part, int classes) {
+  const std::string folder = part_folder(part_path(options, part), part);
+  if (holds_shards(folder) != (options.format == Format::shards)) {
+    throw Error(ErrorKind::input,
+                options.format == Format::shards
+                    ? format("{}: expected shards, found no {}; make them with dcs3gd-data prepare, or set "
+                             "data.format: image_folder",
+                             folder, kShardManifest)
+                    : format("{}: expected folders of images, found shards; set data.format: shards", folder));
+  }
+  const std::vector<std::string> names = class_names(options, folder);
+  if (names.size() > static_cast<std::size_t>(classes)) {
+    throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
+                                         classes, names.size(), names.size()));
+  }
+  Photos photos = open_photos(folder, names);
+  if (photos.classes != names) {
+    throw Error(ErrorKind::input, format("{}: other classes than those of the training images", folder));
+  }
+  DatasetProperties properties{.size = photos.source->size(),
                                .classes = classes,
                                .channels = options.channels,
                                .height = options.image_size,
                                .width = options.image_size,
-                               .description = std::move(description),
-                               .fingerprint = std::move(fingerprint)};
-  return std::make_shared<PhotoDataset>(std::move(source), std::move(properties));
-}
-
-std::shared_ptr<const Dataset> open_image_folder(const DataOptions& options, Part part, int classes) {
-  const std::string folder = part_folder(part_path(options, part), part);
-  const std::vector<std::string> names = class_names(options, folder);
-  check_class_count(folder, names.size(), classes);
-  ImageListing listing = list_images(folder, names);
-  std::string description = format("image_folder {}: {}", folder, listing.summary());
-  std::string fingerprint = listing.fingerprint;
-  return open_photos(open_files(std::move(listing)), options, classes, std::move(description), std::move(fingerprint));
+                               .description = std::move(photos.summary),
+                               .fingerprint = std::move(photos.fingerprint)};
+  return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
 }
 
 }  // namespace
@@ -117,9 +118,8 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
       return open_stored(read_idx(path, part, classes), options, classes, "idx", path);
     }
     case Format::image_folder:
-      return open_image_folder(options, part, classes);
     case Format::shards:
-      throw Error(ErrorKind::input, "data.format: shards is not supported by this version");
+      return open_photo_dataset(options, part, classes);
   }
   throw Error(ErrorKind::failure, "open_dataset: unknown format");
 }

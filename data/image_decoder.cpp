@@ -60,7 +60,7 @@ std::string size_problem(std::int64_t width, std::int64_t height) {
 constexpr int kJpegMargin = 16;
 /// The decoder shrinks by 2, 4 or 8 as long as this many of its pixels remain for each one shown; with fewer the result
 /// is visibly softer than from all pixels.
-constexpr double kPixelsPerShownPixel = 1.5;
+constexpr double kPixelsPerShownPixel = 2;
 
 struct JpegErrors : jpeg_error_mgr {
   std::jmp_buf leave{};

@@ -1,30 +1,21 @@
 #include "data/image_folder.h"
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <limits>
-#include <span>
 #include <string_view>
 #include <utility>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
 #include "data/image_decoder.h"
+#include "data/open_file.h"
 
 namespace dcs3gd::data {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::size_t kClassesInSummary = 8;
 
 bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
 
@@ -84,6 +75,7 @@ class ListedFiles final : public PhotoSource {
 
   std::uint32_t size() const override { return static_cast<std::uint32_t>(listing_.entries.size()); }
   std::int32_t label(std::uint32_t index) const override { return listing_.entries[index].label; }
+  std::uint64_t bytes(std::uint32_t index) const override { return listing_.entries[index].bytes; }
   std::string name(std::uint32_t index) const override { return listing_.path(index); }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
     return read_image_file(listing_.path(index), file);
@@ -93,52 +85,7 @@ class ListedFiles final : public PhotoSource {
   ImageListing listing_;
 };
 
-/// A descriptor that closes itself.
-class OpenFile {
- public:
-  explicit OpenFile(const std::string& path) : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  ~OpenFile() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  int get() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
-
-/// The words for errno if it says something about the file; what it says about the machine ends the run.
-std::string file_problem(const std::string& path) {
-  constexpr std::array kOfTheFile{ENOENT, EACCES, EPERM, ELOOP, ENOTDIR, ESTALE, ENXIO};
-  const int code = errno;
-  std::string reason = std::strerror(code);
-  if (std::ranges::find(kOfTheFile, code) != kOfTheFile.end()) return reason;
-  throw Error(ErrorKind::failure, format("{}: cannot be read: {}", path, reason));
-}
-
 }  // namespace
-
-std::string ImageListing::summary() const {
-  std::string list;
-  for (std::size_t label = 0; label < std::min(classes.size(), kClassesInSummary); ++label) {
-    list += format("{}{} {}", list.empty() ? "" : ", ", classes[label], class_counts[label]);
-  }
-  if (classes.size() > kClassesInSummary) {
-    list += format(", … {} {}", classes.back(), class_counts.back());
-  }
-  return format("{} images of {} classes ({}){}", entries.size(), classes.size(), list,
-                ignored > 0 ? format(", {} other files passed over", ignored) : "");
-}
-
-std::string part_folder(const std::string& path, Part part) {
-  const fs::path folder = (fs::path(path) / "").parent_path();  // without a slash at the end
-  const fs::path train = folder / "train";
-  const fs::path val = folder / "val";
-  std::error_code ignored;
-  if (!fs::is_directory(train, ignored) || !fs::is_directory(val, ignored)) return folder.string();
-  return (part == Part::train ? train : val).string();
-}
 
 std::vector<std::string> list_classes(const std::string& folder) {
   std::error_code error;
@@ -167,7 +114,7 @@ ImageListing list_images(const std::string& folder, const std::vector<std::strin
     const std::vector<ImageFile> files = list_class(fs::path(folder) / name, listing.ignored);
     std::string text;
     for (const ImageFile& file : files) {
-      listing.entries.push_back({listing.names.size(), static_cast<std::int32_t>(label)});
+      listing.entries.push_back({listing.names.size(), file.bytes, static_cast<std::int32_t>(label)});
       listing.names += format("{}/{}", name, file.name) + '\0';
       text += format("{} {}\n", file.name, file.bytes);
     }
@@ -186,19 +133,10 @@ std::unique_ptr<const PhotoSource> open_files(ImageListing listing) {
 
 std::string read_image_file(const std::string& path, std::vector<std::uint8_t>& file) {
   const OpenFile open(path);
-  struct stat status {};
-  if (open.get() < 0 || ::fstat(open.get(), &status) != 0) return file_problem(path);
-  if (!S_ISREG(status.st_mode)) return "no regular file";
-  if (status.st_size > kMaxDecoderBytes) return "the file is too large";
-  file.resize(static_cast<std::size_t>(status.st_size));
-  for (std::size_t done = 0; done < file.size();) {
-    const ssize_t count = ::read(open.get(), file.data() + done, file.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return file_problem(path);
-    if (count == 0) return "the file became shorter while it was read";
-    done += static_cast<std::size_t>(count);
-  }
-  return "";
+  if (!open.problem().empty()) return open.problem();
+  if (open.size() > static_cast<std::uint64_t>(kMaxDecoderBytes)) return "the file is too large";
+  file.resize(open.size());
+  return open.read(0, file);
 }
 
 }  // namespace dcs3gd::data

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "data/options.h"
 #include "data/photo_dataset.h"
 
 namespace dcs3gd::data {
@@ -14,6 +13,7 @@ namespace dcs3gd::data {
 struct ImageListing {
   struct Entry {
     std::uint64_t name = 0;  ///< where "class/image" begins in `names`
+    std::uint64_t bytes = 0;
     std::int32_t label = 0;
   };
 
@@ -27,12 +27,7 @@ struct ImageListing {
 
   const char* name(std::uint32_t index) const { return names.c_str() + entries[index].name; }
   std::string path(std::uint32_t index) const { return folder + "/" + name(index); }
-  /// "144 images of 6 classes (cardboard 24, glass 24, …)"
-  std::string summary() const;
 };
-
-/// The folder of one part below `path`: if it holds both `train` and `val`, the one of the two; else itself.
-std::string part_folder(const std::string& path, Part part);
 
 /// The names of the class folders: all folders whose names do not begin with a dot, links to folders too.
 std::vector<std::string> list_classes(const std::string& folder);

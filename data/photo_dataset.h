@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,19 @@ class PhotoSource {
 
   virtual std::uint32_t size() const = 0;
   virtual std::int32_t label(std::uint32_t index) const = 0;
+  /// Of the encoded image, when the source was opened.
+  virtual std::uint64_t bytes(std::uint32_t index) const = 0;
   /// For messages.
   virtual std::string name(std::uint32_t index) const = 0;
   /// Fills `file` with the bytes of the encoded image. Returns what is wrong with it, empty if nothing is; what is
   /// wrong with the machine is an Error{failure}.
   virtual std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const = 0;
 };
+
+/// Decodes a file and scales what `framing` shows of it to bytes, CHW. `image` keeps its memory from call to call.
+/// Returns what is wrong with the file, empty if nothing is.
+std::string decode_photo(std::span<const std::uint8_t> file, const Framing& framing, int channels, DecodedImage& image,
+                         std::span<std::uint8_t> pixels);
 
 /// Photos of any size, decoded when they are read.
 class PhotoDataset final : public Dataset {
@@ -38,5 +46,30 @@ class PhotoDataset final : public Dataset {
  private:
   std::unique_ptr<const PhotoSource> source_;
 };
+
+/// A folder of photos, whatever holds them.
+struct Photos {
+  std::unique_ptr<const PhotoSource> source;
+  std::vector<std::string> classes;         ///< by label
+  std::vector<std::uint32_t> class_counts;  ///< images, by label
+  std::string summary;                      ///< "image_folder FOLDER: 144 images of 6 classes (…)"
+  std::string fingerprint;                  ///< equal for equal files in equal order
+};
+
+/// "144 images of 6 classes (cardboard 24, glass 24, …)"
+std::string class_summary(const std::vector<std::string>& classes, const std::vector<std::uint32_t>& counts);
+
+/// The folder of one part below `path`: if it holds both `train` and `val`, the one of the two; else itself.
+std::string part_folder(const std::string& path, Part part);
+
+/// Whether the folder holds the manifest of shards.
+bool holds_shards(const std::string& folder);
+
+/// Opens an image folder or a folder of shards, told apart by the manifest of shards. The classes of an image folder
+/// are `classes`, or its own if that is empty. Throws Error{input} for what is wrong.
+Photos open_photos(const std::string& folder, const std::vector<std::string>& classes = {});
+
+/// The names of the classes at `folder`, by label.
+std::vector<std::string> photo_classes(const std::string& folder);
 
 }  // namespace dcs3gd::data

@@ -580,8 +580,6 @@ TEST_CASE("what this version cannot do is refused by name") {
   refused("data.augment.mixup=0.2", "mixup");
   refused("algorithm.micro_batches=2", "more than 1");
   refused("output.trace=true", "true");
-  CHECK(problems("{data: {train: a, eval: b}}", {"data.format=shards"})
-            .starts_with("--set data.format=shards: data.format: shards is not supported"));
 }
 
 TEST_CASE("all problems come in one go, in the order of the file and the overrides") {

@@ -126,7 +126,7 @@ class Usage(TrainTest):
 
     def test_what_this_version_cannot_do_is_refused(self):
         for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("output.trace", "true"),
-                           ("data.format", "shards"), ("run.time_limit_minutes", "1")):
+                           ("data.augment.mixup", "0.2"), ("run.time_limit_minutes", "1")):
             self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
         self.refuse_run("--resume", "runs/x/checkpoints/step-00000001", says="--resume never")
 

@@ -80,11 +80,10 @@ TEST_CASE("image folder: classes and images in the order of their names") {
   CHECK(std::string(listing.name(7)) == "b/0.png");
   CHECK(std::string(listing.name(20)) == "c/6.png");
   CHECK(listing.entries[20].label == 2);
-  CHECK(listing.summary() == "21 images of 3 classes (a 7, b 7, c 7), 2 other files passed over");
 
   const auto dataset = open_dataset(folder.options(), Part::train, 1, 5);
   CHECK(dataset->size() == 21);
-  CHECK(contains(dataset->description(), "21 images of 3 classes"));
+  CHECK(contains(dataset->description(), "21 images of 3 classes (a 7, b 7, c 7), 2 other files passed over"));
   const std::string fingerprint = dataset->fingerprint();
   CHECK(fingerprint == open_dataset(folder.options(), Part::train, 1, 5)->fingerprint());
   write_file(folder.path("a/10.JPEG"), Bytes(5));
