@@ -69,6 +69,7 @@ const Batch* BatchLoader::next() {
   Slot& slot = slot_of(handed_out_);
   if (threads_.empty() && !slot.ready) make_batch(lock, {});
   batch_ready_.wait(lock, [&slot] { return slot.ready; });
+  for (const std::string& warning : std::exchange(warnings_, {})) log::warn(warning);
   if (slot.error) std::rethrow_exception(slot.error);
   ++handed_out_;
   return &slot.batch;
@@ -152,7 +153,7 @@ void BatchLoader::pass_over(std::uint32_t index, const std::string& problem) {
   }
   ++bad_images_;
   const std::lock_guard lock(mutex_);
-  if (known_bad_images_.insert(index).second) log::warn(format("{}; passed over", problem));
+  if (known_bad_images_.insert(index).second) warnings_.push_back(format("{}; passed over", problem));
 }
 
 }  // namespace dcs3gd::data

@@ -72,7 +72,7 @@ class BatchLoader {
   void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
   /// The label of the image now in slot.pixels; none if it is left out.
   std::optional<std::int32_t> read(std::uint32_t index, std::int64_t epoch, Slot& slot);
-  /// Counts the image; says so where it is met first.
+  /// Counts the image; next() will say so where it is met first.
   void pass_over(std::uint32_t index, const std::string& problem);
   Slot& slot_of(std::int64_t number) { return slots_[static_cast<std::size_t>(number) % slots_.size()]; }
 
@@ -96,6 +96,7 @@ class BatchLoader {
   std::int64_t order_epoch_ = -1;
   Order order_;  ///< of order_epoch_
   std::set<std::uint32_t> known_bad_images_;
+  std::vector<std::string> warnings_;  ///< not yet said: the log belongs to the consumer's thread
 
   std::atomic<std::int64_t> bad_images_ = 0;
 

@@ -97,24 +97,51 @@ void blend_rows(const Taps& taps, const std::int16_t* weights, const std::uint8_
   }
 }
 
-/// The weighted sum of neighbouring pixels of one row: R, G, B in the low three bytes.
-std::uint32_t blend_pixels(const Taps& taps, const std::int16_t* weights, const std::uint8_t* row) {
+/// The weighted sum of neighbouring pixels of one row: R, G, B and one without meaning, with the weights' point.
+__m128i blend_pixels(const Taps& taps, const std::int16_t* weights, const std::uint8_t* row) {
   const __m128i zero = _mm_setzero_si128();
   __m128i sum = _mm_set1_epi32(kHalf);
   const std::uint8_t* source = row + static_cast<std::size_t>(taps.first) * kPixelBytes;
-  for (int pair = 0; pair < taps.pairs; ++pair, source += 2 * kPixelBytes) {
+  const std::int16_t* weight = weights + taps.weights;
+  for (int pair = 0; pair < taps.pairs; ++pair, source += 2 * kPixelBytes, weight += 2) {
     const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(source));
     const __m128i mixed = _mm_unpacklo_epi8(_mm_unpacklo_epi8(two, _mm_srli_si128(two, kPixelBytes)), zero);
-    sum = _mm_add_epi32(
-        sum, _mm_madd_epi16(mixed, pair_of_weights(weights + taps.weights + 2 * static_cast<std::size_t>(pair))));
+    sum = _mm_add_epi32(sum, _mm_madd_epi16(mixed, pair_of_weights(weight)));
   }
-  return static_cast<std::uint32_t>(_mm_cvtsi128_si32(to_bytes(sum, zero, zero, zero)));
+  return sum;
 }
 
-std::uint8_t luminance(std::uint32_t rgb) {
-  const std::uint32_t red = rgb & 0xFF;
-  const std::uint32_t green = rgb >> 8 & 0xFF;
-  const std::uint32_t blue = rgb >> 16 & 0xFF;
+/// A row of the target, one array for each colour; kGroup pixels are made at a time.
+constexpr std::size_t kGroup = 4;
+struct TargetRow {
+  explicit TargetRow(std::size_t pixels) : red(pixels), green(pixels), blue(pixels) {}
+  std::vector<std::uint8_t> red;
+  std::vector<std::uint8_t> green;
+  std::vector<std::uint8_t> blue;
+};
+
+void store_group(__m128i bytes, std::uint8_t* target) {
+  const int group = _mm_cvtsi128_si32(bytes);
+  std::memcpy(target, &group, kGroup);
+}
+
+/// `across.taps` is a multiple of kGroup long.
+void blend_across(const Axis& across, const std::uint8_t* source, TargetRow& target) {
+  const std::int16_t* weights = across.weights.data();
+  for (std::size_t x = 0; x < across.taps.size(); x += kGroup) {
+    const Taps* taps = across.taps.data() + x;
+    const __m128i pixels = to_bytes(blend_pixels(taps[0], weights, source), blend_pixels(taps[1], weights, source),
+                                    blend_pixels(taps[2], weights, source), blend_pixels(taps[3], weights, source));
+    // RGB-RGB-RGB-RGB- → RRRRGGGGBBBB----
+    const __m128i halves = _mm_unpacklo_epi8(pixels, _mm_srli_si128(pixels, 8));
+    const __m128i colors = _mm_unpacklo_epi8(halves, _mm_srli_si128(halves, 8));
+    store_group(colors, target.red.data() + x);
+    store_group(_mm_srli_si128(colors, 4), target.green.data() + x);
+    store_group(_mm_srli_si128(colors, 8), target.blue.data() + x);
+  }
+}
+
+std::uint8_t luminance(std::uint32_t red, std::uint32_t green, std::uint32_t blue) {
   return static_cast<std::uint8_t>((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16);
 }
 
@@ -123,9 +150,10 @@ std::uint8_t luminance(std::uint32_t rgb) {
 void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> planes) {
   const Box& window = image.frame.window;
   const Area& source = image.source;
-  const Axis across = make_axis(source.x, source.width, image.width, image.frame.scaled.width, window.x, window.width);
+  Axis across = make_axis(source.x, source.width, image.width, image.frame.scaled.width, window.x, window.width);
   const Axis down =
       make_axis(source.y, source.height, image.height, image.frame.scaled.height, window.y, window.height);
+  while (across.taps.size() % kGroup != 0) across.taps.push_back(across.taps.back());
 
   // Rows first: afterwards only the rows of the window are left to do across.
   const std::size_t row_bytes = static_cast<std::size_t>(image.width) * kPixelBytes;
@@ -133,22 +161,22 @@ void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> p
   const Taps& last = across.taps.back();
   const auto end_pixel = static_cast<std::size_t>(std::min(last.first + 2 * last.pairs, image.width));
   std::vector<std::uint8_t> row(row_bytes + 2 * sizeof(__m128i));  // zeros behind the last pixel
-  const auto plane = static_cast<std::size_t>(window.width) * static_cast<std::size_t>(window.height);
-  std::size_t target = 0;
+  TargetRow target(across.taps.size());
+  const auto width = static_cast<std::size_t>(window.width);
+  const std::size_t plane = width * static_cast<std::size_t>(window.height);
+  std::uint8_t* to = planes.data();
   for (const Taps& rows : down.taps) {
     blend_rows(rows, down.weights.data(), image.pixels.data(), row_bytes, image.height, first_pixel * kPixelBytes,
                end_pixel * kPixelBytes, row.data());
-    for (const Taps& taps : across.taps) {
-      const std::uint32_t rgb = blend_pixels(taps, across.weights.data(), row.data());
-      if (channels == 1) {
-        planes[target] = luminance(rgb);
-      } else {
-        planes[target] = static_cast<std::uint8_t>(rgb);
-        planes[plane + target] = static_cast<std::uint8_t>(rgb >> 8);
-        planes[2 * plane + target] = static_cast<std::uint8_t>(rgb >> 16);
-      }
-      ++target;
+    blend_across(across, row.data(), target);
+    if (channels == 1) {
+      for (std::size_t x = 0; x < width; ++x) to[x] = luminance(target.red[x], target.green[x], target.blue[x]);
+    } else {
+      std::memcpy(to, target.red.data(), width);
+      std::memcpy(to + plane, target.green.data(), width);
+      std::memcpy(to + 2 * plane, target.blue.data(), width);
     }
+    to += width;
   }
 }
 
