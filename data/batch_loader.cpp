@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/stopwatch.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -59,6 +60,7 @@ BatchLoader::~BatchLoader() {
 }
 
 const Batch* BatchLoader::next() {
+  const Stopwatch watch;
   std::unique_lock lock(mutex_);
   if (consumed_ < handed_out_) {
     slot_of(consumed_).ready = false;
@@ -72,6 +74,7 @@ const Batch* BatchLoader::next() {
   for (const std::string& warning : std::exchange(warnings_, {})) log::warn(warning);
   if (slot.error) std::rethrow_exception(slot.error);
   ++handed_out_;
+  wait_ms_ += watch.elapsed_ms();
   return &slot.batch;
 }
 

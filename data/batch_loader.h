@@ -11,6 +11,7 @@
 #include <stop_token>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "data/augmentation.h"
@@ -50,6 +51,8 @@ class BatchLoader {
   std::int64_t steps_per_epoch() const { return sampler_.steps_per_epoch(); }
   /// Batches from the first to the last next().
   std::int64_t batch_count() const { return batch_count_; }
+  /// Milliseconds the consumer has spent in next() since it last asked here.
+  double take_wait_ms() { return std::exchange(wait_ms_, 0); }
   /// Images replaced or left out so far, in all batches made.
   std::int64_t bad_images() const { return bad_images_; }
 
@@ -102,6 +105,7 @@ class BatchLoader {
 
   // Only the consumer.
   std::int64_t handed_out_ = 0;
+  double wait_ms_ = 0;
 
   std::vector<std::jthread> threads_;  ///< last: stopped before anything they use goes away
 };

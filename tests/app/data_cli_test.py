@@ -99,6 +99,9 @@ class DataTest(CliTest):
         one_thread = self.assert_trains("skips", skip)
         self.assertEqual(self.assert_trains("skips0", skip, "data.loader.threads=0"), one_thread)
         self.assertIn("dog/003.png", self.read("runs/skips/log.txt"))
+        steps = [event for event in self.read_jsonl("runs/skips/metrics.jsonl") if event["event"] == "step"]
+        self.assertEqual(steps[-1]["bad_images"], 2)  # once in each epoch
+        self.assertTrue(all(step["data_wait_ms"] >= 0 for step in steps))
         for path in (self.folder / "photos/val").rglob("*.png"):
             path.write_bytes(b"?")
         self.assert_refused("nothing", skip, ranks=2, says=["none of the evaluation images could be read"])

@@ -32,7 +32,7 @@ KEYS = {
     "start": ["event", "version", "command", "config_hash", "hosts", "ranks", "workers", "threads", "isa", "parameters",
               "all_reduce_bytes", "resumed_from"],
     "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "images_per_s", "step_ms",
-             "compute_ms", "all_reduce_ms", "wait_ms", "overlap"],
+             "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
     "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
     "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
 }

@@ -4,10 +4,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/hash.h"
 #include "data/batch_loader.h"
 #include "data/color_jitter.h"
 #include "data/image_folder.h"
 #include "data/resample.h"
+#include "data/shards.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
 
@@ -211,6 +213,66 @@ TEST_CASE("photos: bad images end the run or are replaced by the next good one")
   for (const char* name : {"a", "b"}) fs::remove_all(folder.path(name));
   BatchLoader none(dataset, options, plan, 1);
   CHECK(contains(input_error([&] { none.next(); }), "64 images in a row cannot be read"));
+}
+
+TEST_CASE("shards: every damage of a shard is named or harmless") {
+  const TemporaryFolder folder;
+  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .recipe = 7};
+  std::string content = shard_header();
+  for (std::int32_t label = 0; label < 2; ++label) {
+    const Bytes file = png_file({5, 4}, 3, picture({5, 4}, 3, static_cast<std::uint64_t>(label)));
+    index.records.push_back({.offset = content.size(),
+                             .checksum = hash_bytes(std::as_bytes(std::span(file))),
+                             .bytes = static_cast<std::uint32_t>(file.size()),
+                             .label = label});
+    content.append(file.begin(), file.end());
+  }
+  content += shard_footer(index, content.size());
+  const Bytes whole(content.begin(), content.end());
+  const ShardManifest manifest{.classes = {"a", "b"}, .shards = {{"one.bin", 2}}};
+  const std::string path = folder / "one.bin";
+  write_file(path, whole);
+  write_file(folder / kShardManifest, [&] {
+    const std::string text = to_text(manifest);
+    return Bytes(text.begin(), text.end());
+  }());
+  const ShardManifest read = read_shard_manifest(folder.path());
+  CHECK(read.classes == manifest.classes);
+  CHECK(read.shards.at(0).images == 2);
+  CHECK(read_shard_index(path).recipe == 7);
+  Bytes file;
+  const auto problems = [&] {
+    const auto source = open_shards(folder.path(), manifest);
+    std::string found;
+    for (std::uint32_t image = 0; image < source->size(); ++image) found += source->fetch(image, file);
+    return found;
+  };
+  CHECK(problems() == "");
+  const auto is_noticed = [&] {
+    try {
+      return problems() != "";
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(contains(error.what(), path));
+      return true;
+    }
+  };
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    Bytes damaged = whole;
+    damaged[at] ^= 0x55;
+    write_file(path, damaged);
+    // The header's eight bytes are for people; the recipe in the trailer is only compared by dcs3gd-data prepare.
+    const bool matters = at >= 8 && (at < whole.size() - 16 || at >= whole.size() - 8);
+    CHECK(is_noticed() == matters);
+    if (at % 7 != 0) continue;
+    write_file(path, Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)));
+    CHECK(is_noticed());
+  }
+  // Cut off while it is open.
+  write_file(path, whole);
+  const auto source = open_shards(folder.path(), manifest);
+  fs::resize_file(path, 20);
+  CHECK(contains(source->fetch(1, file), "the file ends at byte"));
 }
 
 TEST_CASE("photos: resampling by its definition") {
