@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/bench_comm.h"
+#include "app/bench_loader.h"
 #include "app/bench_nn.h"
 #include "app/bench_step.h"
 #include "app/bench_update.h"
@@ -79,12 +80,26 @@ int run_bench_command(int argc, const char* const* argv) {
       ->capture_default_str();
   update_command->add_flag("--json", update.json, "one JSON object a line");
 
+  LoaderBenchOptions loader;
+  CLI::App* loader_command = parser.add_subcommand("loader", "decoding and changing photos against decoding alone");
+  loader_command->add_option("--data", loader.data, "an image folder or a folder of shards")->required();
+  loader_command->add_option("--threads", loader.threads, "threads that decode")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader_command->add_option("--image-size", loader.image_size, "pixels")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  loader_command->add_option("--seconds", loader.seconds, "time to spend")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader_command->add_flag("--json", loader.json, "one JSON object a line");
+
   const std::string benchmark = argc > 1 ? argv[1] : "";
   const auto is_benchmark = [&](const CLI::App* command) { return command->get_name() == benchmark; };
   if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommands(is_benchmark).empty()) {
-    throw Error(
-        ErrorKind::input,
-        format("dcs3gd-bench: expected nn, step, comm or update, found {}; see dcs3gd-bench --help", benchmark));
+    throw Error(ErrorKind::input,
+                format("dcs3gd-bench: expected nn, step, comm, update or loader, found {}; see dcs3gd-bench --help",
+                       benchmark));
   }
   try {
     parser.parse(argc, argv);
@@ -97,6 +112,7 @@ int run_bench_command(int argc, const char* const* argv) {
   if (nn_command->parsed()) bench_nn(nn);
   if (step_command->parsed()) bench_step(step);
   if (update_command->parsed()) bench_update(update);
+  if (loader_command->parsed()) bench_loader(loader);
   return 0;
 }
 

@@ -228,12 +228,6 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
 
 std::vector<Rule> unsupported_values() {
   return {
-      never("data.format", "image_folder", [](const auto& c) { return c.data.format == data::Format::image_folder; }),
-      never("data.format", "shards", [](const auto& c) { return c.data.format == data::Format::shards; }),
-      never("data.augment.random_resized_crop", "true",
-            [](const auto& c) { return c.data.augment.random_resized_crop; }),
-      never("data.augment.color_jitter", "colour jitter",
-            [](const auto& c) { return c.data.augment.color_jitter > 0; }),
       never("data.augment.mixup", "mixup", [](const auto& c) { return c.data.augment.mixup > 0; }),
       never("algorithm.micro_batches", "more than 1", [](const auto& c) { return c.algorithm.micro_batches != 1; }),
   };

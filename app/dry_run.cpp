@@ -1,8 +1,11 @@
 #include "app/dry_run.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "app/agreement.h"
@@ -11,7 +14,10 @@
 #include "app/random_batch.h"
 #include "app/start_report.h"
 #include "app/update_algorithm.h"
+#include "core/format.h"
 #include "core/log.h"
+#include "data/dataset.h"
+#include "data/sampler.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -26,9 +32,28 @@ void print_layers(const Model& model) {
   }
 }
 
-void print_plan(const Configuration& configuration, const Model& model, const std::vector<RankUse>& ranks) {
+/// One part of the data, opened and checked. A plan may be made where the data are not: then that is all it says.
+std::string describe_data(const Configuration& configuration, data::Part part, int workers) {
+  const bool is_training = part == data::Part::train;
+  if (!data::is_data_present(configuration.data, part)) {
+    return format("not on this machine: {}; nothing of it was checked",
+                  is_training ? configuration.data.train : configuration.data.eval);
+  }
+  const auto dataset =
+      data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes);
+  if (!is_training) return dataset->description();
+  const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
+                               .workers = workers,
+                               .batch_per_worker = configuration.algorithm.batch_per_worker},
+                              dataset->size(), configuration.data.shuffle);
+  return format("{}; {} steps per epoch", dataset->description(), sampler.steps_per_epoch());
+}
+
+void print_plan(const Configuration& configuration, const Model& model, const std::vector<RankUse>& ranks,
+                std::vector<ReportRow> rows) {
   std::printf("\n");
-  for (const std::string& line : format_rows(plan_rows(configuration, model, ranks))) std::printf("%s\n", line.c_str());
+  std::ranges::copy(plan_rows(configuration, model, ranks), std::back_inserter(rows));
+  for (const std::string& line : format_rows(rows)) std::printf("%s\n", line.c_str());
   std::printf("\nparameters: %zu\n", model.weights.layout().element_count());
 }
 
@@ -38,14 +63,20 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
              const std::string& command) {
   const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
   std::optional<Model> built;
-  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
+  std::vector<ReportRow> data_rows;
+  agree(communicator, [&] {
+    const int workers = configuration.algorithm.workers_per_rank * communicator.size();
+    data_rows = {{"training data", describe_data(configuration, data::Part::train, workers)},
+                 {"evaluation data", describe_data(configuration, data::Part::eval, workers)}};
+    built.emplace(configuration, convolutions, communicator.rank());
+  });
   Model& model = *built;
   model.broadcast(communicator);
   const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);
   const bool prints = communicator.rank() == 0;
   if (prints) {
     print_layers(model);
-    print_plan(configuration, model, ranks);
+    print_plan(configuration, model, ranks, std::move(data_rows));
     for (const std::string& line : placement_warnings(ranks, command)) log::warn(line);
   }
   const RandomBatch batch(configuration.algorithm.batch_per_worker, model.graph.shape(model.graph.input()),

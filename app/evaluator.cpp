@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "core/error.h"
 #include "data/batch_loader.h"
 
 namespace dcs3gd::app {
@@ -43,6 +44,9 @@ Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterAre
     mine += network_.evaluate({batch->images.data(), batch->labels.data(), batch->count});
   }
   const nn::BatchResult sum = sum_over_ranks(communicator_, mine);
+  if (sum.images == 0) {
+    throw Error(ErrorKind::input, "none of the evaluation images could be read; the log names them", Extent::all_ranks);
+  }
   const auto images = static_cast<double>(sum.images);
   return {.top1 = static_cast<double>(sum.correct_top1) / images,
           .top5 = static_cast<double>(sum.correct_top5) / images,

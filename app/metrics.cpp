@@ -47,7 +47,9 @@ Json to_json(const StepEvent& event) {
           {"compute_ms", event.compute_ms},
           {"all_reduce_ms", event.all_reduce_ms},
           {"wait_ms", event.wait_ms},
-          {"overlap", event.overlap}};
+          {"overlap", event.overlap},
+          {"data_wait_ms", event.data_wait_ms},
+          {"bad_images", event.bad_images}};
 }
 
 Json to_json(const EvalEvent& event) {

@@ -41,8 +41,10 @@ struct StepEvent {
   double step_ms = 0;       ///< the whole step with its batch; without evaluations and checkpoints
   double compute_ms = 0;
   double all_reduce_ms = 0;
-  double wait_ms = 0;  ///< all-reduce time not hidden
-  double overlap = 0;  ///< 1 − wait / all_reduce
+  double wait_ms = 0;           ///< all-reduce time not hidden
+  double overlap = 0;           ///< 1 − wait / all_reduce
+  double data_wait_ms = 0;      ///< until the loader had the step's batches
+  std::int64_t bad_images = 0;  ///< that rank 0's loader has passed over so far, in batches made ahead too
 };
 
 struct EvalEvent {

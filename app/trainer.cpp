@@ -368,7 +368,9 @@ void Trainer::on_step(const StepRecord& record) {
                         .compute_ms = record.compute_ms,
                         .all_reduce_ms = record.all_reduce_ms,
                         .wait_ms = record.wait_ms,
-                        .overlap = share_hidden(communicator_, record.wait_ms, record.all_reduce_ms)};
+                        .overlap = share_hidden(communicator_, record.wait_ms, record.all_reduce_ms),
+                        .data_wait_ms = loader_.take_wait_ms(),
+                        .bad_images = loader_.bad_images()};
   stop_agreed_ = stop_agreed_ || record.stop_wanted;
   checkpoint_agreed_ = checkpoint_agreed_ || record.checkpoint_wanted;
   ++steps_reported_;

@@ -6,17 +6,20 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
+#include "data/color_jitter.h"
 
 namespace dcs3gd::data {
 namespace {
 
-void check_supported(const AugmentOptions& augment, int image_size) {
-  const char* unsupported = augment.random_resized_crop    ? "random_resized_crop"
-                            : augment.color_jitter != 0.0F ? "color_jitter"
-                            : augment.mixup != 0.0F        ? "mixup"
-                                                           : nullptr;
-  if (unsupported != nullptr) {
-    throw Error(ErrorKind::input, format("data.augment.{}: not supported by this version; leave it out", unsupported));
+/// Which numbers of an image a stream draws. Part of the reproducibility contract: append, never renumber.
+enum class Draw : std::uint64_t { crop_and_flip = 0, frame = 1, color = 2 };
+
+void check_augmentation(const AugmentOptions& augment, int image_size) {
+  if (augment.mixup != 0.0F) {
+    throw Error(ErrorKind::input, "data.augment.mixup: not supported by this version; leave it out");
+  }
+  if (!(augment.color_jitter >= 0 && augment.color_jitter <= 1)) {
+    throw Error(ErrorKind::input, format("data.augment.color_jitter: expected 0 to 1, found {}", augment.color_jitter));
   }
   if (augment.random_crop_padding < 0 || augment.random_crop_padding > image_size) {
     throw Error(ErrorKind::input, format("data.augment.random_crop_padding: expected 0 to the image size {}, found {}",
@@ -40,6 +43,11 @@ void check_normalization(const NormalizeOptions& normalize, int channels) {
   }
 }
 
+RandomStream stream_of(std::uint64_t seed, std::int64_t epoch, std::uint32_t index, Draw draw) {
+  return {seed, RandomPurpose::augmentation, static_cast<std::uint64_t>(epoch), index,
+          static_cast<std::uint64_t>(draw)};
+}
+
 /// Copies one row of the crop: target column x shows source column x + shift, black outside.
 void copy_row(const std::uint8_t* source, int shift, int size, const float* table, float* target) {
   const int first = std::clamp(-shift, 0, size);
@@ -58,6 +66,8 @@ NormalizeOptions default_normalization(Format format, int channels) {
   if (format == Format::cifar100 && channels == 3) {
     return {.mean = {0.5071F, 0.4865F, 0.4409F}, .std = {0.2673F, 0.2564F, 0.2762F}};
   }
+  const bool is_photo = format == Format::image_folder || format == Format::shards;
+  if (is_photo && channels == 3) return {.mean = {0.485F, 0.456F, 0.406F}, .std = {0.229F, 0.224F, 0.225F}};
   const auto count = static_cast<std::size_t>(channels);
   if (format == Format::idx) return {.mean = std::vector(count, 0.2860F), .std = std::vector(count, 0.3530F)};
   return {.mean = std::vector(count, 0.5F), .std = std::vector(count, 0.25F)};
@@ -67,8 +77,10 @@ Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t 
     : size_(options.image_size),
       padding_(part == Part::train ? options.augment.random_crop_padding : 0),
       flip_(part == Part::train && options.augment.horizontal_flip),
+      random_resized_crop_(part == Part::train && options.augment.random_resized_crop),
+      color_jitter_(part == Part::train ? options.augment.color_jitter : 0),
       seed_(seed) {
-  check_supported(options.augment, options.image_size);
+  check_augmentation(options.augment, options.image_size);
   NormalizeOptions normalize = default_normalization(options.format, options.channels);
   if (!options.normalize.mean.empty()) normalize.mean = options.normalize.mean;
   if (!options.normalize.std.empty()) normalize.std = options.normalize.std;
@@ -81,9 +93,20 @@ Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t 
   }
 }
 
+Framing Augmentation::framing(std::int64_t epoch, std::uint32_t index) const {
+  if (!random_resized_crop_) return Framing::center(size_);
+  return Framing::random_resized(size_, stream_of(seed_, epoch, index, Draw::frame));
+}
+
+void Augmentation::change_colors(std::span<std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index) const {
+  if (color_jitter_ == 0) return;
+  RandomStream random = stream_of(seed_, epoch, index, Draw::color);
+  jitter_colors(draw_color_change(color_jitter_, random), static_cast<int>(tables_.size()), pixels);
+}
+
 void Augmentation::apply(std::span<const std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index,
                          std::span<float> image) const {
-  RandomStream random(seed_, RandomPurpose::augmentation, static_cast<std::uint64_t>(epoch), index);
+  RandomStream random = stream_of(seed_, epoch, index, Draw::crop_and_flip);
   const auto offsets = static_cast<std::uint32_t>(2 * padding_ + 1);
   const int shift_y = static_cast<int>(random.below(offsets)) - padding_;
   const int shift_x = static_cast<int>(random.below(offsets)) - padding_;

@@ -7,12 +7,16 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/log.h"
+#include "core/stopwatch.h"
 #include "core/trace.h"
 
 namespace dcs3gd::data {
 namespace {
 
 constexpr int kMaxAutoThreads = 4;
+/// So many images in a row that cannot be read are no accident.
+constexpr int kMaxBadImagesInARow = 64;
 
 }  // namespace
 
@@ -25,6 +29,8 @@ BatchLoader::BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptio
     : dataset_(std::move(dataset)),
       sampler_(plan, dataset_->size(), options.shuffle),
       augmentation_(options, plan.part, plan.seed),
+      part_(plan.part),
+      on_bad_image_(options.loader.on_bad_image),
       batch_count_(sampler_.batch_count()) {
   if (threads < 0 || options.loader.prefetch_batches < 1) {
     throw Error(ErrorKind::input,
@@ -55,6 +61,7 @@ BatchLoader::~BatchLoader() {
 }
 
 const Batch* BatchLoader::next() {
+  const Stopwatch watch;
   std::unique_lock lock(mutex_);
   if (consumed_ < handed_out_) {
     slot_of(consumed_).ready = false;
@@ -65,8 +72,10 @@ const Batch* BatchLoader::next() {
   Slot& slot = slot_of(handed_out_);
   if (threads_.empty() && !slot.ready) make_batch(lock, {});
   batch_ready_.wait(lock, [&slot] { return slot.ready; });
+  for (const std::string& warning : std::exchange(warnings_, {})) log::warn(warning);
   if (slot.error) std::rethrow_exception(slot.error);
   ++handed_out_;
+  wait_ms_ += watch.elapsed_ms();
   return &slot.batch;
 }
 
@@ -105,23 +114,51 @@ BatchLoader::Order BatchLoader::order_of(std::int64_t epoch) {
 }
 
 void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot,
-                       const std::stop_token& stop) const {
+                       const std::stop_token& stop) {
   const trace::Span span("loader", "batch");
   Batch& batch = slot.batch;
   batch.epoch = place.epoch;
   batch.step = place.step;
   batch.worker = place.worker;
-  batch.count = place.count;
   const std::size_t image_floats = dataset_->image_bytes();
-  const auto count = static_cast<std::size_t>(place.count);
-  for (std::size_t position = 0; position < count && !stop.stop_requested(); ++position) {
+  const auto wanted = static_cast<std::size_t>(place.count);
+  std::size_t count = 0;
+  for (std::size_t position = 0; position < wanted && !stop.stop_requested(); ++position) {
     const std::uint32_t index = order[static_cast<std::size_t>(place.first) + position];
-    batch.labels[position] = dataset_->read(index, slot.pixels);
+    const std::optional<std::int32_t> label = read(index, place.epoch, slot);
+    if (!label) continue;
+    batch.labels[count] = *label;
+    augmentation_.change_colors(slot.pixels, place.epoch, index);
     augmentation_.apply(slot.pixels, place.epoch, index,
-                        batch.images.span().subspan(position * image_floats, image_floats));
+                        batch.images.span().subspan(count * image_floats, image_floats));
+    ++count;
   }
+  batch.count = static_cast<int>(count);
   std::fill(batch.images.begin() + count * image_floats, batch.images.end(), 0.0F);
-  std::fill(batch.labels.begin() + place.count, batch.labels.end(), 0);
+  std::fill(batch.labels.begin() + batch.count, batch.labels.end(), 0);
+}
+
+std::optional<std::int32_t> BatchLoader::read(std::uint32_t index, std::int64_t epoch, Slot& slot) {
+  const Framing framing = augmentation_.framing(epoch, index);
+  for (int attempt = 0; attempt < kMaxBadImagesInARow; ++attempt) {
+    const ReadResult result = dataset_->read(index, framing, slot.buffers, slot.pixels);
+    if (result.problem.empty()) return result.label;
+    pass_over(index, result.problem);
+    if (part_ == Part::eval) return std::nullopt;
+    index = (index + 1) % dataset_->size();
+  }
+  throw Error(ErrorKind::input, format("{} images in a row cannot be read, up to image {} of {}; check the data set",
+                                       kMaxBadImagesInARow, index, dataset_->size()));
+}
+
+void BatchLoader::pass_over(std::uint32_t index, const std::string& problem) {
+  if (on_bad_image_ == OnBadImage::error) {
+    throw Error(ErrorKind::input,
+                format("{}; mend or remove the file, or go on without it: data.loader.on_bad_image: skip", problem));
+  }
+  ++bad_images_;
+  const std::lock_guard lock(mutex_);
+  if (known_bad_images_.insert(index).second) warnings_.push_back(format("{}; passed over", problem));
 }
 
 }  // namespace dcs3gd::data

@@ -1,13 +1,17 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <stop_token>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "data/augmentation.h"
@@ -26,6 +30,10 @@ int loader_thread_count(std::optional<int> configured, int spare_cores);
 /// number, wait until its slot is free, and fill it. The batches are the same, bit for bit, for every number of
 /// threads; with 0 threads next() makes them. The memory is fixed: prefetch_batches + 1 batches, used in turn.
 ///
+/// An image that cannot be read ends the run (next() throws), or is replaced: in training by the next image of the data
+/// set that can, with the epoch and the random changes of the one it stands for; in evaluation it is left out. So that
+/// too is the same on every number of ranks and threads.
+///
 /// next() belongs to one consumer thread. Destruction at any moment waits for the images at work only.
 class BatchLoader {
  public:
@@ -43,14 +51,19 @@ class BatchLoader {
   std::int64_t steps_per_epoch() const { return sampler_.steps_per_epoch(); }
   /// Batches from the first to the last next().
   std::int64_t batch_count() const { return batch_count_; }
+  /// Milliseconds the consumer has spent in next() since it last asked here.
+  double take_wait_ms() { return std::exchange(wait_ms_, 0); }
+  /// Images replaced or left out so far, in all batches made.
+  std::int64_t bad_images() const { return bad_images_; }
 
  private:
   using Order = std::shared_ptr<const std::vector<std::uint32_t>>;
   struct Slot {
     Batch batch;
     std::vector<std::uint8_t> pixels;  ///< one image as read
-    bool ready = false;                ///< guarded by mutex_
-    std::exception_ptr error;          ///< set before ready
+    ReadBuffers buffers;
+    bool ready = false;        ///< guarded by mutex_
+    std::exception_ptr error;  ///< set before ready
   };
 
   void run(const std::stop_token& stop, int thread);
@@ -59,14 +72,19 @@ class BatchLoader {
   /// REQUIRES mutex_. Batch numbers are taken in order, so the epochs asked for never go back.
   Order order_of(std::int64_t epoch);
   /// Gives up early, leaving the batch unfinished, once `stop` is requested.
-  void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot,
-            const std::stop_token& stop) const;
+  void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
+  /// The label of the image now in slot.pixels; none if it is left out.
+  std::optional<std::int32_t> read(std::uint32_t index, std::int64_t epoch, Slot& slot);
+  /// Counts the image; next() will say so where it is met first.
+  void pass_over(std::uint32_t index, const std::string& problem);
   Slot& slot_of(std::int64_t number) { return slots_[static_cast<std::size_t>(number) % slots_.size()]; }
 
   // Constant after construction.
   std::shared_ptr<const Dataset> dataset_;
   Sampler sampler_;
   Augmentation augmentation_;
+  Part part_;
+  OnBadImage on_bad_image_;
   std::int64_t batch_count_;
 
   // A slot belongs to the thread that makes its batch until it is ready, then to the consumer until its next call.
@@ -80,9 +98,14 @@ class BatchLoader {
   std::int64_t consumed_ = 0;    ///< batches the consumer has given back
   std::int64_t order_epoch_ = -1;
   Order order_;  ///< of order_epoch_
+  std::set<std::uint32_t> known_bad_images_;
+  std::vector<std::string> warnings_;  ///< not yet said: the log belongs to the consumer's thread
+
+  std::atomic<std::int64_t> bad_images_ = 0;
 
   // Only the consumer.
   std::int64_t handed_out_ = 0;
+  double wait_ms_ = 0;
 
   std::vector<std::jthread> threads_;  ///< last: stopped before anything they use goes away
 };

@@ -7,15 +7,30 @@
 #include "core/format.h"
 #include "data/cifar_reader.h"
 #include "data/idx_reader.h"
+#include "data/photo_dataset.h"
+#include "data/shards.h"
 #include "data/stored_dataset.h"
 #include "data/synthetic_dataset.h"
 
 namespace dcs3gd::data {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr const char* kDataFolderVariable = "DCS3GD_DATA";
 /// Far above any use, low enough that sizes in bytes cannot overflow.
 constexpr int kMaxImageSize = 16384;
+
+/// None if the variable is not set or empty.
+const char* data_folder() {
+  const char* folder = std::getenv(kDataFolderVariable);
+  return folder != nullptr && *folder != '\0' ? folder : nullptr;
+}
+
+fs::path complete_path(const std::string& path) {
+  const char* folder = data_folder();
+  return fs::absolute(folder != nullptr ? fs::path(folder) / path : fs::path(path)).lexically_normal();
+}
 
 std::string part_path(const DataOptions& options, Part part) {
   const std::string& path = part == Part::train ? options.train : options.eval;
@@ -44,10 +59,39 @@ std::shared_ptr<const Dataset> open_stored(StoredImages images, const DataOption
                                          format("{} {}", format_name, path));
 }
 
-[[noreturn]] void refuse_format(std::string_view name) {
-  throw Error(
-      ErrorKind::input,
-      format("data.format: {} is not supported by this version; use synthetic, cifar10, cifar100 or idx", name));
+/// The classes of the training images count for both parts: an evaluation folder that lacks one must not shift labels.
+std::vector<std::string> class_names(const DataOptions& options, const std::string& folder) {
+  if (!is_data_present(options, Part::train)) return photo_classes(folder);
+  return photo_classes(part_folder(part_path(options, Part::train), Part::train));
+}
+
+std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Part part, int classes) {
+  const std::string folder = part_folder(part_path(options, part), part);
+  if (holds_shards(folder) != (options.format == Format::shards)) {
+    throw Error(ErrorKind::input,
+                options.format == Format::shards
+                    ? format("{}: expected shards, found no {}; make them with dcs3gd-data prepare, or set "
+                             "data.format: image_folder",
+                             folder, kShardManifest)
+                    : format("{}: expected folders of images, found shards; set data.format: shards", folder));
+  }
+  const std::vector<std::string> names = class_names(options, folder);
+  if (names.size() > static_cast<std::size_t>(classes)) {
+    throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
+                                         classes, names.size(), names.size()));
+  }
+  Photos photos = open_photos(folder, names);
+  if (photos.classes != names) {
+    throw Error(ErrorKind::input, format("{}: other classes than those of the training images", folder));
+  }
+  DatasetProperties properties{.size = photos.source->size(),
+                               .classes = classes,
+                               .channels = options.channels,
+                               .height = options.image_size,
+                               .width = options.image_size,
+                               .description = std::move(photos.summary),
+                               .fingerprint = std::move(photos.fingerprint)};
+  return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
 }
 
 }  // namespace
@@ -74,22 +118,25 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
       return open_stored(read_idx(path, part, classes), options, classes, "idx", path);
     }
     case Format::image_folder:
-      refuse_format("image_folder");
     case Format::shards:
-      refuse_format("shards");
+      return open_photo_dataset(options, part, classes);
   }
   throw Error(ErrorKind::failure, "open_dataset: unknown format");
 }
 
+bool is_data_present(const DataOptions& options, Part part) {
+  const std::string& path = part == Part::train ? options.train : options.eval;
+  std::error_code ignored;
+  return options.format == Format::synthetic || (!path.empty() && fs::exists(complete_path(path), ignored));
+}
+
 std::string resolve_data_path(const std::string& path) {
-  namespace fs = std::filesystem;
-  const char* folder = std::getenv(kDataFolderVariable);
-  const bool has_folder = folder != nullptr && *folder != '\0';
-  const fs::path complete = fs::absolute(has_folder ? fs::path(folder) / path : fs::path(path)).lexically_normal();
+  const fs::path complete = complete_path(path);
   std::error_code ignored;
   if (fs::exists(complete, ignored)) return complete.string();
+  const char* folder = data_folder();
   const std::string reason = fs::path(path).is_absolute() ? "the path is absolute"
-                             : has_folder
+                             : folder != nullptr
                                  ? format("{} is '{}'", kDataFolderVariable, folder)
                                  : format("{} is not set: relative to the current folder", kDataFolderVariable);
   throw Error(

@@ -6,7 +6,10 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "data/framing.h"
+#include "data/image_decoder.h"
 #include "data/options.h"
 
 namespace dcs3gd::data {
@@ -20,6 +23,19 @@ struct DatasetProperties {
   int width = 0;            ///< pixels
   std::string description;  ///< one line for the table at the start of a run
   std::string fingerprint;  ///< equal for equal contents, wherever they were found
+};
+
+/// What came of reading an image. Files that cannot be shown are to be expected in large collections, so that is no
+/// exception.
+struct ReadResult {
+  std::int32_t label = 0;
+  std::string problem;  ///< "FILE: what is wrong with it"; empty: the image was read
+};
+
+/// Memory that reading takes, kept from image to image. One thread at a time.
+struct ReadBuffers {
+  std::vector<std::uint8_t> file;
+  DecodedImage image;
 };
 
 /// A numbered set of labelled images. Immutable once opened: read() may be called by several threads at once.
@@ -40,8 +56,10 @@ class Dataset {
   /// Bytes of one image: channels × height × width.
   std::size_t image_bytes() const;
 
-  /// Writes image `index` (< size()) as bytes, CHW, to `pixels` (image_bytes() long) and returns its label.
-  virtual std::int32_t read(std::uint32_t index, std::span<std::uint8_t> pixels) const = 0;
+  /// Writes image `index` (< size()), framed, as bytes, CHW, to `pixels` (image_bytes() long). Images that have the
+  /// right size already are framed only if the framing is random.
+  virtual ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                          std::span<std::uint8_t> pixels) const = 0;
 
  private:
   DatasetProperties properties_;
@@ -51,6 +69,9 @@ class Dataset {
 /// with the files or the options is an Error{input} that names the file and the record. `seed` matters to generated
 /// images only, `classes` is the number of classes of the model.
 std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
+
+/// Whether something lies at the part's path; true for generated data.
+bool is_data_present(const DataOptions& options, Part part);
 
 /// The absolute form of a path of the configuration: a relative one is looked for under the folder that the environment
 /// variable DCS3GD_DATA names if it is set, else in the current folder. Throws Error{input} if nothing is there.

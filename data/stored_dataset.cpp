@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
+#include "data/resample.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -39,7 +40,8 @@ DatasetProperties checked_properties(const StoredImages& images, int image_size,
 StoredDataset::StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin)
     : Dataset(checked_properties(images, image_size, channels, classes, origin)), images_(std::move(images)) {}
 
-std::int32_t StoredDataset::read(std::uint32_t index, std::span<std::uint8_t> pixels) const {
+ReadResult StoredDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                               std::span<std::uint8_t> pixels) const {
   const auto rows = static_cast<std::size_t>(images_.height);
   const auto row_bytes = static_cast<std::size_t>(images_.width);
   const auto planes = static_cast<std::size_t>(images_.channels);
@@ -60,7 +62,8 @@ std::int32_t StoredDataset::read(std::uint32_t index, std::span<std::uint8_t> pi
       }
     }
   }
-  return images_.labels[index];
+  if (framing.is_random()) reframe(framing, channels(), width(), buffers.image, pixels);
+  return {.label = images_.labels[index], .problem = {}};
 }
 
 void check_label(const std::string& path, std::uint64_t record, int label, int classes) {

@@ -25,7 +25,8 @@ class StoredDataset final : public Dataset {
   /// image_size or have another number of channels.
   StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin);
 
-  std::int32_t read(std::uint32_t index, std::span<std::uint8_t> pixels) const override;
+  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                  std::span<std::uint8_t> pixels) const override;
 
  private:
   StoredImages images_;

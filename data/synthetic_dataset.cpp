@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
+#include "data/resample.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -214,14 +215,16 @@ DatasetProperties properties_of(const DataOptions& options, Part part, int class
 SyntheticDataset::SyntheticDataset(const DataOptions& options, Part part, std::uint64_t seed, int classes)
     : Dataset(properties_of(options, part, classes)), part_(part), seed_(seed) {}
 
-std::int32_t SyntheticDataset::read(std::uint32_t index, std::span<std::uint8_t> pixels) const {
+ReadResult SyntheticDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                                  std::span<std::uint8_t> pixels) const {
   const auto label = static_cast<std::int32_t>(index % static_cast<std::uint32_t>(classes()));
   const auto part = static_cast<std::uint64_t>(part_);
   RandomStream scene_random(seed_, RandomPurpose::synthetic_data, part, index, 0);
   const RandomStream noise_random(seed_, RandomPurpose::synthetic_data, part, index, 1);
   const Scene scene = draw_scene(class_traits(label, classes()), width(), scene_random);
   paint(scene, Noise(noise_random, scene.noise), width(), channels(), pixels);
-  return label;
+  if (framing.is_random()) reframe(framing, channels(), width(), buffers.image, pixels);
+  return {.label = label, .problem = {}};
 }
 
 }  // namespace dcs3gd::data

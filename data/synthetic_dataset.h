@@ -20,7 +20,8 @@ class SyntheticDataset final : public Dataset {
   /// Throws Error{input} if the part's number of images is not positive or too large.
   SyntheticDataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
 
-  std::int32_t read(std::uint32_t index, std::span<std::uint8_t> pixels) const override;
+  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                  std::span<std::uint8_t> pixels) const override;
 
  private:
   Part part_;

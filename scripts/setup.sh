@@ -11,6 +11,7 @@ readonly kBuildPackages=(
   libdnnl-dev                            # nn: oneDNN 2.6
   libopenmpi-dev openmpi-bin             # comm: Open MPI 4.1 and mpirun
   zlib1g-dev                             # data: .gz files
+  libjpeg62-turbo-dev libstb-dev         # data: JPEG and PNG
   libcli11-dev libyaml-cpp-dev nlohmann-json3-dev  # app: command line, configuration, metrics
   libspdlog-dev libfmt-dev libxxhash-dev # core: log, text, hashes
   doctest-dev                            # tests
@@ -19,7 +20,7 @@ readonly kBuildPackages=(
 readonly kTestPackages=(
   clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks
   shellcheck                                # checks of the scripts
-  python3 python3-numpy                     # the oracle and other checks
+  python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
 )

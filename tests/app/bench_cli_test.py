@@ -2,7 +2,7 @@
 
 import json
 
-from cli_support import CliTest, main
+from cli_support import CliTest, main, write_photos
 
 
 class BenchTest(CliTest):
@@ -47,6 +47,16 @@ class BenchTest(CliTest):
         self.has_keys(line, "bench", "floats", "median_ms", "bound_ms")
         self.assertEqual((line["bench"], line["floats"]), ("update", 100000))
         self.assertGreater(line["median_ms"], 0)
+
+    def test_loader(self):
+        write_photos(self.folder / "photos", 12)
+        (line,) = self.lines("loader", "--data", "photos", "--seconds", "0.1", "--threads", "2")
+        self.has_keys(line, "bench", "threads", "images_per_s", "bound_images_per_s")
+        self.assertEqual((line["bench"], line["threads"]), ("loader", 2))
+        self.assertGreater(line["images_per_s"], 0)
+        self.assertIn("img/s", self.succeed("loader", "--data", "photos/train", "--seconds", "0.1").out)
+        self.refuse("loader", says="--data")
+        self.refuse("loader", "--data", "nowhere", says="nowhere")
 
     def test_wrong_usage(self):
         self.refuse(says="--help")

@@ -8,11 +8,13 @@ import os
 import pathlib
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
+import zlib
 
 TIMEOUT_S = 120  # generous: the machine may be busy
 
@@ -91,6 +93,29 @@ class CliTest(unittest.TestCase):
 
     def names(self, path="."):
         return sorted(entry.name for entry in (self.folder / path).iterdir())
+
+
+def write_png(path, width, height, pixels):
+    """RGB, 8 bits; `pixels`: bytes by rows."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + pixels[3 * width * row:3 * width * (row + 1)] for row in range(height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
+                     chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+
+
+def write_photos(folder, count, classes=("cat", "dog", "emu")):
+    """An image folder in ImageNet's form: count photos a class in train, half of that in val."""
+    for part, images in (("train", count), ("val", count // 2)):
+        for label, name in enumerate(classes):
+            for number in range(images):
+                width, height = 40 + 3 * number, 60 - number
+                pixels = bytes((x * (label + 1) * 5 + y * (number + 1) + 80 * channel) % 256
+                               for y in range(height) for x in range(width) for channel in range(3))
+                write_png(folder / part / name / f"{number:03}.png", width, height, pixels)
 
 
 def kill_group(process):

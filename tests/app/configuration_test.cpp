@@ -575,14 +575,8 @@ TEST_CASE("what this version cannot do is refused by name") {
     CHECK(override_problem(assignment)
               .starts_with("--set " + assignment + ": " + key + ": " + what + " is not supported by this version ("));
   };
-  refused("data.augment.random_resized_crop=true", "true");
-  refused("data.augment.color_jitter=0.4", "colour jitter");
   refused("data.augment.mixup=0.2", "mixup");
   refused("algorithm.micro_batches=2", "more than 1");
-  for (const std::string format : {"image_folder", "shards"}) {
-    const std::string message = problems("{data: {train: a, eval: b}}", {"data.format=" + format});
-    CHECK(message.starts_with("--set data.format=" + format + ": data.format: " + format + " is not supported"));
-  }
 }
 
 TEST_CASE("all problems come in one go, in the order of the file and the overrides") {

@@ -33,7 +33,7 @@ KEYS = {
     "start": ["event", "version", "command", "config_hash", "hosts", "ranks", "workers", "threads", "isa", "parameters",
               "all_reduce_bytes", "resumed_from"],
     "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "images_per_s", "step_ms",
-             "compute_ms", "all_reduce_ms", "wait_ms", "overlap"],
+             "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
     "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
     "checkpoint": ["event", "step", "epoch", "path", "wall_s"],
     "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
@@ -134,7 +134,7 @@ class Usage(TrainTest):
         self.assertEqual(self.names(), ["tiny_run.yaml", "wrong.yaml"])
 
     def test_what_this_version_cannot_do_is_refused(self):
-        for key, value in (("model.precision", "bf16"), ("algorithm.micro_batches", "2"), ("data.format", "shards")):
+        for key, value in (("algorithm.micro_batches", "2"), ("data.augment.mixup", "0.2")):
             self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
 
     def test_printed_configuration_is_a_configuration(self):

@@ -29,10 +29,11 @@ class ProbeDataset final : public Dataset {
       : Dataset({.size = size, .classes = 10, .channels = 1, .height = kSize, .width = kSize, .description = "probe"}),
         on_read_(std::move(on_read)) {}
 
-  std::int32_t read(std::uint32_t index, std::span<std::uint8_t> pixels) const override {
+  ReadResult read(std::uint32_t index, const Framing& /*framing*/, ReadBuffers& /*buffers*/,
+                  std::span<std::uint8_t> pixels) const override {
     if (on_read_) on_read_(index);
     std::fill(pixels.begin(), pixels.end(), static_cast<std::uint8_t>(index));
-    return static_cast<std::int32_t>(index % 10);
+    return {.label = static_cast<std::int32_t>(index % 10), .problem = {}};
   }
 
  private:

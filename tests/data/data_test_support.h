@@ -50,8 +50,10 @@ inline void write_file(const std::string& path, const Bytes& bytes) {
 
 inline Bytes read_image(const Dataset& dataset, std::uint32_t index, std::int32_t* label = nullptr) {
   Bytes pixels(dataset.image_bytes());
-  const std::int32_t found = dataset.read(index, pixels);
-  if (label != nullptr) *label = found;
+  ReadBuffers buffers;
+  const ReadResult result = dataset.read(index, Framing::center(dataset.width()), buffers, pixels);
+  REQUIRE(result.problem == "");
+  if (label != nullptr) *label = result.label;
   return pixels;
 }
 

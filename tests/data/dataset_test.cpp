@@ -45,10 +45,6 @@ TEST_CASE("options that cannot be opened") {
     return input_error([&] { open_dataset(options, Part::train, 1, classes); });
   };
   DataOptions options;
-  options.format = Format::image_folder;
-  CHECK(contains(message(options, 10), "image_folder is not supported by this version"));
-  options.format = Format::shards;
-  CHECK(contains(message(options, 10), "shards is not supported by this version"));
   options.format = Format::synthetic;
   CHECK(contains(message(options, 0), "model.classes"));
   options.channels = 2;

@@ -1,0 +1,60 @@
+#include "app/data_command.h"
+
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+
+#include "app/inspect_photos.h"
+#include "app/prepare_shards.h"
+#include "app/progress.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+
+namespace dcs3gd::app {
+
+int run_data_command(int argc, const char* const* argv) {
+  CLI::App parser("Packs, shows and checks data sets of photos.", "dcs3gd-data");
+  parser.require_subcommand(1);
+  const int cores = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
+
+  PrepareOptions prepare{.threads = cores};
+  std::uint64_t shard_megabytes = prepare.shard_bytes >> 20;
+  CLI::App* prepare_command =
+      parser.add_subcommand("prepare", "pack FOLDER/<class>/*.jpg|png, or its parts train and val, into shards");
+  prepare_command->add_option("input", prepare.input, "the image folder")->required();
+  prepare_command->add_option("output", prepare.output, "the folder of shards, made if need be")->required();
+  prepare_command->add_option("--shard-mb", shard_megabytes, "size of a shard in MiB")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  prepare_command->add_option("--threads", prepare.threads, "shards written at a time")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+
+  std::string path;
+  int verify_threads = cores;
+  CLI::App* inspect_command = parser.add_subcommand("inspect", "show what an image folder or shards hold");
+  inspect_command->add_option("path", path, "the folder")->required();
+  CLI::App* verify_command = parser.add_subcommand("verify", "decode every image; name those that cannot be read");
+  verify_command->add_option("path", path, "the folder")->required();
+  verify_command->add_option("--threads", verify_threads, "images decoded at a time")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+
+  try {
+    parser.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return parser.exit(help);
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::input, format("dcs3gd-data: {}; see dcs3gd-data --help", error.what()));
+  }
+  log::open({.file = {}, .status_line = resolve_progress_style(ProgressStyle::automatic) == ProgressStyle::bar});
+  prepare.shard_bytes = shard_megabytes << 20;
+  if (prepare_command->parsed()) prepare_shards(prepare);
+  if (inspect_command->parsed()) inspect_photos(path);
+  if (verify_command->parsed()) verify_photos(path, verify_threads);
+  return 0;
+}
+
+}  // namespace dcs3gd::app

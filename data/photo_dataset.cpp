@@ -1,0 +1,96 @@
+#include "data/photo_dataset.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "core/format.h"
+#include "data/image_folder.h"
+#include "data/resample.h"
+#include "data/shards.h"
+
+namespace dcs3gd::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kClassesInSummary = 8;
+
+std::vector<std::uint32_t> count_classes(const PhotoSource& source, std::size_t classes) {
+  std::vector<std::uint32_t> counts(classes);
+  for (std::uint32_t index = 0; index < source.size(); ++index) ++counts[static_cast<std::size_t>(source.label(index))];
+  return counts;
+}
+
+}  // namespace
+
+std::string decode_photo(std::span<const std::uint8_t> file, const Framing& framing, int channels, DecodedImage& image,
+                         std::span<std::uint8_t> pixels) {
+  std::string problem = decode_image(file, framing, image);
+  if (problem.empty()) resample(image, channels, pixels);
+  return problem;
+}
+
+PhotoDataset::PhotoDataset(std::unique_ptr<const PhotoSource> source, DatasetProperties properties)
+    : Dataset(std::move(properties)), source_(std::move(source)) {}
+
+ReadResult PhotoDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+                              std::span<std::uint8_t> pixels) const {
+  std::string problem = source_->fetch(index, buffers.file);
+  if (problem.empty()) problem = decode_photo(buffers.file, framing, channels(), buffers.image, pixels);
+  if (!problem.empty()) return {.label = 0, .problem = format("{}: {}", source_->name(index), problem)};
+  return {.label = source_->label(index), .problem = {}};
+}
+
+std::string class_summary(const std::vector<std::string>& classes, const std::vector<std::uint32_t>& counts) {
+  std::uint64_t images = 0;
+  for (const std::uint32_t count : counts) images += count;
+  std::string list;
+  for (std::size_t label = 0; label < std::min(classes.size(), kClassesInSummary); ++label) {
+    list += format("{}{} {}", list.empty() ? "" : ", ", classes[label], counts[label]);
+  }
+  if (classes.size() > kClassesInSummary) list += format(", ... {} {}", classes.back(), counts.back());
+  return format("{} images of {} classes ({})", images, classes.size(), list);
+}
+
+std::string part_folder(const std::string& path, Part part) {
+  const fs::path folder = (fs::path(path) / "").parent_path();  // without a slash at the end
+  const fs::path train = folder / "train";
+  const fs::path val = folder / "val";
+  std::error_code ignored;
+  if (!fs::is_directory(train, ignored) || !fs::is_directory(val, ignored)) return folder.string();
+  return (part == Part::train ? train : val).string();
+}
+
+bool holds_shards(const std::string& folder) {
+  std::error_code ignored;
+  return fs::exists(fs::path(folder) / kShardManifest, ignored);
+}
+
+std::vector<std::string> photo_classes(const std::string& folder) {
+  return holds_shards(folder) ? read_shard_manifest(folder).classes : list_classes(folder);
+}
+
+Photos open_photos(const std::string& folder, const std::vector<std::string>& classes) {
+  Photos photos;
+  if (holds_shards(folder)) {
+    const ShardManifest manifest = read_shard_manifest(folder);
+    photos.source = open_shards(folder, manifest);
+    photos.classes = manifest.classes;
+    photos.fingerprint = shards_fingerprint(folder, manifest);
+    photos.class_counts = count_classes(*photos.source, photos.classes.size());
+    photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),
+                            manifest.shards.size());
+  } else {
+    ImageListing listing = list_images(folder, classes.empty() ? list_classes(folder) : classes);
+    photos.classes = listing.classes;
+    photos.class_counts = listing.class_counts;
+    photos.fingerprint = listing.fingerprint;
+    photos.summary = format("image_folder {}: {}{}", folder, class_summary(photos.classes, photos.class_counts),
+                            listing.ignored > 0 ? format(", {} other files passed over", listing.ignored) : "");
+    photos.source = open_files(std::move(listing));
+  }
+  return photos;
+}
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,230 @@
+#include "data/shards.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/hash.h"
+#include "data/open_file.h"
+
+namespace dcs3gd::data {
+namespace {
+
+constexpr std::string_view kMagic = "dcs3gds1";
+constexpr std::string_view kManifestTitle = "dcs3gd-shards 1";
+
+struct Trailer {
+  std::uint64_t records_offset = 0;
+  std::uint64_t images = 0;
+  std::uint64_t names_bytes = 0;
+  std::uint64_t checksum = 0;
+  std::uint64_t recipe = 0;
+  std::array<char, 8> magic{};
+};
+static_assert(sizeof(Trailer) == 48 && sizeof(ShardRecord) == 24);
+
+[[noreturn]] void refuse(const std::string& path, std::string_view what) {
+  throw Error(ErrorKind::input, format("{}: {}; make the shards anew with dcs3gd-data prepare", path, what));
+}
+
+std::uint64_t checksum_of(std::span<const std::uint8_t> bytes) { return hash_bytes(std::as_bytes(bytes)); }
+
+template <typename T>
+std::string_view bytes_of(const T* values, std::size_t count) {
+  return {reinterpret_cast<const char*>(values), count * sizeof(T)};
+}
+
+void read_part(const OpenFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
+  if (const std::string problem = file.read(offset, into); !problem.empty()) refuse(file.path(), problem);
+}
+
+OpenFile open_shard(const std::string& path) {
+  OpenFile file(path);
+  if (!file.problem().empty()) refuse(path, file.problem());
+  return file;
+}
+
+Trailer read_trailer(const OpenFile& file) {
+  Trailer trailer;
+  if (file.size() < kMagic.size() + sizeof(Trailer)) refuse(file.path(), "too short for a shard");
+  std::array<std::uint8_t, sizeof(Trailer)> bytes{};
+  read_part(file, file.size() - sizeof(Trailer), bytes);
+  std::memcpy(&trailer, bytes.data(), sizeof(Trailer));
+  if (std::string_view(trailer.magic.data(), trailer.magic.size()) != kMagic) {
+    refuse(file.path(), "no shard, or cut off");
+  }
+  const std::uint64_t room = file.size() - sizeof(Trailer);
+  const bool fits = trailer.records_offset >= kMagic.size() && trailer.records_offset <= room &&
+                    trailer.images <= (room - trailer.records_offset) / sizeof(ShardRecord) &&
+                    trailer.names_bytes == room - trailer.records_offset - trailer.images * sizeof(ShardRecord);
+  if (!fits) refuse(file.path(), "the sizes in its trailer do not fit the file");
+  return trailer;
+}
+
+ShardIndex read_index(const OpenFile& file) {
+  const Trailer trailer = read_trailer(file);
+  std::vector<std::uint8_t> bytes(trailer.images * sizeof(ShardRecord) + trailer.names_bytes);
+  read_part(file, trailer.records_offset, bytes);
+  if (checksum_of(bytes) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
+
+  ShardIndex index{.records = std::vector<ShardRecord>(trailer.images), .names = {}, .recipe = trailer.recipe};
+  const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
+  if (record_bytes > 0) std::memcpy(index.records.data(), bytes.data(), record_bytes);
+  for (const ShardRecord& record : index.records) {
+    if (record.offset > trailer.records_offset || record.bytes > trailer.records_offset - record.offset ||
+        record.label < 0) {
+      refuse(file.path(), "a record of its index does not fit the file");
+    }
+  }
+  for (auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(record_bytes); begin != bytes.end();) {
+    const auto end = std::find(begin, bytes.end(), 0);
+    if (end == bytes.end()) refuse(file.path(), "the names in its index are damaged");
+    index.names.emplace_back(begin, end);
+    begin = end + 1;
+  }
+  if (index.names.size() != index.records.size()) refuse(file.path(), "the names in its index are damaged");
+  return index;
+}
+
+std::string shard_path(const std::string& folder, const ShardManifest::Shard& shard) {
+  return (std::filesystem::path(folder) / shard.file).string();
+}
+
+class PackedFiles final : public PhotoSource {
+ public:
+  PackedFiles(const std::string& folder, const ShardManifest& manifest) {
+    std::uint64_t total = 0;
+    for (const ShardManifest::Shard& shard : manifest.shards) {
+      Part& part = parts_.emplace_back(open_shard(shard_path(folder, shard)), ShardIndex{}, total);
+      part.index = read_index(part.file);
+      if (part.index.records.size() != shard.images) refuse(part.file.path(), "not the shard that the manifest names");
+      for (const ShardRecord& record : part.index.records) {
+        if (static_cast<std::size_t>(record.label) >= manifest.classes.size()) {
+          refuse(part.file.path(), "a label without a class");
+        }
+      }
+      total += shard.images;
+    }
+    if (total == 0 || total > std::numeric_limits<std::uint32_t>::max()) refuse(folder, "no images, or too many");
+    size_ = static_cast<std::uint32_t>(total);
+  }
+
+  std::uint32_t size() const override { return size_; }
+  std::int32_t label(std::uint32_t index) const override {
+    const Part& part = part_of(index);
+    return part.index.records[index - part.first].label;
+  }
+  std::uint64_t bytes(std::uint32_t index) const override {
+    const Part& part = part_of(index);
+    return part.index.records[index - part.first].bytes;
+  }
+  std::string name(std::uint32_t index) const override {
+    const Part& part = part_of(index);
+    return format("{}: {}", part.file.path(), part.index.names[index - part.first]);
+  }
+  std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
+    const Part& part = part_of(index);
+    const ShardRecord& record = part.index.records[index - part.first];
+    file.resize(record.bytes);
+    std::string problem = part.file.read(record.offset, file);
+    if (problem.empty() && checksum_of(file) != record.checksum) problem = "its checksum is wrong";
+    return problem;
+  }
+
+ private:
+  struct Part {
+    Part(OpenFile opened, ShardIndex read, std::uint64_t before)
+        : file(std::move(opened)), index(std::move(read)), first(before) {}
+    OpenFile file;
+    ShardIndex index;
+    std::uint64_t first;  ///< number of its first image
+  };
+
+  const Part& part_of(std::uint32_t index) const {
+    return *std::prev(std::ranges::upper_bound(parts_, std::uint64_t{index}, {}, &Part::first));
+  }
+
+  std::vector<Part> parts_;
+  std::uint32_t size_ = 0;
+};
+
+}  // namespace
+
+std::string shard_header() { return std::string(kMagic); }
+
+std::string shard_footer(const ShardIndex& index, std::uint64_t offset) {
+  std::string footer(bytes_of(index.records.data(), index.records.size()));
+  const std::size_t record_bytes = footer.size();
+  for (const std::string& name : index.names) footer += name + '\0';
+  Trailer trailer{.records_offset = offset,
+                  .images = index.records.size(),
+                  .names_bytes = footer.size() - record_bytes,
+                  .checksum = hash_bytes(std::as_bytes(std::span(footer))),
+                  .recipe = index.recipe};
+  std::ranges::copy(kMagic, trailer.magic.begin());
+  footer += bytes_of(&trailer, 1);
+  return footer;
+}
+
+ShardIndex read_shard_index(const std::string& path) { return read_index(open_shard(path)); }
+
+std::string to_text(const ShardManifest& manifest) {
+  std::string text = format("{}\n", kManifestTitle);
+  for (const std::string& name : manifest.classes) text += format("class {}\n", name);
+  for (const ShardManifest::Shard& shard : manifest.shards) text += format("shard {} {}\n", shard.file, shard.images);
+  return text;
+}
+
+ShardManifest read_shard_manifest(const std::string& folder) {
+  const std::string path = (std::filesystem::path(folder) / kShardManifest).string();
+  std::ifstream file(path);
+  std::string line;
+  if (!file) refuse(path, "expected the manifest of a folder of shards, found none that can be read");
+  if (!std::getline(file, line) || line != kManifestTitle) refuse(path, "no manifest of shards of this version");
+  ShardManifest manifest;
+  while (std::getline(file, line)) {
+    const std::size_t space = line.find(' ');
+    const std::string word = line.substr(0, space);
+    const std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
+    if (word == "class" && !rest.empty()) {
+      manifest.classes.push_back(rest);
+      continue;
+    }
+    const std::size_t last_space = rest.rfind(' ');
+    std::uint64_t images = 0;
+    const char* end = rest.data() + rest.size();
+    const bool is_shard = word == "shard" && last_space != std::string::npos && last_space > 0 &&
+                          rest.find('/') == std::string::npos &&
+                          std::from_chars(rest.data() + last_space + 1, end, images).ptr == end;
+    if (!is_shard) refuse(path, format("cannot understand the line \"{}\"", line));
+    manifest.shards.push_back({rest.substr(0, last_space), images});
+  }
+  if (manifest.classes.empty() || manifest.shards.empty()) refuse(path, "no classes or no shards in it");
+  return manifest;
+}
+
+std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest) {
+  return std::make_unique<PackedFiles>(folder, manifest);
+}
+
+std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest) {
+  std::string hashes;
+  std::uint64_t images = 0;
+  for (const ShardManifest::Shard& shard : manifest.shards) {
+    const OpenFile file = open_shard(shard_path(folder, shard));
+    hashes += hash_text(read_trailer(file).checksum);
+    images += shard.images;
+  }
+  return format("{} images in {} classes, shards {}", images, manifest.classes.size(), hash_text(hashes));
+}
+
+}  // namespace dcs3gd::data

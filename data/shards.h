@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/photo_dataset.h"
+
+/// Image files packed into few large ones, so that a cluster's file system serves some hundred files instead of a
+/// million. A folder of shards holds
+///
+///   shards.txt         the manifest, written last: "dcs3gd-shards 1", a line "class NAME" for each class in the order
+///                      of the labels, and a line "shard FILE IMAGES" for each shard in the order of the images
+///   shard-00000.bin …  "dcs3gds1", the image files as they were, one behind the other, then
+///                      records  offset, checksum (XXH3) of the file; 32 bits: bytes, label
+///                      names    "class/image", each with a zero behind it
+///                      trailer  offset of the records, number of images, bytes of names, checksum of records and
+///                               names, recipe, "dcs3gds1"
+///
+/// Numbers are 64-bit little endian but for those named. The images stand in the order of the image folder they came
+/// from, so training on either is the same.
+namespace dcs3gd::data {
+
+constexpr const char* kShardManifest = "shards.txt";
+
+struct ShardRecord {
+  std::uint64_t offset = 0;
+  std::uint64_t checksum = 0;
+  std::uint32_t bytes = 0;
+  std::int32_t label = 0;
+};
+
+struct ShardIndex {
+  std::vector<ShardRecord> records;
+  std::vector<std::string> names;
+  std::uint64_t recipe = 0;  ///< tells shards made from other files or with other settings apart
+};
+
+struct ShardManifest {
+  struct Shard {
+    std::string file;
+    std::uint64_t images = 0;
+  };
+
+  std::vector<std::string> classes;
+  std::vector<Shard> shards;
+};
+
+/// What stands before the first image.
+std::string shard_header();
+/// What stands behind the last image, at `offset`.
+std::string shard_footer(const ShardIndex& index, std::uint64_t offset);
+/// Throws Error{input} if the file is damaged or no shard.
+ShardIndex read_shard_index(const std::string& path);
+
+std::string to_text(const ShardManifest& manifest);
+/// Throws Error{input} if `folder` holds no manifest or a damaged one.
+ShardManifest read_shard_manifest(const std::string& folder);
+
+/// The images of a folder of shards. Every index is read and checked; the images are checked when they are fetched.
+/// Throws Error{input} for what is wrong.
+std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest);
+
+/// Equal for equal images in equal order; from the indices.
+std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest);
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,110 @@
+#include "tests/data/encoded_images.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include <jpeglib.h>
+#include <zlib.h>
+
+#include "core/random_stream.h"
+
+namespace dcs3gd::data {
+namespace {
+
+void append_big_endian(std::vector<std::uint8_t>& bytes, std::uint32_t value) {
+  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<std::uint8_t>(value >> shift));
+}
+
+void append_chunk(std::vector<std::uint8_t>& file, const std::string& name, const std::vector<std::uint8_t>& data) {
+  append_big_endian(file, static_cast<std::uint32_t>(data.size()));
+  const std::size_t begin = file.size();
+  file.insert(file.end(), name.begin(), name.end());
+  file.insert(file.end(), data.begin(), data.end());
+  const uLong crc = crc32(0, file.data() + begin, static_cast<uInt>(file.size() - begin));
+  append_big_endian(file, static_cast<std::uint32_t>(crc));
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> picture(ImageSize size, int channels, std::uint64_t seed) {
+  RandomStream random(seed, RandomPurpose::test);
+  std::vector<std::uint8_t> pixels;
+  const float x_wave = random.uniform(0.02F, 0.08F);
+  const float y_wave = random.uniform(0.02F, 0.08F);
+  for (int y = 0; y < size.height; ++y) {
+    for (int x = 0; x < size.width; ++x) {
+      for (int channel = 0; channel < channels; ++channel) {
+        const auto phase = static_cast<float>(channel);
+        const float wave =
+            std::sin(static_cast<float>(x) * x_wave + phase) * std::cos(static_cast<float>(y) * y_wave - phase);
+        const bool square = (x / 11 + y / 7) % 5 == channel;
+        const float value = 128 + 90 * wave + (square ? 30.0F : 0.0F) + random.uniform(-4, 4);
+        pixels.push_back(static_cast<std::uint8_t>(std::clamp(value, 0.0F, 255.0F)));
+      }
+    }
+  }
+  return pixels;
+}
+
+std::vector<std::uint8_t> jpeg_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels,
+                                    const JpegForm& form) {
+  jpeg_compress_struct jpeg{};
+  jpeg_error_mgr errors{};
+  jpeg.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&jpeg);
+  unsigned char* memory = nullptr;
+  unsigned long bytes = 0;
+  jpeg_mem_dest(&jpeg, &memory, &bytes);
+  jpeg.image_width = static_cast<JDIMENSION>(size.width);
+  jpeg.image_height = static_cast<JDIMENSION>(size.height);
+  jpeg.input_components = channels;
+  jpeg.in_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_RGB : JCS_CMYK;
+  jpeg_set_defaults(&jpeg);
+  jpeg_set_quality(&jpeg, form.quality, TRUE);
+  jpeg.comp_info[0].h_samp_factor = jpeg.comp_info[0].v_samp_factor = channels == 3 ? form.chroma_sampling : 1;
+  if (form.progressive) jpeg_simple_progression(&jpeg);
+  jpeg_start_compress(&jpeg, TRUE);
+  std::vector<std::uint8_t> row(static_cast<std::size_t>(size.width * channels));
+  while (jpeg.next_scanline < jpeg.image_height) {
+    std::copy_n(pixels.begin() + static_cast<std::ptrdiff_t>(jpeg.next_scanline * row.size()), row.size(), row.begin());
+    JSAMPROW source = row.data();
+    jpeg_write_scanlines(&jpeg, &source, 1);
+  }
+  jpeg_finish_compress(&jpeg);
+  jpeg_destroy_compress(&jpeg);
+  std::vector<std::uint8_t> file(memory, memory + bytes);
+  std::free(memory);
+  return file;
+}
+
+std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels) {
+  std::vector<std::uint8_t> rows;
+  const auto row_bytes = static_cast<std::size_t>(size.width * channels);
+  for (std::size_t first = 0; first < pixels.size(); first += row_bytes) {
+    rows.push_back(0);  // no filter
+    rows.insert(rows.end(), pixels.begin() + static_cast<std::ptrdiff_t>(first),
+                pixels.begin() + static_cast<std::ptrdiff_t>(first + row_bytes));
+  }
+  uLongf packed_bytes = compressBound(rows.size());
+  std::vector<std::uint8_t> packed(packed_bytes);
+  compress(packed.data(), &packed_bytes, rows.data(), rows.size());
+  packed.resize(packed_bytes);
+
+  std::vector<std::uint8_t> header;
+  append_big_endian(header, static_cast<std::uint32_t>(size.width));
+  append_big_endian(header, static_cast<std::uint32_t>(size.height));
+  const std::uint8_t color_type = channels == 1 ? 0 : channels == 3 ? 2 : 6;
+  header.insert(header.end(), {8, color_type, 0, 0, 0});
+
+  std::vector<std::uint8_t> file{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+  append_chunk(file, "IHDR", header);
+  append_chunk(file, "IDAT", packed);
+  append_chunk(file, "IEND", {});
+  return file;
+}
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,250 @@
+#include "data/image_decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include <sys/resource.h>
+
+#include "core/stopwatch.h"
+#include "data/resample.h"
+#include "tests/data/data_test_support.h"
+#include "tests/data/encoded_images.h"
+
+namespace dcs3gd::data {
+namespace {
+
+constexpr double kMaxSeconds = 1;
+/// Sanitizers make everything slower.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kSlowness = 10;
+#else
+constexpr double kSlowness = 1;
+#endif
+
+/// Decodes with the limits of time; the reason, or "" for an image.
+std::string decode(const Bytes& file, const Framing& framing = Framing::whole()) {
+  DecodedImage image;
+  const Stopwatch watch;
+  std::string problem = decode_image(file, framing, image);
+  CHECK(watch.elapsed_s() < kMaxSeconds * kSlowness);
+  if (problem.empty()) {
+    const Box& window = image.frame.window;
+    Bytes planes(static_cast<std::size_t>(3 * window.width * window.height));
+    resample(image, 3, planes);
+  }
+  return problem;
+}
+
+/// The picture as R, G, B by rows.
+Bytes decoded_rgb(const Bytes& file) {
+  DecodedImage image;
+  REQUIRE(decode_image(file, Framing::whole(), image) == "");
+  CHECK(image.width == image.file_size.width);
+  CHECK(image.height == image.file_size.height);
+  Bytes rgb;
+  const auto pixels = static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height);
+  for (std::size_t i = 0; i < pixels; ++i) {
+    rgb.insert(rgb.end(), image.pixels.begin() + static_cast<std::ptrdiff_t>(4 * i),
+               image.pixels.begin() + static_cast<std::ptrdiff_t>(4 * i + 3));
+  }
+  return rgb;
+}
+
+double mean_difference(const Bytes& a, const Bytes& b) {
+  REQUIRE(a.size() == b.size());
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += std::abs(int{a[i]} - int{b[i]});
+  return sum / static_cast<double>(a.size());
+}
+
+Bytes read_all(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+}  // namespace
+
+TEST_CASE("decoder: PNG gives its pixels, JPEG nearly its pixels") {
+  for (const ImageSize size : {ImageSize{1, 1}, ImageSize{3, 2}, ImageSize{17, 33}, ImageSize{200, 150}}) {
+    const Bytes colors = picture(size, 3, 1);
+    CHECK(decoded_rgb(png_file(size, 3, colors)) == colors);
+    if (size.width < 16) continue;
+    for (const bool progressive : {false, true}) {
+      const JpegForm fine{.quality = 98, .progressive = progressive, .chroma_sampling = 1};
+      CHECK(mean_difference(decoded_rgb(jpeg_file(size, 3, colors, fine)), colors) < 2);
+      CHECK(mean_difference(decoded_rgb(jpeg_file(size, 3, colors, {.progressive = progressive})), colors) < 8);
+    }
+  }
+}
+
+TEST_CASE("decoder: grey becomes three equal colours, transparency is dropped, CMYK becomes RGB") {
+  const ImageSize size{40, 30};
+  const Bytes grey = picture(size, 1, 2);
+  Bytes three;
+  for (const std::uint8_t value : grey) three.insert(three.end(), 3, value);
+  CHECK(decoded_rgb(png_file(size, 1, grey)) == three);
+  CHECK(mean_difference(decoded_rgb(jpeg_file(size, 1, grey, {.quality = 98})), three) < 2);
+
+  const Bytes colors = picture(size, 3, 3);
+  Bytes transparent;
+  Bytes inks;  // inverted, without black: the colours themselves
+  for (std::size_t i = 0; i < colors.size(); i += 3) {
+    for (Bytes* target : {&transparent, &inks}) {
+      target->insert(target->end(), colors.begin() + static_cast<std::ptrdiff_t>(i),
+                     colors.begin() + static_cast<std::ptrdiff_t>(i + 3));
+    }
+    transparent.push_back(7);
+    inks.push_back(255);
+  }
+  CHECK(decoded_rgb(png_file(size, 4, transparent)) == colors);
+  CHECK(mean_difference(decoded_rgb(jpeg_file(size, 4, inks, {.quality = 98})), colors) < 3);
+}
+
+TEST_CASE("decoder: a part of a JPEG has the pixels of the whole") {
+  const ImageSize size{330, 270};
+  for (const int sampling : {1, 2}) {
+    for (const bool progressive : {false, true}) {
+      const Bytes file =
+          jpeg_file(size, 3, picture(size, 3, 4), {.progressive = progressive, .chroma_sampling = sampling});
+      const Bytes whole = decoded_rgb(file);
+      for (std::uint64_t id = 0; id < 60; ++id) {
+        DecodedImage part;
+        // Frames of 224 pixels are never reduced by the decoder here.
+        const Framing framing = Framing::random_resized(224, RandomStream(1, RandomPurpose::test, id));
+        REQUIRE(decode_image(file, framing, part) == "");
+        CHECK(part.file_size == size);
+        const Box& box = part.frame.source;
+        int wrong = 0;
+        for (int y = 0; y < box.height; ++y) {
+          for (int x = 0; x < box.width; ++x) {
+            const std::size_t here = 4 * (static_cast<std::size_t>(y + static_cast<int>(part.source.y)) *
+                                              static_cast<std::size_t>(part.width) +
+                                          static_cast<std::size_t>(x + static_cast<int>(part.source.x)));
+            const std::size_t there = 3 * (static_cast<std::size_t>(y + box.y) * static_cast<std::size_t>(size.width) +
+                                           static_cast<std::size_t>(x + box.x));
+            wrong += std::equal(part.pixels.begin() + static_cast<std::ptrdiff_t>(here),
+                                part.pixels.begin() + static_cast<std::ptrdiff_t>(here + 3),
+                                whole.begin() + static_cast<std::ptrdiff_t>(there))
+                         ? 0
+                         : 1;
+          }
+        }
+        CHECK(wrong == 0);
+      }
+    }
+  }
+}
+
+TEST_CASE("decoder: large JPEGs are decoded at a fraction, and look the same") {
+  const ImageSize size{1600, 1200};
+  const Bytes colors = picture(size, 3, 5);
+  const Bytes jpeg = jpeg_file(size, 3, colors, {.quality = 95});
+  DecodedImage reduced;
+  REQUIRE(decode_image(jpeg, Framing::center(64), reduced) == "");
+  CHECK(reduced.width == 200);
+  // The same pixels without loss, all of them decoded.
+  DecodedImage full;
+  REQUIRE(decode_image(png_file(size, 3, decoded_rgb(jpeg)), Framing::center(64), full) == "");
+  CHECK(full.width == size.width);
+  Bytes a(3 * 64 * 64);
+  Bytes b(a.size());
+  resample(reduced, 3, a);
+  resample(full, 3, b);
+  CHECK(mean_difference(a, b) < 1);
+}
+
+TEST_CASE("decoder: what is refused, and why") {
+  CHECK(decode({}) == "the file is empty");
+  CHECK(decode({'G', 'I', 'F', '8', '9', 'a'}) == "neither JPEG nor PNG");
+  const ImageSize size{48, 32};
+  const Bytes colors = picture(size, 3, 6);
+
+  Bytes png = png_file(size, 3, colors);
+  png[60] ^= 1;
+  CHECK(contains(decode(png), "checksum of the chunk at byte 33"));
+
+  Bytes jpeg = jpeg_file(size, 3, colors);
+  jpeg.resize(jpeg.size() / 2);
+  CHECK(decode(jpeg) == "the file ends before the image does");
+}
+
+TEST_CASE("decoder: claims beyond the limits are refused before memory is taken") {
+  const Bytes colors(3, 0);
+  Bytes jpeg = jpeg_file({1, 1}, 3, colors);
+  constexpr std::array<std::uint8_t, 2> kStartOfFrame{0xFF, 0xC0};
+  const auto frame = std::search(jpeg.begin(), jpeg.end(), kStartOfFrame.begin(), kStartOfFrame.end());
+  REQUIRE(frame != jpeg.end());
+  for (const int at : {5, 7}) {  // height and width
+    frame[at] = 60000 / 256;
+    frame[at + 1] = 60000 % 256;
+  }
+  CHECK(contains(decode(jpeg), "60000x60000 pixels are more than the 67 million"));
+
+  // 8200 × 8200 pixels of which every byte is zero: 200 KB that unfold to 200 MB.
+  CHECK(contains(decode(png_file({8200, 8200}, 3, Bytes(std::size_t{3} * 8200 * 8200))), "pixels are more than"));
+
+  // A small image, but data for a hundred times as many pixels.
+  const Bytes header_of_small = png_file({30, 30}, 3, Bytes(2700));
+  Bytes bomb = png_file({3000, 3000}, 3, Bytes(std::size_t{3} * 3000 * 3000));
+  std::copy_n(header_of_small.begin(), 33, bomb.begin());
+  CHECK(decode(bomb) != "");
+}
+
+TEST_CASE("decoder: every truncation and many damages of small files end in time") {
+  const ImageSize size{23, 19};
+  const Bytes colors = picture(size, 3, 7);
+  RandomStream random(3, RandomPurpose::test);
+  for (const Bytes& file :
+       {png_file(size, 3, colors), jpeg_file(size, 3, colors), jpeg_file(size, 3, colors, {.progressive = true}),
+        jpeg_file(size, 1, picture(size, 1, 8))}) {
+    CHECK(decode(file) == "");
+    for (std::size_t bytes = 0; bytes + 2 < file.size(); ++bytes) {
+      CHECK(decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(bytes))) != "");
+    }
+    for (int round = 0; round < 2000; ++round) {
+      Bytes damaged = file;
+      for (std::uint32_t change = random.below(8) + 1; change > 0; --change) {
+        damaged[random.below(static_cast<std::uint32_t>(damaged.size()))] =
+            static_cast<std::uint8_t>(random.below(256));
+      }
+      decode(damaged, round % 2 == 0 ? Framing::whole() : Framing::center(8));
+    }
+  }
+}
+
+TEST_CASE("decoder: collections of odd and broken files") {
+  namespace fs = std::filesystem;
+  const char* folder = std::getenv("DCS3GD_DATA");
+  if (folder == nullptr || !fs::is_directory(fs::path(folder) / "decoder-corpus")) {
+    MESSAGE("skipped: no decoder-corpus under DCS3GD_DATA");
+    return;
+  }
+  int images = 0;
+  for (const char* collection : {"decoder-corpus", "jpeg-variants"}) {
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(fs::path(folder) / collection)) {
+      if (!entry.is_regular_file() || (entry.path().extension() != ".jpg" && entry.path().extension() != ".png"))
+        continue;
+      CAPTURE(entry.path().string());
+      const Bytes file = read_all(entry.path());
+      const std::string problem = decode(file);
+      CHECK(decode(file, Framing::center(32)) == problem);
+      const std::string kind = entry.path().parent_path().filename();
+      if (kind == "corrupt") CHECK(problem != "");
+      if (kind == "primary" || kind == "16bit" || kind == "jpeg-variants" || kind == "mozilla") CHECK(problem == "");
+      images += problem.empty() ? 1 : 0;
+      if (file.size() > 1500) continue;
+      for (std::size_t bytes = 0; bytes < file.size(); ++bytes) {
+        decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(bytes)));
+      }
+    }
+  }
+  CHECK(images > 150);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  CHECK(static_cast<double>(usage.ru_maxrss) * 1024 < 2.5 * static_cast<double>(kMaxDecoderBytes));
+}
+
+}  // namespace dcs3gd::data
