@@ -4,8 +4,8 @@
 
 namespace dcs3gd {
 
-/// Loops over flat arrays, on the calling thread's OpenMP team. Sums are taken in double over fixed blocks and added in a
-/// fixed order: the result does not depend on the number of threads or on the instruction set.
+/// Loops over flat arrays, on the calling thread's OpenMP team. Sums are taken in double over fixed blocks and added in
+/// a fixed order: the result does not depend on the number of threads or on the instruction set.
 
 /// Σ x². NaN or Inf in the array (or a sum beyond double) makes it non-finite: the finite check of a step.
 double squared_norm(std::span<const float> x);
