@@ -56,6 +56,8 @@ std::vector<Deviation> deviations_of_wrong_rules(const std::string& model, const
 TEST_CASE("lenet5 computes and trains as in PyTorch") { check_engine_equals_recording("lenet5"); }
 TEST_CASE("resnet20 computes and trains as in PyTorch") { check_engine_equals_recording("resnet20"); }
 TEST_CASE("resnet18 computes and trains as in PyTorch") { check_engine_equals_recording("resnet18"); }
+// Skipped unless asked for (oracle_vgg_test): 132 million parameters.
+TEST_CASE("vgg11_bn computes and trains as in PyTorch" * doctest::skip()) { check_engine_equals_recording("vgg11_bn"); }
 TEST_CASE("resnet50 computes and trains as in PyTorch") { check_engine_equals_recording("resnet50"); }
 
 TEST_CASE("decay on biases and batch norms is noticed, in each of them") {
