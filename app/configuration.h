@@ -54,9 +54,11 @@ struct AlgorithmConfiguration {
   std::optional<double> lambda_max;
   int workers_per_rank = 1;
   int batch_per_worker = 128;
-  int micro_batches = 1;
+  int micro_batches = 1;  ///< passes that a worker's batch is computed in; divides batch_per_worker
   float label_smoothing = 0;
   std::optional<double> gradient_clip_norm;
+
+  int images_per_pass() const { return batch_per_worker / micro_batches; }
 };
 
 struct OptimizerConfiguration {

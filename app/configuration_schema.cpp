@@ -218,6 +218,13 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
          const bool stays = c.optimizer.lr.schedule == optim::ScheduleKind::step && c.optimizer.lr.milestones.empty();
          return stays ? "step needs optimizer.lr.milestones, for example [15, 25]" : "";
        }},
+      {{"algorithm.micro_batches", "algorithm.batch_per_worker"},
+       [](const Configuration& c) {
+         return c.algorithm.batch_per_worker % c.algorithm.micro_batches == 0
+                    ? ""
+                    : format("must divide algorithm.batch_per_worker, {}; found {}", c.algorithm.batch_per_worker,
+                             c.algorithm.micro_batches);
+       }},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {
          const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
@@ -229,7 +236,6 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
 std::vector<Rule> unsupported_values() {
   return {
       never("data.augment.mixup", "mixup", [](const auto& c) { return c.data.augment.mixup > 0; }),
-      never("algorithm.micro_batches", "more than 1", [](const auto& c) { return c.algorithm.micro_batches != 1; }),
   };
 }
 

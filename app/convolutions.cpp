@@ -55,7 +55,7 @@ void write_cache(const std::filesystem::path& path, const std::string& machine, 
 }
 
 void measure_what_is_missing(const Configuration& configuration, nn::ConvolutionChoices& choices) {
-  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.batch_per_worker,
+  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.images_per_pass(),
                            configuration.model.precision, choices);
 }
 

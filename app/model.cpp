@@ -16,7 +16,7 @@ nn::Graph build_graph(const Configuration& configuration) {
 
 Model::Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank)
     : graph(build_graph(configuration)),
-      network(graph, {.batch = configuration.algorithm.batch_per_worker,
+      network(graph, {.batch = configuration.algorithm.images_per_pass(),
                       .label_smoothing = configuration.algorithm.label_smoothing,
                       .seed = configuration.run.seed,
                       .precision = configuration.model.precision,

@@ -16,16 +16,16 @@ RunningStatistics::RunningStatistics(std::shared_ptr<const ParameterLayout> layo
 
 void RunningStatistics::add(const ParameterArena& batch_statistics) {
   dcs3gd::add(batch_statistics.values(), step_sum_.values());
-  ++workers_;
+  ++passes_;
 }
 
 void RunningStatistics::advance() {
   const std::span<float> sum = step_sum_.values();
   const std::span<float> running = local_.values();
-  const float share = kMomentum / static_cast<float>(workers_);
+  const float share = kMomentum / static_cast<float>(passes_);
   for (std::size_t i = 0; i < running.size(); ++i) running[i] = (1 - kMomentum) * running[i] + share * sum[i];
   std::ranges::fill(sum, 0.0F);
-  workers_ = 0;
+  passes_ = 0;
 }
 
 void RunningStatistics::average(comm::Communicator& communicator, ParameterArena& mean) const {

@@ -12,7 +12,7 @@ class RunningStatistics {
  public:
   explicit RunningStatistics(std::shared_ptr<const ParameterLayout> layout);
 
-  /// Adds one worker's batch statistics to this step's.
+  /// Adds the statistics of a worker's batch, or of a part of it, to this step's.
   void add(const ParameterArena& batch_statistics);
   /// Ends the step.
   void advance();
@@ -25,7 +25,7 @@ class RunningStatistics {
  private:
   ParameterArena local_;
   ParameterArena step_sum_;
-  int workers_ = 0;  ///< added since the last advance()
+  int passes_ = 0;  ///< added since the last advance()
 };
 
 }  // namespace dcs3gd::app

@@ -73,7 +73,9 @@ std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count
   const std::string origin = algorithm.workers_per_rank > 1
                                  ? format(" ({} x {})", counted(rank_count, "rank"), algorithm.workers_per_rank)
                                  : "";
-  return format("{}{} x batch {} = global batch {}", workers, origin, algorithm.batch_per_worker,
+  const std::string parts =
+      algorithm.micro_batches > 1 ? format(" ({} x {})", algorithm.micro_batches, algorithm.images_per_pass()) : "";
+  return format("{}{} x batch {}{} = global batch {}", workers, origin, algorithm.batch_per_worker, parts,
                 workers * algorithm.batch_per_worker);
 }
 
@@ -84,7 +86,9 @@ std::size_t algorithm_arrays(const AlgorithmConfiguration& algorithm) {
   constexpr std::size_t kPerRank = 2;
   constexpr std::size_t kPerWorker = 3;
   constexpr std::size_t kSsgd = 4;
-  return algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers;
+  const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
+  return of_parts +
+         (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
 }
 
 std::string memory_text(const Configuration& configuration, const Model& model) {

@@ -136,6 +136,8 @@ std::string records_of(const StepEvent& event) {
       .scalar("speed/compute_ms", event.compute_ms)
       .scalar("speed/all_reduce_ms", event.all_reduce_ms)
       .scalar("speed/wait_ms", event.wait_ms)
+      .scalar("speed/data_wait_ms", event.data_wait_ms)
+      .scalar("speed/bad_images", static_cast<double>(event.bad_images))
       .scalar("speed/overlap", event.overlap)
       .record_at(event.step);
 }

@@ -37,7 +37,9 @@ static_assert(sizeof(Extras) == 7 * sizeof(float));
 /// What the algorithms have in common: gradients of this rank's workers, and the end of a step.
 class WorkersOfRank {
  public:
-  explicit WorkersOfRank(const AlgorithmSurroundings& surroundings) : surroundings_(surroundings) {}
+  explicit WorkersOfRank(const AlgorithmSurroundings& surroundings) : surroundings_(surroundings) {
+    if (surroundings.algorithm.micro_batches > 1) part_gradient_.emplace(surroundings.network.parameter_layout());
+  }
 
   /// K
   int count() const { return surroundings_.algorithm.workers_per_rank; }
@@ -45,12 +47,25 @@ class WorkersOfRank {
   int total() const { return count() * surroundings_.communicator.size(); }
   int number(int k) const { return surroundings_.communicator.rank() * count() + k; }
 
-  /// Worker k's gradient on its next batch at the weights that the network holds. Returns the batch's mean loss.
+  /// Worker k's gradient on its next batch at the weights that the network holds, computed in as many parts as
+  /// micro_batches asks for. Returns the batch's mean loss.
   double compute_gradient(std::int64_t step, int k, ParameterArena& gradient,
-                          const nn::GradientReady& on_gradient_ready = {}) const {
-    const nn::BatchResult result = surroundings_.network.compute_gradient(surroundings_.next_batch(), {step, number(k)},
-                                                                          gradient, on_gradient_ready);
-    surroundings_.running_statistics.add(surroundings_.network.batch_statistics());
+                          const nn::GradientReady& on_gradient_ready = {}) {
+    const nn::BatchView batch = surroundings_.next_batch();
+    const int parts = surroundings_.algorithm.micro_batches;
+    nn::BatchResult result;
+    for (int part = 0; part < parts; ++part) {
+      const auto slice_ready = [&](const ParameterSlice& slice) {
+        if (part > 0) add(part_gradient_->slice(slice), gradient.slice(slice));
+        if (part + 1 < parts) return;
+        if (parts > 1) scale(1.0F / static_cast<float>(parts), gradient.slice(slice));
+        if (on_gradient_ready) on_gradient_ready(slice);
+      };
+      result +=
+          surroundings_.network.compute_gradient(surroundings_.network.part_of(batch, part), {step, number(k), part},
+                                                 part == 0 ? gradient : *part_gradient_, slice_ready);
+      surroundings_.running_statistics.add(surroundings_.network.batch_statistics());
+    }
     return result.loss_sum / static_cast<double>(result.images);
   }
 
@@ -104,6 +119,7 @@ class WorkersOfRank {
 
  private:
   const AlgorithmSurroundings& surroundings_;
+  std::optional<ParameterArena> part_gradient_;  ///< of the second and later parts of a batch
 };
 
 /// DC-S3GD (arXiv 1911.02516), and with λ0 = 0 S3GD: each worker's update travels while its next gradient is computed
@@ -290,7 +306,7 @@ class DcS3gd final : public UpdateAlgorithm {
   }
 
   const AlgorithmSurroundings surroundings_;
-  const WorkersOfRank workers_of_rank_;
+  WorkersOfRank workers_of_rank_;
   const optim::CompensationOptions compensation_;
   const std::vector<ParameterSlice>& slices_;
 
@@ -391,7 +407,7 @@ class Ssgd final : public UpdateAlgorithm {
   }
 
   const AlgorithmSurroundings surroundings_;
-  const WorkersOfRank workers_of_rank_;
+  WorkersOfRank workers_of_rank_;
 
   ParameterArena weights_;  ///< the same bits on all ranks
   ParameterArena gradient_;

@@ -118,6 +118,12 @@ Network::~Network() = default;
 const std::shared_ptr<const ParameterLayout>& Network::parameter_layout() const { return implementation_->parameters; }
 const std::shared_ptr<const ParameterLayout>& Network::statistics_layout() const { return implementation_->statistics; }
 int Network::batch() const { return implementation_->options.batch; }
+
+BatchView Network::part_of(const BatchView& whole, int part) const {
+  const Graph& graph = implementation_->graph;
+  const auto first = static_cast<std::int64_t>(part) * batch();
+  return {whole.images + first * graph.shape(graph.input()).element_count(), whole.labels + first, batch()};
+}
 int Network::classes() const {
   const Graph& graph = implementation_->graph;
   return graph.shape(graph.output()).channels;

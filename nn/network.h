@@ -35,6 +35,7 @@ struct BatchView {
 struct PassIdentity {
   std::int64_t step = 0;
   int worker = 0;
+  int part = 0;  ///< of a batch that is computed in several passes: its images are counted on from part to part
 };
 
 struct BatchResult {
@@ -86,6 +87,8 @@ class Network {
   const std::shared_ptr<const ParameterLayout>& parameter_layout() const;
   const std::shared_ptr<const ParameterLayout>& statistics_layout() const;
   int batch() const;
+  /// Images part · batch() and following of a batch that is larger than one pass.
+  BatchView part_of(const BatchView& batch, int part) const;
   int classes() const;
 
   /// Writes plain weights into the compute weights: all of them, or those of the `slice`-th slice of the layout.

@@ -44,6 +44,7 @@ class DropoutLayer final : public Layer {
     Tensor* to = in_place ? from : planner.activation(name, plain);
     const PassContext& context = planner.surroundings().context;
     const std::uint64_t seed = planner.surroundings().options.seed;
+    const int batch = planner.surroundings().options.batch;
     const auto layer = static_cast<std::uint64_t>(node_.dst);
     const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
     const float scale = 1 / (1 - options_.probability);
@@ -55,8 +56,8 @@ class DropoutLayer final : public Layer {
           (count + std::tuple_size_v<RandomStream::Block> - 1) / std::tuple_size_v<RandomStream::Block>;
 #pragma omp parallel for schedule(static)
       for (int image = images.first; image < images.first + images.count; ++image) {
-        apply_mask(random, static_cast<std::size_t>(image) * blocks, drop_below, scale, from->values({image, 1}),
-                   to->values({image, 1}), count);
+        apply_mask(random, static_cast<std::size_t>(context.identity.part * batch + image) * blocks, drop_below, scale,
+                   from->values({image, 1}), to->values({image, 1}), count);
       }
     });
     return to;

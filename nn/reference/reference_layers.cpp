@@ -362,14 +362,15 @@ Tensor linear_backward(const Tensor& src, const Tensor& diff_dst, std::span<cons
   return diff_src;
 }
 
-Tensor dropout(const Dropout& options, const RandomStream& random, const Tensor& src) {
+Tensor dropout(const Dropout& options, const RandomStream& random, int first_image, const Tensor& src) {
   constexpr std::size_t kDraws = std::tuple_size_v<RandomStream::Block>;
   Tensor dst = src;
   const auto elements = static_cast<std::size_t>(src.shape.element_count());
   const std::size_t blocks = (elements + kDraws - 1) / kDraws;
   for (int n = 0; n < src.images; ++n) {
     for (std::size_t e = 0; e < elements; ++e) {
-      const std::uint32_t draw = random.block(static_cast<std::size_t>(n) * blocks + e / kDraws)[e % kDraws];
+      const std::uint32_t draw =
+          random.block(static_cast<std::size_t>(first_image + n) * blocks + e / kDraws)[e % kDraws];
       const bool dropped = draw < std::floor(static_cast<double>(options.probability) * 0x1p32);
       dst.image(n)[e] = dropped ? 0 : src.image(n)[e] / (1 - static_cast<double>(options.probability));
     }

@@ -69,9 +69,10 @@ Tensor linear_forward(const Linear& options, const Tensor& src, std::span<const 
 Tensor linear_backward(const Tensor& src, const Tensor& diff_dst, std::span<const double> weights,
                        std::span<double> diff_weights, std::span<double> diff_bias);
 
-/// Element e of image n (in CHW order) is dropped if number e mod 4 of the block n·⌈elements/4⌉ + e/4 of the layer's
-/// stream lies in the lowest `probability` of its range. Forward and backward are the same map.
-Tensor dropout(const Dropout& options, const RandomStream& random, const Tensor& src);
+/// Element e of image n (in CHW order; the first one is `first_image`) is dropped if number e mod 4 of the block
+/// n·⌈elements/4⌉ + e/4 of the layer's stream lies in the lowest `probability` of its range. Forward and backward are
+/// the same map.
+Tensor dropout(const Dropout& options, const RandomStream& random, int first_image, const Tensor& src);
 
 Tensor addition_forward(const Addition& options, const Tensor& src0, const Tensor& src1);
 /// The gradient of each of the two sources.

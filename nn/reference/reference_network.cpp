@@ -89,7 +89,7 @@ ReferenceNetwork::ForwardPass ReferenceNetwork::run_forward(const BatchView& bat
             [&](const AdaptiveAveragePooling& options) { return adaptive_average_pooling_forward(options, src); },
             [&](const Linear& options) { return linear_forward(options, src, parameter(0), parameter(1)); },
             [&](const Dropout& options) {
-              return training ? dropout(options, dropout_stream(node, identity), src) : src;
+              return training ? dropout(options, dropout_stream(node, identity), first_image(identity), src) : src;
             },
             [&](const Addition& options) { return addition_forward(options, src, pass.value(node.src[1])); }},
         node.options);
@@ -128,7 +128,8 @@ std::vector<Tensor> ReferenceNetwork::run_backward(const Node& node, const Forwa
             return Tensors{linear_backward(src, diff_dst, weights(0), diff_weights(0), diff_weights(1))};
           },
           [&](const Dropout& options) {
-            return Tensors{dropout(options, dropout_stream(node, forward.identity), diff_dst)};
+            return Tensors{
+                dropout(options, dropout_stream(node, forward.identity), first_image(forward.identity), diff_dst)};
           },
           [&](const Addition& options) {
             const Tensor diff_src = addition_backward(options, dst, diff_dst);

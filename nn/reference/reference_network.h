@@ -40,6 +40,8 @@ class ReferenceNetwork {
   /// Returns the gradient of each source of the node.
   std::vector<Tensor> run_backward(const Node& node, const ForwardPass& forward, const Tensor& diff_dst,
                                    std::span<double> gradient) const;
+  /// Of a pass, within the worker's batch.
+  int first_image(const PassIdentity& identity) const { return identity.part * options_.batch; }
   RandomStream dropout_stream(const Node& node, const PassIdentity& identity) const;
   std::vector<double> batch_statistics(const ForwardPass& forward) const;
 

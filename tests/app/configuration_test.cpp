@@ -576,7 +576,6 @@ TEST_CASE("what this version cannot do is refused by name") {
               .starts_with("--set " + assignment + ": " + key + ": " + what + " is not supported by this version ("));
   };
   refused("data.augment.mixup=0.2", "mixup");
-  refused("algorithm.micro_batches=2", "more than 1");
 }
 
 TEST_CASE("all problems come in one go, in the order of the file and the overrides") {

@@ -436,6 +436,33 @@ TEST_CASE("ssgd is momentum SGD on the large batch") {
   }
 }
 
+TEST_CASE("a batch in parts has the gradient of the whole batch, dropout included") {
+  nn::Graph graph({3, 5, 5});
+  const nn::ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 8, .kernel = 3}));
+  graph.linear("fc", graph.dropout(value, {.probability = 0.3F}), {.oc = kClasses});
+  constexpr int kWorkers = 2;
+  const Batches batches(graph, 12, kWorkers, kSteps);
+  for (const AlgorithmName name : {AlgorithmName::ssgd, AlgorithmName::dc_s3gd}) {
+    for (const int ranks : {1, 2}) {
+      CAPTURE(static_cast<int>(name));
+      CAPTURE(ranks);
+      Experiment experiment = experiment_of(graph, batches);
+      experiment.ranks = ranks;
+      experiment.algorithm.workers_per_rank = kWorkers / ranks;
+      const Trajectory whole = run_as(experiment, name)[0];
+      for (const int parts : {2, 3}) {
+        CAPTURE(parts);
+        experiment.algorithm.micro_batches = parts;
+        const Trajectory in_parts = run_as(experiment, name)[0];
+        for (std::size_t step = 0; step < kSteps; ++step) {
+          CHECK(relative_difference(in_parts.mean_models[step], whole.mean_models[step]) < 1e-5);
+          CHECK(in_parts.records[step].loss == Approx(whole.records[step].loss).epsilon(1e-5));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("gradient_clip_norm is the largest norm of a gradient") {
   const nn::Graph graph = network_with_norm();
   const Batches batches(graph, kImages, 2, kSteps);

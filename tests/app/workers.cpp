@@ -37,7 +37,7 @@ float& Batches::first_pixel(std::int64_t step, int worker) { return images_[plac
 Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
     : experiment_(experiment),
       communicator_(communicator),
-      network_(experiment.graph, {.batch = experiment.images_per_batch}),
+      network_(experiment.graph, {.batch = experiment.images_per_batch / experiment.algorithm.micro_batches}),
       mean_model_(network_.parameter_layout()),
       mean_statistics_(network_.statistics_layout()),
       statistics_(network_.statistics_layout()) {
