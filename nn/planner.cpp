@@ -75,6 +75,23 @@ void Planner::append_reorder(Tensor* src, Tensor* dst) {
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
 }
 
+void Planner::set_recompute(Tensor* value, Recompute recompute) { recomputes_[value] = std::move(recompute); }
+
+Planner::Recompute Planner::recompute_of(Tensor* value) const {
+  const auto entry = recomputes_.find(value);
+  return entry == recomputes_.end() ? Recompute() : entry->second;
+}
+
+Tensor* Planner::in_backward(Tensor* value) {
+  const Recompute recompute = recompute_of(value);
+  if (!recompute) return value;
+  if (const auto entry = recomputed_.find(value); entry != recomputed_.end()) return entry->second;
+  Tensor* again = activation(value->name() + " again", value->desc());
+  recompute(*this, again);
+  recomputed_[value] = again;
+  return again;
+}
+
 void Planner::append_gradient_ready(std::size_t parameter) {
   const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
   append(slice.name + " gradient ready", "gradient ready", {},

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -75,6 +77,18 @@ class Planner {
   /// `src` in the format `desc`: itself, or a copy made by a reorder appended now.
   Tensor* in_format(Tensor* src, const onednn::Descriptor& desc);
   void append_reorder(Tensor* src, Tensor* dst);
+  /// Appends the operations that compute a value again into `dst`, a tensor of the value's format.
+  using Recompute = std::function<void(Planner&, Tensor* dst)>;
+  /// How a value can be computed again in backward from what is kept anyway, so that it need not be kept itself.
+  /// Replaces what was said of the tensor before: a layer that overwrites a tensor must call it; none: the value is
+  /// kept.
+  void set_recompute(Tensor* value, Recompute recompute);
+  /// Empty if the value is kept.
+  Recompute recompute_of(Tensor* value) const;
+  /// A value of the forward pass for a reader in backward: itself if it is kept, else computed again, by operations
+  /// appended now, for this and all later readers.
+  Tensor* in_backward(Tensor* value);
+
   /// Announces a parameter's gradient as final.
   void append_gradient_ready(std::size_t parameter);
 
@@ -93,6 +107,8 @@ class Planner {
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<Tensor*> gradient_tensors_;
+  std::map<Tensor*, Recompute> recomputes_;
+  std::map<Tensor*, Tensor*> recomputed_;
 };
 
 }  // namespace dcs3gd::nn

@@ -23,7 +23,7 @@ class BatchNormLayer final : public Layer {
     const onednn::Planned planned = onednn::batch_norm_backward(planner.device(), src_->desc(), options_);
     Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
     std::vector<PrimitiveOperation::Argument> arguments{
-        {DNNL_ARG_SRC, src_},
+        {DNNL_ARG_SRC, planner.in_backward(src_)},
         {DNNL_ARG_MEAN, mean_},
         {DNNL_ARG_VARIANCE, variance_},
         {DNNL_ARG_SCALE, gamma(planner)},
@@ -68,21 +68,30 @@ class BatchNormLayer final : public Layer {
     }
     planner.append(node_.name + " forward", kKind, planned, std::move(arguments));
     append_batch_statistics(planner, pixels);
+    planner.set_recompute(dst, [this](Planner& backward, Tensor* again) {
+      append_normalisation(backward, node_.name + " again", mean_, variance_, again);
+    });
     return dst;
   }
 
   Tensor* plan_evaluation(Planner& planner) {
+    Tensor* dst = planner.activation(node_.name, src_->desc());
+    append_normalisation(planner, node_.name + " evaluation", planner.running_statistic(node_.statistics[0]),
+                         planner.running_statistic(node_.statistics[1]), dst);
+    return dst;
+  }
+
+  /// dst from statistics that are there already.
+  void append_normalisation(Planner& planner, std::string name, Tensor* mean, Tensor* variance, Tensor* dst) const {
     const onednn::Planned planned =
         onednn::batch_norm_forward(planner.device(), src_->desc(), options_, onednn::Statistics::running);
-    Tensor* dst = planner.activation(node_.name, planned.dst);
-    planner.append(node_.name + " evaluation", kKind, planned,
-                   {{DNNL_ARG_SRC, src_},
-                    {DNNL_ARG_MEAN, planner.running_statistic(node_.statistics[0])},
-                    {DNNL_ARG_VARIANCE, planner.running_statistic(node_.statistics[1])},
+    planner.append(std::move(name), kKind, planned,
+                   {{DNNL_ARG_SRC, planner.in_backward(src_)},
+                    {DNNL_ARG_MEAN, mean},
+                    {DNNL_ARG_VARIANCE, variance},
                     {DNNL_ARG_SCALE, gamma(planner)},
                     {DNNL_ARG_SHIFT, beta(planner)},
                     {DNNL_ARG_DST, dst}});
-    return dst;
   }
 
   std::int64_t values_per_channel() const {

@@ -48,6 +48,7 @@ class DropoutLayer final : public Layer {
     const auto layer = static_cast<std::uint64_t>(node_.dst);
     const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
     const float scale = 1 / (1 - options_.probability);
+    planner.set_recompute(to, {});
     planner.append(name, kKind, {from, to}, [=, &context](const ImageRange& images) {
       const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
                                 static_cast<std::uint64_t>(context.identity.worker), layer);

@@ -18,6 +18,7 @@ class ReluLayer final : public Layer {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
       relu_forward(from->precision(), from->address(images), to->address(images), count);
     });
+    planner.set_recompute(to, {});
     dst_ = to;
     return {to, !planner.training()};
   }
@@ -25,7 +26,8 @@ class ReluLayer final : public Layer {
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
     Tensor* from = diff_dst.tensor;
     Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
-    planner.append(node_.name + " backward", kKind, {from, dst_, to}, [from, dst = dst_, to](const ImageRange& images) {
+    Tensor* dst = planner.in_backward(dst_);
+    planner.append(node_.name + " backward", kKind, {from, dst, to}, [from, dst, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
       relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images), count);
     });

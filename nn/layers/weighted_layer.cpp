@@ -27,7 +27,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   Tensor* diff_weights =
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
   std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, planner.in_format(src_, onednn::as_images(planned.src)), planned.src},
+      {DNNL_ARG_SRC, planner.in_format(planner.in_backward(src_), onednn::as_images(planned.src)), planned.src},
       {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
       {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
   if (bias_) {
