@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -49,9 +50,9 @@ void bench_nn(const NnBenchOptions& options) {
   if (!options.direct) nn::measure_convolutions(graph, options.batch, options.precision, convolutions);
   nn::Network network(graph, {.batch = options.batch, .precision = options.precision, .convolutions = convolutions});
   const std::string precision = options.precision == nn::Precision::bf16 ? "bf16" : "fp32";
-  ParameterArena weights(network.parameter_layout());
   RunningStatistics statistics(network.statistics_layout());
-  nn::initialize(graph, 1, weights, statistics.local());
+  std::optional<ParameterArena> weights(network.parameter_layout());
+  nn::initialize(graph, 1, *weights, statistics.local());
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(), 0);
 
   const auto communicator = comm::Communicator::open({});
@@ -66,7 +67,8 @@ void bench_nn(const NnBenchOptions& options) {
                                            .loss_limit = {},
                                            .next_batch = [&] { return batch.view(); },
                                            .on_step = [](const StepRecord&) {}};
-  const auto trainer = make_update_algorithm(surroundings, weights);
+  const auto trainer = make_update_algorithm(surroundings, *weights);
+  weights.reset();
 
   constexpr double kLearningRate = 1e-3;
   for (int step = 0; step < kWarmUpSteps; ++step) trainer->step(step, kLearningRate);

@@ -99,8 +99,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
                                                }};
   const auto algorithm = make_update_algorithm(surroundings, model.weights);
   for (int step = 0; step < kSteps; ++step) algorithm->step(step, 0);
-  ParameterArena mean_model(model.network.parameter_layout());
-  algorithm->drain(mean_model);
+  algorithm->drain(model.weights);
 }
 
 }  // namespace dcs3gd::app

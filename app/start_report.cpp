@@ -79,21 +79,22 @@ std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count
                 workers * algorithm.batch_per_worker);
 }
 
-/// Arrays of the parameters' size that the algorithm keeps beside the network: app/update_algorithm.cpp has their
-/// names.
-std::size_t algorithm_arrays(const AlgorithmConfiguration& algorithm) {
+/// Arrays of the parameters' size beside the network: the mean model as evaluated and saved, and what the algorithm
+/// keeps; app/update_algorithm.cpp has the names.
+std::size_t parameter_arrays(const AlgorithmConfiguration& algorithm) {
   const auto workers = static_cast<std::size_t>(algorithm.workers_per_rank);
+  constexpr std::size_t kMeanModel = 1;
   constexpr std::size_t kPerRank = 2;
   constexpr std::size_t kPerWorker = 3;
-  constexpr std::size_t kSsgd = 4;
+  constexpr std::size_t kSsgd = 3;
   const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
-  return of_parts +
+  return kMeanModel + of_parts +
          (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
 }
 
 std::string memory_text(const Configuration& configuration, const Model& model) {
   const auto network = static_cast<double>(model.network.memory_bytes());
-  const auto arrays = static_cast<double>(algorithm_arrays(configuration.algorithm) *
+  const auto arrays = static_cast<double>(parameter_arrays(configuration.algorithm) *
                                           model.weights.layout().element_count() * sizeof(float));
   return format("{:.1f} MB per rank (network {:.1f}, weights and optimizer {:.1f})", (network + arrays) / kMegabyte,
                 network / kMegabyte, arrays / kMegabyte);

@@ -108,7 +108,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                  .epochs = configuration.run.epochs,
                  .steps_per_epoch = course_.steps_per_epoch(),
                  .steps = steps_}),
-      mean_model_(model_.network.parameter_layout()),
+      mean_model_(model_.weights),
       mean_statistics_(model_.network.statistics_layout()),
       steps_done_(course_.start().step) {
   if (!run_start.checkpoint) return;

@@ -109,8 +109,8 @@ class Trainer {
   std::optional<TensorBoardWriter> tensorboard_;  ///< rank 0's
   Progress progress_;
 
-  // The mean model and statistics as of `gathered_at_`.
-  ParameterArena mean_model_;
+  // The mean model and statistics as of `gathered_at_`. The first weights are needed no more when there is one.
+  ParameterArena& mean_model_;
   ParameterArena mean_statistics_;
   std::optional<std::int64_t> gathered_at_;  ///< steps done
 

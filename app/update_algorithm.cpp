@@ -331,7 +331,6 @@ class Ssgd final : public UpdateAlgorithm {
         workers_of_rank_(surroundings_),
         weights_(weights.shared_layout()),
         gradient_(weights.shared_layout()),
-        update_(weights.shared_layout()),
         sgd_(weights.shared_layout(), surroundings.sgd),
         buckets_(surroundings.communicator, weights.layout(), 1 / static_cast<float>(workers_of_rank_.total())) {
     std::ranges::copy(weights.values(), weights_.values().begin());
@@ -401,8 +400,9 @@ class Ssgd final : public UpdateAlgorithm {
 
   void apply_update(double learning_rate) {
     const trace::Span span("compute", "update");
-    sgd_.compute_update(gradient_, weights_, learning_rate, update_);
-    add(update_.values(), weights_.values());
+    ParameterArena& update = gradient_;  // takes its place
+    sgd_.compute_update(gradient_, weights_, learning_rate, update);
+    add(update.values(), weights_.values());
     surroundings_.network.set_weights(weights_);
   }
 
@@ -412,7 +412,6 @@ class Ssgd final : public UpdateAlgorithm {
   ParameterArena weights_;  ///< the same bits on all ranks
   ParameterArena gradient_;
   std::optional<ParameterArena> further_gradient_;  ///< of the second and later workers
-  ParameterArena update_;
   optim::MomentumSgd sgd_;
   GradientBuckets buckets_;
 };

@@ -25,7 +25,8 @@ class MomentumSgd {
  public:
   MomentumSgd(std::shared_ptr<const ParameterLayout> layout, const MomentumSgdOptions& options);
 
-  /// `gradient`, `weights` (those the decay is taken from) and `update` are twins of the layout.
+  /// `gradient`, `weights` (those the decay is taken from) and `update` are twins of the layout; the update may take
+  /// the place of the gradient.
   void compute_update(const ParameterArena& gradient, const ParameterArena& weights, double learning_rate,
                       ParameterArena& update);
 
