@@ -120,6 +120,7 @@ void ProgressThread::abort(int exit_code, const std::string& reason) {
   std::unique_lock lock(mutex_);
   if (!abort_) abort_ = Abort{exit_code, reason};
   abort_requested_ = true;
+  failed_ = true;
   wake_.notify_all();
   if (!abort_done_.wait_for(lock, kAbortPatience, [&] { return aborted_; })) std::_Exit(exit_code);
 }
