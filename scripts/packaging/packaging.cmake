@@ -1,0 +1,24 @@
+# cmake --install build/release [--prefix DIR], and a Debian package: cpack -G DEB --config build/release/CPackConfig.cmake
+include(GNUInstallDirs)
+set(data_folder ${CMAKE_INSTALL_DATADIR}/dcs3gd-train)
+
+install(TARGETS dcs3gd-train dcs3gd-bench dcs3gd-data RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# Where --config finds them by name: app/train_command.cpp.
+install(DIRECTORY configs/ DESTINATION ${data_folder}/configs)
+install(PROGRAMS scripts/report.py scripts/sweep.py scripts/convert_weights.py scripts/train_slurm.sbatch
+        DESTINATION ${data_folder}/scripts)
+install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME dcs3gd-train)
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_CONTACT "dcs3gd-train")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)  # what the programs link
+set(CPACK_DEBIAN_PACKAGE_DEPENDS openmpi-bin)
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "python3-matplotlib, python3-yaml, python3-torch")
+include(CPack)

@@ -1,0 +1,82 @@
+"""What an installation holds, and that it works from there. Usage: install_test.py BUILD_FOLDER VERSION."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+EXPECTED = [
+    "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-train",
+    "share/bash-completion/completions/dcs3gd-train", "share/dcs3gd-train/configs/tiny.yaml",
+    "share/dcs3gd-train/scripts/report.py", "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1",
+]  # fmt: skip
+
+
+def run(*command, **options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment, **options)
+
+
+class InstallTest(unittest.TestCase):
+    build = version = ""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="dcs3gd-install-"))
+        cls.prefix = cls.folder / "usr"
+        result = run("cmake", "--install", cls.build, "--prefix", str(cls.prefix))
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def complete(self, *words):
+        """What bash would offer for the last word."""
+        script = ('source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _dcs3gd_train; '
+                  'printf "%s\\n" "${COMPREPLY[@]}"')
+        path = f"{self.prefix}/bin:{os.environ['PATH']}"
+        completion = str(self.prefix / "share/bash-completion/completions/dcs3gd-train")
+        result = run("bash", "-c", script, "bash", completion, "dcs3gd-train", *words, cwd=self.folder,
+                     environment={"PATH": path})
+        return result.stdout.split()
+
+    def test_files(self):
+        for path in EXPECTED:
+            self.assertTrue((self.prefix / path).exists(), path)
+
+    def test_configurations_are_found_by_name(self):
+        result = run(str(self.prefix / "bin/dcs3gd-train"), "--config", "tiny.yaml", "--print-config", cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("name: resnet20", result.stdout)
+
+    def test_completion(self):
+        self.assertIn("--dry-run", self.complete("--d"))
+        self.assertIn("tiny.yaml", self.complete("--config", "ti"))
+        self.assertEqual(self.complete("--set", "optimizer.lr.ba"), ["optimizer.lr.base="])
+        self.assertIn("run.epochs=", self.complete("--set", "run."))
+        self.assertEqual(self.complete("--resume", "ne"), ["never"])
+
+    def test_debian_package(self):
+        if shutil.which("dpkg-shlibdeps") is None:
+            self.skipTest("dpkg-shlibdeps (dpkg-dev) is missing")
+        result = run("cpack", "-G", "DEB", "--config", f"{self.build}/CPackConfig.cmake", "-B", str(self.folder / "deb"))
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        package = next((self.folder / "deb").glob("*.deb"))
+        fields = run("dpkg-deb", "--field", str(package)).stdout
+        for words in (f"Version: {self.version}", "openmpi-bin", "libdnnl2", "libopenmpi3"):
+            self.assertIn(words, fields)
+        root = self.folder / "root"
+        self.assertEqual(run("dpkg-deb", "--extract", str(package), str(root)).returncode, 0)
+        result = run(str(root / "usr/bin/dcs3gd-train"), "--config", "tiny.yaml", "--set", "run.max_steps=2", "--set",
+                     f"run.output_dir={self.folder}/runs", cwd=self.folder)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+
+
+if __name__ == "__main__":
+    InstallTest.build, InstallTest.version = sys.argv[1:3]
+    del sys.argv[1:3]
+    unittest.main()
