@@ -82,6 +82,7 @@ FileDigest digest_of(const std::string& path) {
 template <typename Arena>
 std::vector<ArenaPart<Arena>> parts_of(const std::vector<StateArray>& arrays) {
   std::vector<ArenaPart<Arena>> parts;
+  parts.reserve(arrays.size());
   for (const StateArray& array : arrays) parts.emplace_back(array.values, array.name + ".");
   return parts;
 }

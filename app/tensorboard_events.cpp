@@ -46,22 +46,22 @@ void append_little_endian(std::string& bytes, Number number) {
 class Message {
  public:
   Message& integer(int field, std::uint64_t value) {
-    append_key(field, kVarint);
+    append_key(field, varint);
     append_varint(value);
     return *this;
   }
   Message& number(int field, double value) {
-    append_key(field, kFixed64);
+    append_key(field, fixed64);
     append_little_endian(bytes_, value);
     return *this;
   }
   Message& number(int field, float value) {
-    append_key(field, kFixed32);
+    append_key(field, fixed32);
     append_little_endian(bytes_, value);
     return *this;
   }
   Message& text(int field, std::string_view value) {
-    append_key(field, kLengthDelimited);
+    append_key(field, length_delimited);
     append_varint(value.size());
     bytes_ += value;
     return *this;
@@ -72,7 +72,7 @@ class Message {
   bool empty() const { return bytes_.empty(); }
 
  private:
-  enum WireType : std::uint8_t { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5 };
+  enum WireType : std::uint8_t { varint = 0, fixed64 = 1, length_delimited = 2, fixed32 = 5 };
 
   void append_key(int field, WireType type) { append_varint((static_cast<std::uint64_t>(field) << 3) | type); }
   void append_varint(std::uint64_t value) {

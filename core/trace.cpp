@@ -81,7 +81,8 @@ std::vector<LaneRecord> stop() {
   std::vector<LaneRecord> records;
   for (const std::shared_ptr<Lane>& lane : now.lanes) {
     const std::lock_guard lane_lock(lane->mutex);
-    std::ranges::rotate(lane->spans, lane->spans.begin() + static_cast<std::ptrdiff_t>(lane->oldest));
+    const auto oldest = lane->spans.begin() + static_cast<std::ptrdiff_t>(lane->oldest);
+    std::rotate(lane->spans.begin(), oldest, lane->spans.end());
     records.push_back({lane->name, std::move(lane->spans)});
     lane->spans.clear();
     lane->oldest = 0;

@@ -37,7 +37,7 @@ DCS3GD_SIMD_CLONES void blend_with_luminance(float factor, std::uint8_t* red, st
 
 /// Rounded.
 std::uint8_t mean_luminance(int channels, std::span<const std::uint8_t> pixels) {
-  const std::size_t plane = pixels.size() / static_cast<std::size_t>(channels);
+  const std::size_t plane = std::max<std::size_t>(pixels.size() / static_cast<std::size_t>(channels), 1);
   std::uint64_t sum = 0;
   for (std::size_t i = 0; i < plane; ++i) {
     sum += channels == 1 ? pixels[i] : luminance(pixels[i], pixels[plane + i], pixels[2 * plane + i]);

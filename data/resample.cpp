@@ -38,8 +38,8 @@ Axis make_axis(double begin, double length, int held, int scaled, int window_beg
   std::vector<double> shares;
   for (int target = window_begin; target < window_begin + window_length; ++target) {
     const double center = begin + (target + 0.5) * scale;
-    const int first = std::clamp(static_cast<int>(center - support + 0.5), lowest, highest - 1);
-    const int last = std::clamp(static_cast<int>(center + support + 0.5), first + 1, highest);
+    const int first = std::clamp(static_cast<int>(std::floor(center - support + 0.5)), lowest, highest - 1);
+    const int last = std::clamp(static_cast<int>(std::floor(center + support + 0.5)), first + 1, highest);
     shares.clear();
     double sum = 0;
     for (int source = first; source < last; ++source) {
@@ -103,7 +103,8 @@ __m128i blend_pixels(const Taps& taps, const std::int16_t* weights, const std::u
   __m128i sum = _mm_set1_epi32(kHalf);
   const std::uint8_t* source = row + static_cast<std::size_t>(taps.first) * kPixelBytes;
   const std::int16_t* weight = weights + taps.weights;
-  for (int pair = 0; pair < taps.pairs; ++pair, source += 2 * kPixelBytes, weight += 2) {
+  constexpr std::ptrdiff_t kPairBytes = std::ptrdiff_t{2} * kPixelBytes;
+  for (int pair = 0; pair < taps.pairs; ++pair, source += kPairBytes, weight += 2) {
     const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(source));
     const __m128i mixed = _mm_unpacklo_epi8(_mm_unpacklo_epi8(two, _mm_srli_si128(two, kPixelBytes)), zero);
     sum = _mm_add_epi32(sum, _mm_madd_epi16(mixed, pair_of_weights(weight)));

@@ -88,7 +88,7 @@ class Network {
   const std::shared_ptr<const ParameterLayout>& statistics_layout() const;
   int batch() const;
   /// Images part · batch() and following of a batch that is larger than one pass.
-  BatchView part_of(const BatchView& batch, int part) const;
+  BatchView part_of(const BatchView& whole, int part) const;
   int classes() const;
 
   /// Writes plain weights into the compute weights: all of them, or those of the `slice`-th slice of the layout.
