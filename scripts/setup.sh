@@ -23,7 +23,7 @@ readonly kTestPackages=(
   python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
-  dpkg-dev                                  # the Debian package
+  dpkg-dev file                             # the Debian package
 )
 
 fail() {

@@ -61,8 +61,9 @@ class InstallTest(unittest.TestCase):
         self.assertEqual(self.complete("--resume", "ne"), ["never"])
 
     def test_debian_package(self):
-        if shutil.which("dpkg-shlibdeps") is None:
-            self.skipTest("dpkg-shlibdeps (dpkg-dev) is missing")
+        for program, package in (("dpkg-shlibdeps", "dpkg-dev"), ("file", "file")):
+            if shutil.which(program) is None:
+                self.skipTest(f"{program} is missing: install {package}")
         result = run("cpack", "-G", "DEB", "--config", f"{self.build}/CPackConfig.cmake", "-B", str(self.folder / "deb"))
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         package = next((self.folder / "deb").glob("*.deb"))

@@ -584,11 +584,12 @@ class Resume(TrainTest):
                     self.check_continues(name, *setting(algorithm__name=algorithm), ranks=2)
 
     def test_signals_to_mpirun(self):
-        """mpirun makes SIGTERM of Ctrl-C, with an exit code of its own; SIGUSR1 goes through to the ranks."""
+        """mpirun makes SIGTERM of Ctrl-C, with an exit code of its own, and kills after a while; SIGUSR1 goes through."""
+        patient = {"OMPI_MCA_odls_base_sigkill_timeout": "5"}  # one second by default: a busy machine may need more
         for number, codes in ((signal.SIGINT, (1, 75)), (signal.SIGTERM, (1, 75)), (signal.SIGUSR1, (75,))):
             with self.subTest(number):
                 name = f"run{number}"
-                process = self.start_long(name, ranks=2)
+                process = self.start_long(name, ranks=2, environment=patient)
                 process.send_signal(number)
                 code, end = self.end_of(process, name)
                 self.assertIn(code, codes)
