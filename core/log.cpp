@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <poll.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
@@ -28,14 +29,25 @@ class ConsoleSink final : public spdlog::sinks::base_sink<std::mutex> {
     status_ = line;
     draw();
   }
+  /// Whether lines stand in a file too, so that the console may miss some.
+  void set_has_file(bool has_file) { has_file_ = has_file; }
 
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
+    std::FILE* stream = message.level >= spdlog::level::warn ? stderr : stdout;
+    if (has_file_ && !(is_read(stdout) && is_read(stream))) {
+      ++missed_;
+      return;
+    }
     spdlog::memory_buf_t line;
     formatter_->format(message, line);
     erase_status();
     std::fflush(stdout);
-    std::FILE* stream = message.level >= spdlog::level::warn ? stderr : stdout;
+    if (missed_ > 0) {
+      std::fputs(
+          format("({} lines were not taken in time: the log file has them)\n", std::exchange(missed_, 0)).c_str(),
+          stream);
+    }
     std::fwrite(line.data(), 1, line.size(), stream);
     std::fflush(stream);
     draw();
@@ -43,6 +55,13 @@ class ConsoleSink final : public spdlog::sinks::base_sink<std::mutex> {
   void flush_() override { std::fflush(stdout); }
 
  private:
+  /// Whether the console takes a line now. Who stops reading a pipe, as mpirun does while it ends a job, must not stop
+  /// the run.
+  bool is_read(std::FILE* stream) const {
+    constexpr int kPatience_ms = 200;
+    pollfd console{.fd = fileno(stream), .events = POLLOUT, .revents = 0};
+    return poll(&console, 1, missed_ > 0 ? 0 : kPatience_ms) != 0;
+  }
   void erase_status() {
     if (!status_.empty()) std::fwrite(kEraseLine.data(), 1, kEraseLine.size(), stdout);
   }
@@ -52,6 +71,8 @@ class ConsoleSink final : public spdlog::sinks::base_sink<std::mutex> {
   }
 
   std::string status_;
+  bool has_file_ = false;
+  int missed_ = 0;  ///< lines since the last that was read
 };
 
 struct Log {
@@ -93,6 +114,7 @@ void open(const Options& options) {
       refused = exception.what();
     }
   }
+  log.console->set_has_file(sinks.size() > 1);
   const std::string rank = options.rank_count > 1 ? format("[rank {}] ", options.rank) : "";
   log.use(std::move(sinks), "%H:%M:%S " + rank + "%v", options.rank == 0 ? spdlog::level::info : spdlog::level::warn);
   log.status_line = options.status_line && options.rank == 0;

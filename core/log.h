@@ -12,7 +12,8 @@ namespace dcs3gd::log {
 struct Options {
   int rank = 0;
   int rank_count = 1;  ///< with more than one rank, lines carry their rank; ranks > 0 show warnings and errors only
-  std::string file;    ///< appended to; empty for none. Failing to write is one warning, never the end of a run
+  std::string file;    ///< appended to; empty for none. Failing to write is one warning, never the end of a run. With a
+                       ///< file, lines that a reader of the console's pipe does not take in time are left out there
   bool status_line = false;  ///< whether status() draws: only when standard output is a terminal
 };
 

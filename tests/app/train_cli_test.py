@@ -585,7 +585,7 @@ class Resume(TrainTest):
 
     def test_signals_to_mpirun(self):
         """mpirun makes SIGTERM of Ctrl-C, with an exit code of its own, and kills after a while; SIGUSR1 goes through."""
-        patient = {"OMPI_MCA_odls_base_sigkill_timeout": "5"}  # one second by default: a busy machine may need more
+        patient = {"OMPI_MCA_odls_base_sigkill_timeout": "3"}  # one second by default: a busy machine may need more
         for number, codes in ((signal.SIGINT, (1, 75)), (signal.SIGTERM, (1, 75)), (signal.SIGUSR1, (75,))):
             with self.subTest(number):
                 name = f"run{number}"

@@ -93,6 +93,33 @@ std::string without_times(std::string text) {
 
 }  // namespace
 
+TEST_CASE("a console that nobody reads does not stop the process: the file has the lines") {
+  const TemporaryFolder folder;
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  std::fflush(stdout);
+  const int saved = dup(STDOUT_FILENO);
+  dup2(ends[1], STDOUT_FILENO);
+  const std::string text(100, 'x');
+  constexpr int kLines = 2000;  // three times what a pipe holds
+  log::open({.file = folder / "log.txt"});
+  for (int line = 0; line < kLines; ++line) log::info(text);
+  std::string read_back(std::size_t{1} << 20, ' ');
+  const ssize_t taken = read(ends[0], read_back.data(), read_back.size());
+  log::info("read again");
+  const ssize_t rest = read(ends[0], read_back.data(), read_back.size());
+  log::close();
+  dup2(saved, STDOUT_FILENO);
+  for (const int descriptor : {saved, ends[0], ends[1]}) close(descriptor);
+
+  CHECK(count_of(text, content_of(folder / "log.txt")) == kLines);
+  CHECK(taken > 0);
+  REQUIRE(rest > 0);
+  const std::string last = read_back.substr(0, static_cast<std::size_t>(rest));
+  CHECK(last.find("lines were not taken in time") != std::string::npos);
+  CHECK(last.find("read again") != std::string::npos);
+}
+
 TEST_CASE("before a log is opened, information goes to standard output and trouble to standard error") {
   const Output output = output_of([] {
     log::info("hello {} %v");
