@@ -357,9 +357,9 @@ TEST_CASE("what makes the trajectory may not change; the rest may") {
   const TemporaryFolder temporary;
   const std::string folder = temporary.path().string();
   run({folder, 2, {}, 1});
-  const auto message = error_of([&] {
-                         run({folder, 2, {"optimizer.momentum=0.5", "model.classes=5", "run.epochs=3"}});
-                       }).what();
+  const std::string message = error_of([&] {
+                                run({folder, 2, {"optimizer.momentum=0.5", "model.classes=5", "run.epochs=3"}});
+                              }).what();
   CHECK(contains(message, "optimizer.momentum: 0.9 -> 0.5"));
   CHECK(contains(message, "model.classes: 4 -> 5"));
   CHECK_FALSE(contains(message, "run.epochs"));
