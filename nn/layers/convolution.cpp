@@ -31,24 +31,35 @@ class ConvolutionLayer final : public WeightedLayer {
   using Direction = ConvolutionCase::Direction;
 
   /// Keeps the formats the neighbours have if oneDNN has a generated kernel for them (no reorder), else lets it choose.
+  /// Choices may have been made for another precision or processor: what cannot be done is computed directly.
   onednn::Planned choose(Planner& planner, Direction direction, const onednn::Descriptor& src,
                          const onednn::Descriptor& dst) const {
+    const ConvolutionAlgorithm chosen =
+        planner.surroundings().options.convolutions.of({direction, src_shape_, options_, planner.range_images()});
+    if (chosen != ConvolutionAlgorithm::direct) {
+      if (auto planned = choose_formats(planner, direction, chosen, src, dst)) return *planned;
+    }
+    auto planned = choose_formats(planner, direction, ConvolutionAlgorithm::direct, src, dst);
+    if (!planned) throw dnnl::error(dnnl_unimplemented, "no kernel for this convolution");
+    return *planned;
+  }
+
+  /// None if oneDNN cannot do it by this algorithm.
+  std::optional<onednn::Planned> choose_formats(Planner& planner, Direction direction, ConvolutionAlgorithm algorithm,
+                                                const onednn::Descriptor& src, const onednn::Descriptor& dst) const {
     const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : planner.precision();
-    onednn::ConvolutionRequest request{.algorithm = planner.surroundings().options.convolutions.of(
-                                           {direction, src_shape_, options_, planner.range_images()}),
+    onednn::ConvolutionRequest request{.algorithm = algorithm,
                                        .src = src,
                                        .weights = onednn::any(weight_dims(), weights),
                                        .dst = dst,
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
-    if (const auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
-        planned && planned->is_generated()) {
-      return *planned;
-    }
+    const auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
+    if (planned && planned->is_generated()) return planned;
     request.src = src_any_;
     request.dst = direction == Direction::forward ? onednn::any(dst.dims(), onednn::precision_of(dst)) : dst_any_;
-    return onednn::convolution(planner.device(), direction, request);
+    return onednn::convolution_if_implemented(planner.device(), direction, request);
   }
 
   Convolution options_;
