@@ -30,7 +30,7 @@ stage_setup() { scripts/setup.sh --test; }
 stage_style() {
   find "${kCodeFolders[@]}" tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
     xargs -0 clang-format-14 --dry-run --Werror
-  shellcheck scripts/*.sh scripts/*.sbatch .ci/run
+  shellcheck scripts/*.sh scripts/*.sbatch scripts/packaging/dcs3gd-train.bash .ci/run
   /usr/bin/python3 -B tests/architecture/check_dependencies.py
 }
 
@@ -47,8 +47,9 @@ stage_asan() {
   done
 }
 
-# The folders with threads of their own, and the whole trainer with ranks as threads. libgomp is not built for ThreadSanitizer, so these tests run without OpenMP
-# threads; address randomisation is off because GCC 12's runtime cannot live with that of newer kernels.
+# The folders with threads of their own, and the whole trainer with ranks as threads. libgomp is not built for
+# ThreadSanitizer, so these tests run without OpenMP threads; address randomisation is off because GCC 12's runtime cannot
+# live with that of newer kernels.
 stage_tsan() {
   scripts/build.sh tsan "$kWerror" --target log_test trace_test app_algorithm_test tests/comm/all tests/data/all
   local fixed_addresses=()
@@ -64,8 +65,10 @@ stage_debug() { scripts/build.sh debug "$kWerror"; }
 
 stage_clang() { scripts/build.sh clang "$kWerror"; }
 
+# Findings alone: a line for each file and its count of suppressed warnings would bury them.
 stage_tidy() {
-  run-clang-tidy-14 -quiet -p build/clang -j "$(nproc)" "^$PWD/($(IFS='|' && echo "${kCodeFolders[*]}"))/"
+  run-clang-tidy-14 -quiet -p build/clang -j "$(nproc)" "^$PWD/($(IFS='|' && echo "${kCodeFolders[*]}"))/" 2>&1 |
+    sed -u -e '/^clang-tidy-14 /d' -e '/ warnings generated\.$/d'
 }
 
 # --- run --------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class ConvolutionLayer final : public WeightedLayer {
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
-    const auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
+    auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
     if (planned && planned->is_generated()) return planned;
     request.src = src_any_;
     request.dst = direction == Direction::forward ? onednn::any(dst.dims(), onednn::precision_of(dst)) : dst_any_;
