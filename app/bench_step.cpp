@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench_statistics.h"
+#include "app/convolutions.h"
 #include "app/random_batch.h"
 #include "app/threads.h"
 #include "app/update_algorithm.h"
@@ -30,7 +31,7 @@ nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenc
                                           comm::Communicator& communicator) {
   nn::ConvolutionChoices choices;
   if (communicator.rank() == 0) nn::measure_convolutions(graph, options.batch, nn::Precision::fp32, choices);
-  return nn::ConvolutionChoices::from_text(communicator.all_gather(choices.to_text()).front());
+  return choices_of_rank_0(communicator, choices);
 }
 
 /// One way to train, with its own state, on the shared network.

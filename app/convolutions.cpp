@@ -84,6 +84,10 @@ nn::ConvolutionChoices choices_of_run(const Configuration& configuration, const 
 
 }  // namespace
 
+nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const nn::ConvolutionChoices& mine) {
+  return nn::ConvolutionChoices::from_text(communicator.all_gather(mine.to_text()).front());
+}
+
 nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator,
                                            const std::string& file_of_run) {
   if (configuration.model.convolution == ConvolutionChoice::direct) return {};
@@ -93,7 +97,7 @@ nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, c
     choices = std::filesystem::exists(file_of_run) ? choices_of_run(configuration, file_of_run)
                                                    : known_or_measured(configuration);
   });
-  return nn::ConvolutionChoices::from_text(communicator.all_gather(choices.to_text()).front());
+  return choices_of_rank_0(communicator, choices);
 }
 
 }  // namespace dcs3gd::app

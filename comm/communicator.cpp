@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::size_t kLineBytes = kLineFloats * sizeof(float);
 // Defaults; README.md has the measurements. On one machine few large copies win. Between machines a segment stays below
-// the 64 KiB that MPI sends over TCP without asking first: the answer would queue behind the data that comes back.
+// the 64 KiB that MPI sends over TCP without asking first; probably the answer queues behind the data that comes back.
 constexpr std::size_t kSegmentBytesOnOneHost = std::size_t{1} << 20;
 constexpr std::size_t kSegmentBytesBetweenHosts = std::size_t{60} << 10;
 constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;

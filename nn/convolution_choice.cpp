@@ -59,12 +59,6 @@ void ConvolutionChoices::set(const ConvolutionCase& convolution, ConvolutionAlgo
   algorithms_[convolution.to_string()] = algorithm;
 }
 
-std::size_t ConvolutionChoices::winograd_count() const {
-  std::size_t count = 0;
-  for (const auto& [convolution, algorithm] : algorithms_) count += algorithm == ConvolutionAlgorithm::winograd ? 1 : 0;
-  return count;
-}
-
 std::string ConvolutionChoices::to_text() const {
   std::string text;
   for (const auto& [convolution, algorithm] : algorithms_) {

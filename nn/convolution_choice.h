@@ -34,7 +34,6 @@ class ConvolutionChoices {
   ConvolutionAlgorithm of(const ConvolutionCase& convolution) const;
   bool knows(const ConvolutionCase& convolution) const;
   void set(const ConvolutionCase& convolution, ConvolutionAlgorithm algorithm);
-  std::size_t winograd_count() const;
 
   /// A line for each choice, and back. Throws Error{input} for anything else.
   std::string to_text() const;

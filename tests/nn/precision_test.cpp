@@ -166,7 +166,8 @@ TEST_CASE("choices: direct unless chosen, written and read back, measured once")
   CHECK(choices.of(convolution) == ConvolutionAlgorithm::direct);
   CHECK_FALSE(choices.knows(convolution));
   choices.set(convolution, ConvolutionAlgorithm::winograd);
-  CHECK(choices.winograd_count() == 1);
+  CHECK(choices.of(convolution) == ConvolutionAlgorithm::winograd);
+  CHECK(choices.to_text() == convolution.to_string() + ": winograd\n");
 
   measure_convolutions(graph, 4, Precision::fp32, choices);
   CHECK(choices.of(convolution) == ConvolutionAlgorithm::winograd);  // what is known is not measured again
