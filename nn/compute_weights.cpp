@@ -15,11 +15,16 @@ Tensor* ComputeWeights::in_format(std::size_t parameter, const onednn::Descripto
   copy.tensor = std::make_unique<Tensor>("weights", desc, Tensor::Memory::external);
   copy.memory = AlignedBuffer<std::byte>(copy.tensor->size_bytes());
   copy.tensor->place(copy.memory.data());
-  copy.reorder = std::make_unique<PrimitiveOperation>(
-      "weights", "reorder", device_, onednn::reorder(device_, plain, desc),
-      std::vector<PrimitiveOperation::Argument>{{DNNL_ARG_FROM, copy.plain.get()}, {DNNL_ARG_TO, copy.tensor.get()}});
-  copy.scratchpad = AlignedBuffer<std::byte>(copy.reorder->scratchpad_bytes());
-  copy.reorder->bind(copy.scratchpad.data());
+  onednn::Planned planned = onednn::reorder(device_, plain, desc);
+  copy.scratchpad = std::make_unique<Tensor>("scratchpad", planned.scratchpad, Tensor::Memory::external);
+  copy.scratchpad_memory = AlignedBuffer<std::byte>(copy.scratchpad->size_bytes());
+  copy.scratchpad->place(copy.scratchpad_memory.data());
+  std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_FROM, copy.plain.get()},
+                                                      {DNNL_ARG_TO, copy.tensor.get()}};
+  if (copy.scratchpad->size_bytes() > 0) arguments.push_back({DNNL_ARG_SCRATCHPAD, copy.scratchpad.get()});
+  copy.reorder =
+      std::make_unique<PrimitiveOperation>("weights", "reorder", device_, std::move(planned), std::move(arguments));
+  copy.reorder->bind();
   copies_[parameter].push_back(std::move(copy));
   return copies_[parameter].back().tensor.get();
 }

@@ -25,8 +25,9 @@ class ComputeWeights {
   struct Copy {
     std::unique_ptr<Tensor> plain;  ///< external: the values being written
     std::unique_ptr<Tensor> tensor;
+    std::unique_ptr<Tensor> scratchpad;  ///< of the reorder
     AlignedBuffer<std::byte> memory;
-    AlignedBuffer<std::byte> scratchpad;
+    AlignedBuffer<std::byte> scratchpad_memory;
     std::unique_ptr<PrimitiveOperation> reorder;
   };
 

@@ -125,7 +125,7 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
       src = std::max(src, planned.src.get_size());
       weights = std::max(weights, planned.weights.get_size());
       dst = std::max(dst, planned.dst.get_size());
-      scratchpad = std::max(scratchpad, planned.scratchpad_bytes);
+      scratchpad = std::max(scratchpad, planned.scratchpad.get_size());
     }
   }
   src_ = AlignedBuffer<std::byte>(src);
@@ -159,8 +159,11 @@ std::unique_ptr<PrimitiveOperation> ConvolutionTaskRunner::make_operation(const 
                                                       {task.arguments.weights, tensor(planned.weights, weights_)},
                                                       {task.arguments.dst, tensor(planned.dst, dst_)}};
   if (task.bias > 0) arguments.push_back({task.arguments.bias, tensor(onednn::plain({task.bias}), bias_)});
+  if (planned.scratchpad.get_size() > 0) {
+    arguments.push_back({DNNL_ARG_SCRATCHPAD, tensor(planned.scratchpad, scratchpad_)});
+  }
   auto operation = std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments));
-  operation->bind(scratchpad_.data());
+  operation->bind();
   return operation;
 }
 

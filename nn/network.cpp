@@ -50,10 +50,9 @@ struct Network::Implementation {
         batch_statistics(statistics),
         training(planner(true)),
         evaluation(planner(false)),
-        memory(std::max(training.memory_bytes(), evaluation.memory_bytes())),
-        scratchpad(std::max(training.scratchpad_bytes(), evaluation.scratchpad_bytes())) {
-    training.bind(memory.data(), scratchpad.data());
-    evaluation.bind(memory.data(), scratchpad.data());
+        memory(std::max(training.memory_bytes(), evaluation.memory_bytes())) {
+    training.bind(memory.data());
+    evaluation.bind(memory.data());
   }
 
   Planner planner(bool for_training) {
@@ -92,7 +91,6 @@ struct Network::Implementation {
   Program training;
   Program evaluation;
   AlignedBuffer<std::byte> memory;
-  AlignedBuffer<std::byte> scratchpad;
   const Tensor* last_logits = nullptr;
 };
 
@@ -182,7 +180,7 @@ std::vector<LayerInfo> Network::layers() const {
 ConvolutionCount Network::convolutions() const { return implementation_->training.convolutions(); }
 
 std::size_t Network::memory_bytes() const {
-  return implementation_->memory.size() + implementation_->scratchpad.size() + implementation_->weights.size_bytes();
+  return implementation_->memory.size() + implementation_->weights.size_bytes();
 }
 
 std::vector<KindTime> Network::times() const {

@@ -36,7 +36,7 @@ template <typename Primitive, typename PrimitiveDescriptor>
 Planned planned(const PrimitiveDescriptor& descriptor) {
   return {.primitive = Primitive(descriptor),
           .implementation = descriptor.impl_info_str(),
-          .scratchpad_bytes = descriptor.scratchpad_desc().get_size()};
+          .scratchpad = descriptor.scratchpad_desc()};
 }
 
 }  // namespace

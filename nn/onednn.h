@@ -27,11 +27,11 @@ struct Device {
 struct Planned {
   dnnl::primitive primitive;
   std::string implementation;  ///< oneDNN's name, such as "jit:avx512_core"
-  std::size_t scratchpad_bytes = 0;
   Descriptor src;
   Descriptor weights;
   Descriptor dst;
   Descriptor workspace;
+  Descriptor scratchpad;  ///< of size 0 if it needs none
 
   /// Whether the implementation is one of oneDNN's generated kernels, not a reference loop.
   bool is_generated() const;

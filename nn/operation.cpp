@@ -22,17 +22,11 @@ PrimitiveOperation::PrimitiveOperation(std::string name, std::string kind, const
       planned_(std::move(planned)),
       arguments_(std::move(arguments)) {}
 
-void PrimitiveOperation::bind(void* scratchpad) {
+void PrimitiveOperation::bind() {
   for (const auto& [index, tensor, desc] : arguments_) {
     void* address = tensor->address();
     bound_.push_back({tensor, dnnl::memory(desc, device_.engine, address), address});
     execution_arguments_.push_back({index, bound_.back().memory.get()});
-  }
-  if (planned_.scratchpad_bytes > 0) {
-    const onednn::Descriptor bytes({static_cast<dnnl::memory::dim>(planned_.scratchpad_bytes)},
-                                   dnnl::memory::data_type::u8, dnnl::memory::format_tag::a);
-    scratchpad_ = dnnl::memory(bytes, device_.engine, scratchpad);
-    execution_arguments_.push_back({DNNL_ARG_SCRATCHPAD, scratchpad_->get()});
   }
 }
 

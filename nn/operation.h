@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,10 +24,9 @@ class Operation {
   /// All tensors that are read or written: from the first operation that touches it to the last, a tensor lives.
   const std::vector<Tensor*>& tensors() const { return tensors_; }
 
-  /// Called once, when the tensors have been placed and the shared scratchpad exists.
-  virtual void bind(void* /*scratchpad*/) {}
+  /// Called once, when the tensors have been placed.
+  virtual void bind() {}
   virtual void run(const ImageRange& images) = 0;
-  virtual std::size_t scratchpad_bytes() const { return 0; }
   /// oneDNN's name of the primitive's kernel; empty for our own kernels.
   virtual std::string implementation() const { return {}; }
 
@@ -38,7 +36,7 @@ class Operation {
   std::vector<Tensor*> tensors_;
 };
 
-/// A oneDNN primitive with its arguments.
+/// A oneDNN primitive with its arguments, its scratchpad (if it needs one) among them.
 class PrimitiveOperation final : public Operation {
  public:
   struct Argument {
@@ -50,9 +48,8 @@ class PrimitiveOperation final : public Operation {
   PrimitiveOperation(std::string name, std::string kind, const onednn::Device& device, onednn::Planned planned,
                      std::vector<Argument> arguments);
 
-  void bind(void* scratchpad) override;
+  void bind() override;
   void run(const ImageRange& images) override;
-  std::size_t scratchpad_bytes() const override { return planned_.scratchpad_bytes; }
   std::string implementation() const override { return planned_.implementation; }
 
  private:
@@ -66,8 +63,7 @@ class PrimitiveOperation final : public Operation {
   onednn::Planned planned_;
   std::vector<Argument> arguments_;
   std::vector<BoundArgument> bound_;
-  std::optional<dnnl::memory> scratchpad_;
-  std::vector<dnnl_exec_arg_t> execution_arguments_;  ///< of bound_ and scratchpad_, in C: made once, not at each run
+  std::vector<dnnl_exec_arg_t> execution_arguments_;  ///< of bound_, in C: made once, not at each run
 };
 
 /// One of our own kernels.

@@ -54,6 +54,9 @@ Tensor* Planner::running_statistic(std::size_t statistic) {
 
 void Planner::append(std::string name, std::string kind, onednn::Planned planned,
                      std::vector<PrimitiveOperation::Argument> arguments) {
+  if (planned.scratchpad.get_size() > 0) {
+    arguments.push_back({DNNL_ARG_SCRATCHPAD, temporary(name + " scratchpad", planned.scratchpad)});
+  }
   operations_.push_back(std::make_unique<PrimitiveOperation>(std::move(name), std::move(kind), device(),
                                                              std::move(planned), std::move(arguments)));
 }

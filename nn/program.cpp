@@ -123,15 +123,9 @@ void Program::plan_memory() {
   memory_plan_bytes_ = plan.total_bytes;
 }
 
-std::size_t Program::scratchpad_bytes() const {
-  std::size_t bytes = 0;
-  for (const auto& operation : operations_) bytes = std::max(bytes, operation->scratchpad_bytes());
-  return bytes;
-}
-
-void Program::bind(std::byte* memory, std::byte* scratchpad) {
+void Program::bind(std::byte* memory) {
   for (std::size_t i = 0; i < placed_.size(); ++i) placed_[i]->place(memory + offsets_[i]);
-  for (const auto& operation : operations_) operation->bind(scratchpad);
+  for (const auto& operation : operations_) operation->bind();
 }
 
 void Program::run(int images) {

@@ -18,9 +18,8 @@ class Program {
   explicit Program(Planner planner);
 
   std::size_t memory_bytes() const { return memory_plan_bytes_; }
-  std::size_t scratchpad_bytes() const;
   /// Gives the planned tensors their places in `memory` and readies the operations. Called once.
-  void bind(std::byte* memory, std::byte* scratchpad);
+  void bind(std::byte* memory);
 
   /// Where the caller puts the batch's images and the gradient before run().
   Tensor* input() const { return input_; }
