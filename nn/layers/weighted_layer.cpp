@@ -2,17 +2,13 @@
 
 namespace dcs3gd::nn {
 
-Tensor* WeightedLayer::weights(Planner& planner, const onednn::Descriptor& desc) const {
-  return planner.weights(node_.parameters[0], onednn::plain(weight_dims_), desc);
-}
-
 Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
   original_src_ = src->desc();
   src_ = planner.in_format(src, onednn::as_images(planned.src));
+  weights_ = planner.weights(node_.parameters[0], onednn::plain(weight_dims_), planned.weights);
   Tensor* dst = planner.activation(node_.name, onednn::as_images(planned.dst));
-  std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src_, planned.src},
-                                                      {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)},
-                                                      {DNNL_ARG_DST, dst, planned.dst}};
+  std::vector<PrimitiveOperation::Argument> arguments{
+      {DNNL_ARG_SRC, src_, planned.src}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, dst, planned.dst}};
   if (bias_) {
     const onednn::Descriptor bias = onednn::plain({oc_});
     arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
@@ -39,10 +35,15 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
 }
 
 Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
+  Tensor* weights = weights_;
+  if (weights->desc() != planned.weights) {
+    weights = planner.temporary(node_.name + " weights for data", planned.weights);
+    planner.append_reorder(weights_, weights);
+  }
   Tensor* diff_src = planner.activation(node_.name + " diff_src", onednn::as_images(planned.src));
   planner.append(node_.name + " backward data", kind_, planned,
                  {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
-                  {DNNL_ARG_WEIGHTS, weights(planner, planned.weights)},
+                  {DNNL_ARG_WEIGHTS, weights},
                   {DNNL_ARG_DIFF_SRC, diff_src, planned.src}});
   return {planner.in_format(diff_src, original_src_)};
 }

@@ -25,8 +25,6 @@ class WeightedLayer : public Layer {
   const onednn::Descriptor& src_desc() const { return src_->desc(); }
 
  private:
-  Tensor* weights(Planner& planner, const onednn::Descriptor& desc) const;
-
   const Node& node_;
   const char* kind_;
   std::int64_t oc_;
@@ -34,6 +32,7 @@ class WeightedLayer : public Layer {
   onednn::Dims weight_dims_;
   onednn::Descriptor original_src_;
   Tensor* src_ = nullptr;
+  Tensor* weights_ = nullptr;  ///< as forward reads them; backward's are made from them when needed
 };
 
 }  // namespace dcs3gd::nn
