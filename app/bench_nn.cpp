@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <optional>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -51,8 +50,8 @@ void bench_nn(const NnBenchOptions& options) {
   nn::Network network(graph, {.batch = options.batch, .precision = options.precision, .convolutions = convolutions});
   const std::string precision = options.precision == nn::Precision::bf16 ? "bf16" : "fp32";
   RunningStatistics statistics(network.statistics_layout());
-  std::optional<ParameterArena> weights(network.parameter_layout());
-  nn::initialize(graph, 1, *weights, statistics.local());
+  ParameterArena weights(network.parameter_layout());
+  nn::initialize(graph, 1, weights, statistics.local());
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(), 0);
 
   const auto communicator = comm::Communicator::open({});
@@ -67,8 +66,7 @@ void bench_nn(const NnBenchOptions& options) {
                                            .loss_limit = {},
                                            .next_batch = [&] { return batch.view(); },
                                            .on_step = [](const StepRecord&) {}};
-  const auto trainer = make_update_algorithm(surroundings, *weights);
-  weights.reset();
+  const auto trainer = make_update_algorithm(surroundings, std::move(weights));
 
   constexpr double kLearningRate = 1e-3;
   for (int step = 0; step < kWarmUpSteps; ++step) trainer->step(step, kLearningRate);

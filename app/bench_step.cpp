@@ -50,7 +50,7 @@ class Contender {
                       .loss_limit = {},
                       .next_batch = [&batch] { return batch.view(); },
                       .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
-        algorithm_(make_update_algorithm(surroundings_, weights)),
+        algorithm_(make_update_algorithm(surroundings_, weights.copy())),
         mean_model_(weights.shared_layout()) {}
 
   void run_round() {

@@ -97,7 +97,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
                                                                record.loss, record.step_ms);
                                                  }
                                                }};
-  const auto algorithm = make_update_algorithm(surroundings, model.weights);
+  const auto algorithm = make_update_algorithm(surroundings, model.weights.copy());
   for (int step = 0; step < kSteps; ++step) algorithm->step(step, 0);
   algorithm->drain(model.weights);
 }

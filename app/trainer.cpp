@@ -158,7 +158,7 @@ void Trainer::start() {
   if (configuration_.output.trace) trace::start();
   report_start();
   model_.broadcast(communicator_);
-  algorithm_ = make_update_algorithm(surroundings_, model_.weights);
+  algorithm_ = make_update_algorithm(surroundings_, model_.weights.copy());
   if (run_start_.checkpoint) restore();
   agree(communicator_, [&] {
     if (communicator_.rank() != 0) return;

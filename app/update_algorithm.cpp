@@ -126,7 +126,7 @@ class WorkersOfRank {
 /// at m + u, and the correction pays for the one step of staleness.
 class DcS3gd final : public UpdateAlgorithm {
  public:
-  DcS3gd(const AlgorithmSurroundings& surroundings, const ParameterArena& weights)
+  DcS3gd(const AlgorithmSurroundings& surroundings, ParameterArena weights)
       : surroundings_(surroundings),
         workers_of_rank_(surroundings_),
         compensation_{
@@ -135,14 +135,13 @@ class DcS3gd final : public UpdateAlgorithm {
             .workers = workers_of_rank_.total(),
             .rounding = surroundings.wire == comm::Wire::bf16 ? 0x1p-8 : 0x1p-23},
         slices_(weights.layout().slices()),
-        mean_weights_(weights.shared_layout()),
-        ring_(weights.shared_layout()),
+        mean_weights_(std::move(weights)),
+        ring_(mean_weights_.shared_layout()),
         local_weights_(std::ranges::max(slices_, {}, &ParameterSlice::count).count),
         slice_norms_(slices_.size()) {
-    std::ranges::copy(weights.values(), mean_weights_.values().begin());
-    for (int k = 0; k < workers_of_rank_.count(); ++k) workers_.emplace_back(weights.shared_layout());
+    for (int k = 0; k < workers_of_rank_.count(); ++k) workers_.emplace_back(mean_weights_.shared_layout());
     slice_workers_.resize(workers_.size());
-    surroundings_.network.set_weights(weights);
+    surroundings_.network.set_weights(mean_weights_);
   }
 
   void step(std::int64_t step, double learning_rate) override {
@@ -326,16 +325,15 @@ class DcS3gd final : public UpdateAlgorithm {
 /// Synchronous SGD: gradients are averaged, in buckets that travel while backward computes the rest.
 class Ssgd final : public UpdateAlgorithm {
  public:
-  Ssgd(const AlgorithmSurroundings& surroundings, const ParameterArena& weights)
+  Ssgd(const AlgorithmSurroundings& surroundings, ParameterArena weights)
       : surroundings_(surroundings),
         workers_of_rank_(surroundings_),
-        weights_(weights.shared_layout()),
-        gradient_(weights.shared_layout()),
-        sgd_(weights.shared_layout(), surroundings.sgd),
-        buckets_(surroundings.communicator, weights.layout(), 1 / static_cast<float>(workers_of_rank_.total())) {
-    std::ranges::copy(weights.values(), weights_.values().begin());
-    if (workers_of_rank_.count() > 1) further_gradient_.emplace(weights.shared_layout());
-    surroundings_.network.set_weights(weights);
+        weights_(std::move(weights)),
+        gradient_(weights_.shared_layout()),
+        sgd_(weights_.shared_layout(), surroundings.sgd),
+        buckets_(surroundings.communicator, weights_.layout(), 1 / static_cast<float>(workers_of_rank_.total())) {
+    if (workers_of_rank_.count() > 1) further_gradient_.emplace(weights_.shared_layout());
+    surroundings_.network.set_weights(weights_);
   }
 
   void step(std::int64_t step, double learning_rate) override {
@@ -419,9 +417,10 @@ class Ssgd final : public UpdateAlgorithm {
 }  // namespace
 
 std::unique_ptr<UpdateAlgorithm> make_update_algorithm(const AlgorithmSurroundings& surroundings,
-                                                       const ParameterArena& weights) {
-  if (surroundings.algorithm.name == AlgorithmName::ssgd) return std::make_unique<Ssgd>(surroundings, weights);
-  return std::make_unique<DcS3gd>(surroundings, weights);
+                                                       ParameterArena weights) {
+  if (surroundings.algorithm.name == AlgorithmName::ssgd)
+    return std::make_unique<Ssgd>(surroundings, std::move(weights));
+  return std::make_unique<DcS3gd>(surroundings, std::move(weights));
 }
 
 }  // namespace dcs3gd::app

@@ -90,6 +90,6 @@ class UpdateAlgorithm {
 
 /// The algorithm of the configuration, starting at `weights` (the same on all ranks).
 std::unique_ptr<UpdateAlgorithm> make_update_algorithm(const AlgorithmSurroundings& surroundings,
-                                                       const ParameterArena& weights);
+                                                       ParameterArena weights);
 
 }  // namespace dcs3gd::app

@@ -30,4 +30,10 @@ const ParameterSlice* ParameterLayout::find(std::string_view name) const {
 ParameterArena::ParameterArena(std::shared_ptr<const ParameterLayout> layout)
     : layout_(std::move(layout)), values_(layout_->element_count()) {}
 
+ParameterArena ParameterArena::copy() const {
+  ParameterArena twin(layout_);
+  std::ranges::copy(values(), twin.values().begin());
+  return twin;
+}
+
 }  // namespace dcs3gd

@@ -52,6 +52,9 @@ class ParameterArena {
  public:
   explicit ParameterArena(std::shared_ptr<const ParameterLayout> layout);
 
+  /// A twin with the same values.
+  ParameterArena copy() const;
+
   const ParameterLayout& layout() const { return *layout_; }
   const std::shared_ptr<const ParameterLayout>& shared_layout() const { return layout_; }
   std::span<float> values() { return values_.span(); }

@@ -279,7 +279,7 @@ TEST_CASE("another number of workers goes on from the mean model, behind the ima
                                          .loss_limit = {},
                                          .next_batch = {},
                                          .on_step = {}};
-      const auto update_algorithm = make_update_algorithm(surroundings, model.weights);
+      const auto update_algorithm = make_update_algorithm(surroundings, model.weights.copy());
       restore_checkpoint(communicator, *start.checkpoint, *update_algorithm, model.statistics);
       ParameterArena mean_model(model.network.parameter_layout());
       update_algorithm->drain(mean_model);

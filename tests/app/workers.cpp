@@ -58,7 +58,7 @@ Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
                                       .loss_limit = experiment.loss_limit,
                                       .next_batch = next_batch,
                                       .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
-                                     weights);
+                                     std::move(weights));
 }
 
 int Rank::number_of_first_worker() const { return communicator_.rank() * experiment_.algorithm.workers_per_rank; }

@@ -86,7 +86,7 @@ void train(nn::Network& network, const Batches& batches, const Recording& settin
       .loss_limit = {},
       .next_batch = [&] { return batch->view(network.batch()); },
       .on_step = [&](const app::StepRecord& record) { losses.push_back(record.loss); }};
-  const auto trainer = app::make_update_algorithm(surroundings, first.weights);
+  const auto trainer = app::make_update_algorithm(surroundings, first.weights.copy());
   const optim::LearningRateSchedule schedule = schedule_of(settings);
   std::vector<double> rates;
   for (int step = 0; step < settings.integer_setting("steps"); ++step) {
