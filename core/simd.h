@@ -1,5 +1,12 @@
 #pragma once
 
+#include <cstddef>
+#include <cstring>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 /// Marks a hot loop over flat arrays: the compiler emits it for plain x86-64, AVX2 and AVX-512, and the loader picks
 /// the best at run time. Put it on functions without OpenMP regions (the outlined body would not be cloned).
 /// Contraction is off in the whole build, so all clones round alike. Sanitizers run before ifunc resolvers may, hence
@@ -16,3 +23,28 @@
 #else
 #define DCS3GD_INDEPENDENT_ITERATIONS _Pragma("GCC ivdep")
 #endif
+
+namespace dcs3gd {
+
+/// Copies past the caches, for arrays that will have left them before they are read: memory is not read first to be
+/// overwritten. Both addresses and `bytes` are multiples of 16. Another thread may read what was written after this one
+/// has called finish_streaming().
+inline void stream(const void* from, std::size_t bytes, void* to) {
+#if defined(__SSE2__)
+  const auto* source = static_cast<const __m128i*>(from);
+  auto* destination = static_cast<__m128i*>(to);
+  for (std::size_t i = 0; i < bytes / sizeof(__m128i); ++i) {
+    _mm_stream_si128(destination + i, _mm_load_si128(source + i));
+  }
+#else
+  std::memcpy(to, from, bytes);
+#endif
+}
+
+inline void finish_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+}  // namespace dcs3gd

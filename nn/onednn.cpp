@@ -61,6 +61,19 @@ Precision precision_of(const Descriptor& desc) {
   return desc.data_type() == DataType::bf16 ? Precision::bf16 : Precision::fp32;
 }
 
+std::optional<ChannelLayout> channel_layout(const Descriptor& desc) {
+  const Dims dims = desc.dims();
+  const auto channels = static_cast<std::size_t>(dims[1]);
+  const auto is = [&](Tag tag) { return desc == Descriptor(dims, desc.data_type(), tag); };
+  if (dims.size() == 2) return is(Tag::ab) ? std::optional(ChannelLayout{1, channels, 1}) : std::nullopt;
+  const auto pixels = static_cast<std::size_t>(dims[2] * dims[3]);
+  if (is(Tag::acdb)) return ChannelLayout{pixels, channels, 1};
+  if (is(Tag::abcd)) return ChannelLayout{pixels, 1, channels};
+  if (is(Tag::aBcd8b)) return ChannelLayout{pixels, 8, (channels + 7) / 8};
+  if (is(Tag::aBcd16b)) return ChannelLayout{pixels, 16, (channels + 15) / 16};
+  return std::nullopt;
+}
+
 std::string version() {
   const dnnl_version_t* version = dnnl_version();
   return format("{}.{}.{}", version->major, version->minor, version->patch);
@@ -97,18 +110,6 @@ dnnl::inner_product_forward::primitive_desc linear_forward_desc(const Device& de
   const dnnl::inner_product_forward::desc desc(prop_kind::forward_training, request.src, request.weights,
                                                bias_desc(request), request.dst);
   return {desc, user_scratchpad(), device.engine};
-}
-
-dnnl::batch_normalization_forward::primitive_desc batch_norm_forward_desc(const Device& device, const Descriptor& data,
-                                                                          const BatchNorm& options,
-                                                                          Statistics statistics) {
-  using dnnl::normalization_flags;
-  auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
-  if (options.relu) flags = flags | normalization_flags::fuse_norm_relu;
-  if (statistics == Statistics::running) flags = flags | normalization_flags::use_global_stats;
-  const auto kind = statistics == Statistics::batch ? prop_kind::forward_training : prop_kind::forward_inference;
-  return {dnnl::batch_normalization_forward::desc(kind, data, options.epsilon, flags), user_scratchpad(),
-          device.engine};
 }
 
 dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
@@ -212,29 +213,6 @@ Planned linear_backward_weights(const Device& device, const LinearRequest& reque
   Planned result = planned<dnnl::inner_product_backward_weights>(descriptor);
   result.src = descriptor.src_desc();
   result.weights = descriptor.diff_weights_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
-}
-
-Planned batch_norm_forward(const Device& device, const Descriptor& data, const BatchNorm& options,
-                           Statistics statistics) {
-  const auto descriptor = batch_norm_forward_desc(device, data, options, statistics);
-  Planned result = planned<dnnl::batch_normalization_forward>(descriptor);
-  result.src = descriptor.src_desc();
-  result.dst = descriptor.dst_desc();
-  result.workspace = descriptor.workspace_desc();
-  return result;
-}
-
-Planned batch_norm_backward(const Device& device, const Descriptor& data, const BatchNorm& options) {
-  using dnnl::normalization_flags;
-  auto flags = normalization_flags::use_scale | normalization_flags::use_shift;
-  if (options.relu) flags = flags | normalization_flags::fuse_norm_relu;
-  const dnnl::batch_normalization_backward::desc desc(prop_kind::backward, data, data, options.epsilon, flags);
-  const dnnl::batch_normalization_backward::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, batch_norm_forward_desc(device, data, options, Statistics::batch));
-  Planned result = planned<dnnl::batch_normalization_backward>(descriptor);
-  result.src = descriptor.diff_src_desc();
   result.dst = descriptor.diff_dst_desc();
   return result;
 }

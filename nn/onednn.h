@@ -5,6 +5,7 @@
 
 #include <dnnl.hpp>
 
+#include "nn/channel_layout.h"
 #include "nn/convolution_choice.h"
 #include "nn/graph.h"
 #include "nn/precision.h"
@@ -48,6 +49,8 @@ Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
 /// In a format for oneDNN to choose.
 Descriptor any(const Dims& dims, Precision precision);
 Precision precision_of(const Descriptor& desc);
+/// Of {N, C, H, W} or {N, C}; none for formats of another form.
+std::optional<ChannelLayout> channel_layout(const Descriptor& desc);
 
 /// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
 struct ConvolutionRequest {
@@ -74,14 +77,6 @@ struct LinearRequest {
 Planned linear_forward(const Device& device, const LinearRequest& request);
 Planned linear_backward_data(const Device& device, const LinearRequest& request);
 Planned linear_backward_weights(const Device& device, const LinearRequest& request);
-
-enum class Statistics {
-  batch,    ///< mean and variance are computed (training)
-  running,  ///< mean and variance are given (evaluation)
-};
-Planned batch_norm_forward(const Device& device, const Descriptor& data, const BatchNorm& options,
-                           Statistics statistics);
-Planned batch_norm_backward(const Device& device, const Descriptor& data, const BatchNorm& options);
 
 /// Windows as {height, width}: global pooling takes whole images, which need not be square.
 struct PoolingRequest {

@@ -7,6 +7,14 @@
 
 namespace dcs3gd::nn {
 
+namespace {
+
+// Where memory peaks depends on Winograd's scratch memory too: for ResNet-50 (chains of at most 7) it is best to keep
+// no sum, in deeper networks one of about seven.
+constexpr int kLongestRecomputation = 7;
+
+}  // namespace
+
 int evaluation_range(int batch) {
   constexpr int kLargest = 16;
   for (int range = std::min(batch, kLargest); range > 1; --range) {
@@ -78,19 +86,22 @@ void Planner::append_reorder(Tensor* src, Tensor* dst) {
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
 }
 
-void Planner::set_recompute(Tensor* value, Recompute recompute) { recomputes_[value] = std::move(recompute); }
-
-Planner::Recompute Planner::recompute_of(Tensor* value) const {
-  const auto entry = recomputes_.find(value);
-  return entry == recomputes_.end() ? Recompute() : entry->second;
+void Planner::set_recompute(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from) {
+  recomputations_.erase(value);
+  int length = 1;
+  for (Tensor* source : from) {
+    const auto entry = recomputations_.find(source);
+    if (entry != recomputations_.end()) length = std::max(length, entry->second.length + 1);
+  }
+  if (recompute && length <= kLongestRecomputation) recomputations_[value] = {std::move(recompute), length};
 }
 
 Tensor* Planner::in_backward(Tensor* value) {
-  const Recompute recompute = recompute_of(value);
-  if (!recompute) return value;
+  const auto recomputation = recomputations_.find(value);
+  if (recomputation == recomputations_.end()) return value;
   if (const auto entry = recomputed_.find(value); entry != recomputed_.end()) return entry->second;
   Tensor* again = activation(value->name() + " again", value->desc());
-  recompute(*this, again);
+  recomputation->second.recompute(*this, again);
   recomputed_[value] = again;
   return again;
 }

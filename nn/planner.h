@@ -81,10 +81,9 @@ class Planner {
   using Recompute = std::function<void(Planner&, Tensor* dst)>;
   /// How a value can be computed again in backward from what is kept anyway, so that it need not be kept itself.
   /// Replaces what was said of the tensor before: a layer that overwrites a tensor must call it; none: the value is
-  /// kept.
-  void set_recompute(Tensor* value, Recompute recompute);
-  /// Empty if the value is kept.
-  Recompute recompute_of(Tensor* value) const;
+  /// kept. `from`: the values it is computed from (null: none there). Where one depends on the next, as the sums of
+  /// residual blocks do, every few a value is kept: all of a chain would be needed at once.
+  void set_recompute(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from = {});
   /// A value of the forward pass for a reader in backward: itself if it is kept, else computed again, by operations
   /// appended now, for this and all later readers.
   Tensor* in_backward(Tensor* value);
@@ -107,7 +106,11 @@ class Planner {
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<Tensor*> gradient_tensors_;
-  std::map<Tensor*, Recompute> recomputes_;
+  struct Recomputation {
+    Recompute recompute;
+    int length = 0;  ///< of the longest chain of values that must be computed again for it, itself included
+  };
+  std::map<Tensor*, Recomputation> recomputations_;
   std::map<Tensor*, Tensor*> recomputed_;
 };
 

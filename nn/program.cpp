@@ -11,10 +11,49 @@
 namespace dcs3gd::nn {
 namespace {
 
-/// Sums the gradients of a value that several layers read. Only an exclusive tensor may be written: an addition's
-/// gradient is still to be read by the other branch.
-Handover accumulate(Planner& planner, Handover sum, Handover part) {
+/// How many layers read each value.
+std::vector<int> count_readers(const Graph& graph) {
+  std::vector<int> readers(graph.value_count());
+  for (const Node& node : graph.nodes()) {
+    for (const ValueId value : node.src) ++readers[static_cast<std::size_t>(value)];
+  }
+  return readers;
+}
+
+/// The graph's layers, where a batch norm and the addition that alone reads it are one: a batch norm with two sources,
+/// at the addition's place. What is added passes through memory once less in each direction.
+std::vector<Node> fused_nodes(const Graph& graph) {
+  const std::vector<int> readers = count_readers(graph);
+  std::vector<Node> nodes;
+  for (const Node& node : graph.nodes()) {
+    nodes.push_back(node);
+    const auto* addition = std::get_if<Addition>(&node.options);
+    if (addition == nullptr) continue;
+    for (std::size_t i = 0; i < node.src.size(); ++i) {
+      const auto source = std::ranges::find(nodes, node.src[i], &Node::dst);
+      if (source == nodes.end() || readers[static_cast<std::size_t>(node.src[i])] > 1) continue;
+      const auto* batch_norm = std::get_if<BatchNorm>(&source->options);
+      if (batch_norm == nullptr || batch_norm->relu || source->src.size() > 1) continue;
+      Node fused = *source;
+      fused.options = BatchNorm{.relu = addition->relu, .epsilon = batch_norm->epsilon};
+      fused.src.push_back(node.src[1 - i]);
+      fused.dst = node.dst;
+      nodes.back() = std::move(fused);
+      nodes.erase(source);
+      break;
+    }
+  }
+  return nodes;
+}
+
+/// The gradient of a value that several layers read: two parts are left to a layer that adds them by itself. Only an
+/// exclusive tensor may be written: an addition's gradient is still to be read by the other branch.
+Handover accumulate(Planner& planner, Handover sum, const Handover& part, bool layer_adds) {
   if (sum.tensor == nullptr) return part;
+  if (layer_adds && sum.addend == nullptr) {
+    return sum.exclusive || !part.exclusive ? Handover{sum.tensor, sum.exclusive, part.tensor}
+                                            : Handover{part.tensor, true, sum.tensor};
+  }
   Tensor* dst = sum.exclusive    ? sum.tensor
                 : part.exclusive ? part.tensor
                                  : planner.activation("gradient sum", sum.tensor->desc());
@@ -23,13 +62,19 @@ Handover accumulate(Planner& planner, Handover sum, Handover part) {
                    add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                                dst->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                  });
-  return {dst, true};
+  return {dst, true, sum.addend};
 }
 
 }  // namespace
 
+struct Program::PlannedLayer {
+  Node node;
+  std::unique_ptr<Layer> layer;
+};
+
 Program::Program(Planner planner) : range_images_(planner.range_images()) {
-  std::vector<std::unique_ptr<Layer>> layers;
+  std::vector<PlannedLayer> layers;
+  for (const Node& node : fused_nodes(planner.surroundings().graph)) layers.push_back({node, nullptr});
   plan_forward(planner, layers);
   if (planner.training()) plan_backward(planner, layers);
   gradients_ = planner.gradient_tensors();
@@ -39,24 +84,21 @@ Program::Program(Planner planner) : range_images_(planner.range_images()) {
   plan_memory();
 }
 
-void Program::plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers) {
+void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) {
   const Graph& graph = planner.surroundings().graph;
-  std::vector<int> readers(graph.value_count());
-  for (const Node& node : graph.nodes()) {
-    for (const ValueId value : node.src) ++readers[static_cast<std::size_t>(value)];
-  }
+  const std::vector<int> readers = count_readers(graph);
   std::vector<Handover> values(graph.value_count());
   input_ = planner.batch_activation(
       "input", onednn::plain(onednn::image_dims(range_images_, graph.shape(graph.input()))), Tensor::Memory::external);
   values[static_cast<std::size_t>(graph.input())] = {input_, false};
-  for (const Node& node : graph.nodes()) {
+  for (auto& [node, layer] : layers) {
     std::vector<Handover> src;
     for (const ValueId id : node.src) {
       const auto value = static_cast<std::size_t>(id);
       src.push_back({values[value].tensor, values[value].exclusive && readers[value] == 1});
     }
-    layers.push_back(make_layer(node, graph.shape(node.src[0])));
-    values[static_cast<std::size_t>(node.dst)] = layers.back()->plan_forward(planner, src);
+    layer = make_layer(node, graph.shape(node.src[0]));
+    values[static_cast<std::size_t>(node.dst)] = layer->plan_forward(planner, src);
   }
   Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;
   output_format_ = output->desc();
@@ -71,31 +113,32 @@ void Program::plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>
   diff_logits_ = plan_loss(planner, logits_);
 }
 
-void Program::plan_backward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers) {
+void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers) {
   const Graph& graph = planner.surroundings().graph;
-  const std::vector<Node>& nodes = graph.nodes();
 
   // A gradient is needed where some layer further up has parameters.
   std::vector<bool> needs_gradient(graph.value_count());
-  for (const Node& node : nodes) {
+  std::vector<bool> layer_adds(graph.value_count());
+  for (const auto& [node, layer] : layers) {
     const bool inherited =
         std::ranges::any_of(node.src, [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; });
     needs_gradient[static_cast<std::size_t>(node.dst)] = inherited || !node.parameters.empty();
+    layer_adds[static_cast<std::size_t>(node.dst)] = layer->adds_gradients();
   }
 
   std::vector<Handover> gradients(graph.value_count());
   gradients.back() = {planner.in_format(diff_logits_, output_format_)};
-  for (std::size_t index = nodes.size(); index-- > 0;) {
-    const Node& node = nodes[index];
+  for (std::size_t index = layers.size(); index-- > 0;) {
+    const auto& [node, layer] = layers[index];
     const auto dst = static_cast<std::size_t>(node.dst);
     if (!needs_gradient[dst]) continue;
     const auto needed = [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; };
     const std::vector<Handover> diff_src =
-        layers[index]->plan_backward(planner, gradients[dst], std::ranges::any_of(node.src, needed));
+        layer->plan_backward(planner, gradients[dst], std::ranges::any_of(node.src, needed));
     for (std::size_t i = 0; i < node.src.size(); ++i) {
       if (!needed(node.src[i])) continue;
-      Handover& sum = gradients[static_cast<std::size_t>(node.src[i])];
-      sum = accumulate(planner, sum, diff_src[i]);
+      const auto value = static_cast<std::size_t>(node.src[i]);
+      gradients[value] = accumulate(planner, gradients[value], diff_src[i], layer_adds[value]);
     }
   }
 }

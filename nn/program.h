@@ -35,8 +35,9 @@ class Program {
   ConvolutionCount convolutions() const;
 
  private:
-  void plan_forward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers);
-  void plan_backward(Planner& planner, std::vector<std::unique_ptr<Layer>>& layers);
+  struct PlannedLayer;
+  void plan_forward(Planner& planner, std::vector<PlannedLayer>& layers);
+  void plan_backward(Planner& planner, std::vector<PlannedLayer>& layers);
   void plan_memory();
 
   int range_images_;

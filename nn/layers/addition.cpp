@@ -17,17 +17,12 @@ class AdditionLayer final : public Layer {
     Tensor* src1 = planner.in_format(src[1].tensor, src0->desc());
     src1_format_ = src[1].tensor->desc();
     Tensor* dst = src[0].exclusive ? src0 : planner.activation(node_.name, src0->desc());
-    append_sum(planner, node_.name + " forward", src0, src1, dst);
-    // The sum can be made again where its first source can; the second one is kept or can be made again itself.
-    const Planner::Recompute src0_again = planner.recompute_of(src0);
-    Planner::Recompute again;
-    if (src0_again && src1 == src[1].tensor) {
-      again = [this, src0_again, src1](Planner& backward, Tensor* sum) {
-        src0_again(backward, sum);
-        append_sum(backward, node_.name + " again", sum, backward.in_backward(src1), sum);
-      };
-    }
-    planner.set_recompute(dst, again);
+    planner.append(node_.name + " forward", kKind, {src0, src1, dst},
+                   [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
+                     add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
+                         src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                   });
+    planner.set_recompute(dst, {});
     dst_ = dst;
     return {dst, !needs_dst_later(planner)};
   }
@@ -48,14 +43,6 @@ class AdditionLayer final : public Layer {
   }
 
  private:
-  void append_sum(Planner& planner, std::string name, Tensor* src0, Tensor* src1, Tensor* dst) const {
-    planner.append(std::move(name), kKind, {src0, src1, dst},
-                   [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
-                     add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
-                         src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
-                   });
-  }
-
   bool needs_dst_later(const Planner& planner) const { return options_.relu && planner.training(); }
 
   const Node& node_;

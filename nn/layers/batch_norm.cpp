@@ -1,129 +1,297 @@
+#include <cmath>
+#include <optional>
+
 #include "core/error.h"
 #include "core/format.h"
+#include "nn/batch_norm_kernels.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {
 namespace {
 
+using batch_norm::DiffDst;
+using batch_norm::Follow;
+using batch_norm::Images;
+using batch_norm::Normalisation;
+using batch_norm::SourceGradient;
+
 constexpr const char* kKind = "batch norm";
 
-/// γ, β and the statistics are plain vectors. The running statistics themselves belong to the trainer: training writes
-/// what they move towards (mean and unbiased variance of the batch), evaluation reads them.
+onednn::Descriptor floats(std::size_t count) { return onednn::plain({static_cast<std::int64_t>(count)}); }
+
+/// A few values for each channel, in one tensor: an array after the other.
+class ChannelArrays {
+ public:
+  ChannelArrays(Planner& planner, std::string name, const ChannelLayout& layout, std::size_t arrays)
+      : size_(batch_norm::channel_array_size(layout)),
+        tensor_(planner.temporary(std::move(name), floats(arrays * size_))) {}
+
+  Tensor* tensor() const { return tensor_; }
+  float* array(std::size_t index) const { return tensor_->values() + index * size_; }
+
+ private:
+  std::size_t size_;
+  Tensor* tensor_;
+};
+
+/// γ, β and statistics as the kernels want them: 0 for the padding of the layout.
+class Coefficients {
+ public:
+  Coefficients(Planner& planner, const std::string& name, const ChannelLayout& layout, Tensor* gamma, Tensor* beta,
+               float epsilon)
+      : arrays_(planner, name + " coefficients", layout, kArrays),
+        gamma_(gamma),
+        beta_(beta),
+        channels_(gamma->size_bytes() / sizeof(float)),
+        stored_channels_(layout.stored_channels()),
+        epsilon_(epsilon) {}
+
+  std::vector<Tensor*> tensors() const { return {arrays_.tensor(), gamma_, beta_}; }
+  std::size_t channels() const { return channels_; }
+  std::size_t stored_channels() const { return stored_channels_; }
+  float* mean() const { return arrays_.array(kMean); }
+  float* variance() const { return arrays_.array(kVariance); }
+  float inverse_deviation(std::size_t channel) const {
+    return static_cast<float>(1 / std::sqrt(static_cast<double>(variance()[channel]) + static_cast<double>(epsilon_)));
+  }
+  Normalisation normalisation() const {
+    return {.mean = mean(), .scale = arrays_.array(kScale), .shift = arrays_.array(kShift)};
+  }
+  /// To be called when mean and variance are there.
+  void set_normalisation() const {
+    for (std::size_t channel = 0; channel < stored_channels_; ++channel) {
+      const bool is_padding = channel >= channels_;
+      arrays_.array(kScale)[channel] = is_padding ? 0 : gamma_->values()[channel] * inverse_deviation(channel);
+      arrays_.array(kShift)[channel] = is_padding ? 0 : beta_->values()[channel];
+    }
+  }
+  float scale(std::size_t channel) const { return arrays_.array(kScale)[channel]; }
+
+ private:
+  enum Array : std::size_t { kMean, kVariance, kScale, kShift, kArrays };
+
+  ChannelArrays arrays_;
+  Tensor* gamma_;
+  Tensor* beta_;
+  std::size_t channels_;
+  std::size_t stored_channels_;
+  float epsilon_;
+};
+
+/// Everything about an activation's passes that does not change from run to run.
+struct Form {
+  Precision precision;
+  ChannelLayout layout;
+  bool relu;
+
+  Images images(int count) const { return {precision, layout, static_cast<std::size_t>(count)}; }
+  Follow follow(const Tensor* addend, const ImageRange& range) const {
+    return {.addend = addend == nullptr ? nullptr : addend->address(range), .relu = relu};
+  }
+};
+
+/// dst = relu(normalised src + addend), the sum and the ReLU if asked. The running statistics themselves belong to the
+/// trainer: training writes what they move towards (mean and unbiased variance of the batch), evaluation reads them.
 class BatchNormLayer final : public Layer {
  public:
   BatchNormLayer(const Node& node, const BatchNorm& options) : node_(node), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+    std::optional<ChannelLayout> layout = onednn::channel_layout(src[0].tensor->desc());
     src_ = src[0].tensor;
+    if (!layout) {
+      src_ = planner.in_format(src_, onednn::plain(src_->desc().dims(), src_->precision()));
+      layout = onednn::channel_layout(src_->desc());
+    }
+    form_ = {src_->precision(), *layout, options_.relu};
+    src_format_ = src[0].tensor->desc();
+    if (src.size() > 1) {
+      addend_format_ = src[1].tensor->desc();
+      addend_ = planner.in_format(src[1].tensor, src_->desc());
+    }
     vector_ = onednn::plain({src_->desc().dims()[1]});
-    return {planner.training() ? plan_training(planner) : plan_evaluation(planner)};
+    coefficients_.emplace(planner, node_.name, form_.layout, parameter(planner, 0), parameter(planner, 1),
+                          options_.epsilon);
+    const bool may_overwrite = !planner.training() && (src[0].exclusive || src_ != src[0].tensor);
+    Tensor* dst = may_overwrite ? src_ : planner.activation(node_.name, src_->desc());
+    if (planner.training()) {
+      append_statistics(planner);
+      append_normalisation(planner, node_.name + " forward", src_, addend_, dst);
+      planner.set_recompute(dst,
+                            [this](Planner& backward, Tensor* again) {
+                              append_normalisation(backward, node_.name + " again", backward.in_backward(src_),
+                                                   addend_ == nullptr ? nullptr : backward.in_backward(addend_), again);
+                            },
+                            {src_, addend_});
+    } else {
+      append_running_statistics(planner);
+      append_normalisation(planner, node_.name + " evaluation", src_, addend_, dst);
+    }
+    return {dst};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
-    const onednn::Planned planned = onednn::batch_norm_backward(planner.device(), src_->desc(), options_);
-    Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);
-    std::vector<PrimitiveOperation::Argument> arguments{
-        {DNNL_ARG_SRC, planner.in_backward(src_)},
-        {DNNL_ARG_MEAN, mean_},
-        {DNNL_ARG_VARIANCE, variance_},
-        {DNNL_ARG_SCALE, gamma(planner)},
-        {DNNL_ARG_SHIFT, beta(planner)},
-        {DNNL_ARG_DIFF_DST, diff_dst.tensor},
-        {DNNL_ARG_DIFF_SRC, diff_src},
-        {DNNL_ARG_DIFF_SCALE, planner.gradient(node_.parameters[0], vector_)},
-        {DNNL_ARG_DIFF_SHIFT, planner.gradient(node_.parameters[1], vector_)}};
-    if (workspace_ != nullptr) arguments.push_back({DNNL_ARG_WORKSPACE, workspace_});
-    planner.append(node_.name + " backward", kKind, planned, std::move(arguments));
-    for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
-    return {{diff_src}};
+  bool adds_gradients() const override { return true; }
+
+  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
+    Tensor* addend = addend_ == nullptr || !options_.relu ? nullptr : planner.in_backward(addend_);
+    // The addend's gradient is the normalised value's; a sum of gradients is written once instead of being read twice.
+    const bool is_written = diff_dst.addend != nullptr || (options_.relu && addend_ != nullptr);
+    Handover diff_normalised = diff_dst;
+    if (is_written && !diff_dst.exclusive) {
+      diff_normalised = {planner.activation(node_.name + " diff_normalised", src_->desc())};
+    }
+    diff_normalised.addend = nullptr;
+    const ChannelArrays sums(planner, node_.name + " gradient sums", form_.layout, kSums);
+    append_reduction(planner, diff_dst, addend, is_written ? diff_normalised.tensor : nullptr, sums);
+
+    std::vector<Handover> diff_srcs{{nullptr}};
+    if (needs_diff_src) {
+      const bool may_overwrite = diff_normalised.exclusive && addend_ == nullptr;
+      Tensor* diff_src =
+          may_overwrite ? diff_normalised.tensor : planner.activation(node_.name + " diff_src", src_->desc());
+      append_backward_data(planner, diff_normalised.tensor, options_.relu && !is_written, sums, diff_src);
+      diff_srcs[0] = {planner.in_format(diff_src, src_format_)};
+    }
+    if (addend_ != nullptr) {
+      Tensor* diff_addend = planner.in_format(diff_normalised.tensor, addend_format_);
+      diff_srcs.push_back({diff_addend, diff_normalised.exclusive || diff_addend != diff_normalised.tensor});
+    }
+    for (const std::size_t index : node_.parameters) planner.append_gradient_ready(index);
+    return diff_srcs;
   }
 
  private:
-  Tensor* gamma(Planner& planner) const { return planner.weights(node_.parameters[0], vector_, vector_); }
-  Tensor* beta(Planner& planner) const { return planner.weights(node_.parameters[1], vector_, vector_); }
+  enum Sum : std::size_t { kSum, kSumSrc, kOfGradient, kOfSrc, kConstant, kSums };
 
-  Tensor* plan_training(Planner& planner) {
+  Tensor* parameter(Planner& planner, std::size_t which) const {
+    return planner.weights(node_.parameters[which], vector_, vector_);
+  }
+
+  std::vector<Tensor*> with_coefficients(std::vector<Tensor*> tensors) const {
+    std::erase(tensors, nullptr);
+    const std::vector<Tensor*> more = coefficients_->tensors();
+    tensors.insert(tensors.end(), more.begin(), more.end());
+    return tensors;
+  }
+
+  Tensor* scratch(Planner& planner) const {
+    const auto images = static_cast<std::size_t>(planner.range_images());
+    return planner.temporary(node_.name + " scratch", floats(batch_norm::scratch_size(form_.layout, images)));
+  }
+
+  /// Of the batch. PyTorch's convention: the running variance follows the unbiased batch variance, the normalisation
+  /// uses the biased one.
+  void append_statistics(Planner& planner) {
     planner.require_whole_batch(node_.name);
-    const std::int64_t pixels = values_per_channel();
-    if (pixels < 2) {
+    const std::size_t values = form_.images(planner.range_images()).values_per_channel();
+    if (values < 2) {
       throw Error(ErrorKind::input,
                   format("batch norm {}: one value per channel has no variance; expected a batch of at least 2 images "
                          "or larger images, found batch 1 with 1x1 pixels here",
                          node_.name));
     }
-    const onednn::Planned planned =
-        onednn::batch_norm_forward(planner.device(), src_->desc(), options_, onednn::Statistics::batch);
-    mean_ = planner.temporary(node_.name + " mean", vector_);
-    variance_ = planner.temporary(node_.name + " variance", vector_);
-    Tensor* dst = planner.activation(node_.name, planned.dst);
-    std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src_},
-                                                        {DNNL_ARG_MEAN, mean_},
-                                                        {DNNL_ARG_VARIANCE, variance_},
-                                                        {DNNL_ARG_SCALE, gamma(planner)},
-                                                        {DNNL_ARG_SHIFT, beta(planner)},
-                                                        {DNNL_ARG_DST, dst}};
-    if (planned.workspace.get_size() > 0) {
-      workspace_ = planner.temporary(node_.name + " workspace", planned.workspace);
-      arguments.push_back({DNNL_ARG_WORKSPACE, workspace_});
-    }
-    planner.append(node_.name + " forward", kKind, planned, std::move(arguments));
-    append_batch_statistics(planner, pixels);
-    planner.set_recompute(dst, [this](Planner& backward, Tensor* again) {
-      append_normalisation(backward, node_.name + " again", mean_, variance_, again);
-    });
-    return dst;
-  }
-
-  Tensor* plan_evaluation(Planner& planner) {
-    Tensor* dst = planner.activation(node_.name, src_->desc());
-    append_normalisation(planner, node_.name + " evaluation", planner.running_statistic(node_.statistics[0]),
-                         planner.running_statistic(node_.statistics[1]), dst);
-    return dst;
-  }
-
-  /// dst from statistics that are there already.
-  void append_normalisation(Planner& planner, std::string name, Tensor* mean, Tensor* variance, Tensor* dst) const {
-    const onednn::Planned planned =
-        onednn::batch_norm_forward(planner.device(), src_->desc(), options_, onednn::Statistics::running);
-    planner.append(std::move(name), kKind, planned,
-                   {{DNNL_ARG_SRC, planner.in_backward(src_)},
-                    {DNNL_ARG_MEAN, mean},
-                    {DNNL_ARG_VARIANCE, variance},
-                    {DNNL_ARG_SCALE, gamma(planner)},
-                    {DNNL_ARG_SHIFT, beta(planner)},
-                    {DNNL_ARG_DST, dst}});
-  }
-
-  std::int64_t values_per_channel() const {
-    const onednn::Dims dims = src_->desc().dims();
-    std::int64_t values = dims[0];
-    for (std::size_t axis = 2; axis < dims.size(); ++axis) values *= dims[axis];
-    return values;
-  }
-
-  /// PyTorch's convention: the running variance follows the unbiased batch variance, the normalisation uses the biased.
-  void append_batch_statistics(Planner& planner, std::int64_t values) {
     ParameterArena& statistics = planner.surroundings().batch_statistics;
     const auto& slices = statistics.layout().slices();
-    const std::span<float> batch_mean = statistics.slice(slices[node_.statistics[0]]);
-    const std::span<float> batch_variance = statistics.slice(slices[node_.statistics[1]]);
-    const float unbiased = static_cast<float>(static_cast<double>(values) / static_cast<double>(values - 1));
-    planner.append(node_.name + " statistics", kKind, {mean_, variance_},
-                   [batch_mean, batch_variance, unbiased, mean = mean_, variance = variance_](const ImageRange&) {
-                     for (std::size_t c = 0; c < batch_mean.size(); ++c) {
-                       batch_mean[c] = mean->values()[c];
-                       batch_variance[c] = unbiased * variance->values()[c];
+    Tensor* partial_sums = scratch(planner);
+    planner.append(node_.name + " statistics", kKind, with_coefficients({src_, partial_sums}),
+                   [form = form_, coefficients = *coefficients_, src = src_, partial_sums,
+                    batch_mean = statistics.slice(slices[node_.statistics[0]]),
+                    batch_variance = statistics.slice(slices[node_.statistics[1]]),
+                    unbiased = static_cast<double>(values) / static_cast<double>(values - 1)](const ImageRange& range) {
+                     batch_norm::statistics(form.images(range.count), src->address(range), partial_sums->values(),
+                                            coefficients.mean(), coefficients.variance());
+                     coefficients.set_normalisation();
+                     for (std::size_t channel = 0; channel < batch_mean.size(); ++channel) {
+                       batch_mean[channel] = coefficients.mean()[channel];
+                       batch_variance[channel] =
+                           static_cast<float>(unbiased * static_cast<double>(coefficients.variance()[channel]));
                      }
                    });
   }
 
+  void append_running_statistics(Planner& planner) {
+    Tensor* mean = planner.running_statistic(node_.statistics[0]);
+    Tensor* variance = planner.running_statistic(node_.statistics[1]);
+    planner.append(node_.name + " running statistics", kKind, with_coefficients({mean, variance}),
+                   [coefficients = *coefficients_, mean, variance](const ImageRange&) {
+                     for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
+                       const bool is_padding = channel >= coefficients.channels();
+                       coefficients.mean()[channel] = is_padding ? 0 : mean->values()[channel];
+                       coefficients.variance()[channel] = is_padding ? 0 : variance->values()[channel];
+                     }
+                     coefficients.set_normalisation();
+                   });
+  }
+
+  void append_normalisation(Planner& planner, std::string name, Tensor* src, Tensor* addend, Tensor* dst) const {
+    planner.append(std::move(name), kKind, with_coefficients({src, addend, dst}),
+                   [form = form_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
+                     batch_norm::normalise(form.images(range.count), src->address(range), coefficients.normalisation(),
+                                           form.follow(addend, range), dst->address(range));
+                   });
+  }
+
+  /// Gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel, deviation σ and
+  /// src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)).
+  void append_reduction(Planner& planner, const Handover& diff_dst, Tensor* addend, Tensor* diff_normalised,
+                        const ChannelArrays& sums) {
+    Tensor* src = planner.in_backward(src_);
+    Tensor* partial_sums = scratch(planner);
+    Tensor* diff_gamma = planner.gradient(node_.parameters[0], vector_);
+    Tensor* diff_beta = planner.gradient(node_.parameters[1], vector_);
+    planner.append(
+        node_.name + " backward reduction", kKind,
+        with_coefficients({src, addend, diff_dst.tensor, diff_dst.addend, diff_normalised, partial_sums, diff_gamma,
+                           diff_beta, sums.tensor()}),
+        [form = form_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
+         other_part = diff_dst.addend, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
+          const auto address = [&](const Tensor* tensor) {
+            return tensor == nullptr ? nullptr : tensor->address(range);
+          };
+          const Images images = form.images(range.count);
+          batch_norm::reduce_gradient(images, src->address(range), coefficients.normalisation(),
+                                      form.follow(addend, range), {address(part), address(other_part)},
+                                      address(diff_normalised), partial_sums->values(), sums.array(kSum),
+                                      sums.array(kSumSrc));
+          const double values = static_cast<double>(images.values_per_channel());
+          for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
+            const double inverse_deviation = static_cast<double>(coefficients.inverse_deviation(channel));
+            const double scale = static_cast<double>(coefficients.scale(channel));
+            const double sum = static_cast<double>(sums.array(kSum)[channel]);
+            const double sum_src = static_cast<double>(sums.array(kSumSrc)[channel]);
+            sums.array(kOfGradient)[channel] = coefficients.scale(channel);
+            sums.array(kOfSrc)[channel] =
+                static_cast<float>(-scale * inverse_deviation * inverse_deviation * sum_src / values);
+            sums.array(kConstant)[channel] = static_cast<float>(-scale * sum / values);
+            if (channel >= coefficients.channels()) continue;
+            diff_gamma->values()[channel] = static_cast<float>(sum_src * inverse_deviation);
+            diff_beta->values()[channel] = static_cast<float>(sum);
+          }
+        });
+  }
+
+  void append_backward_data(Planner& planner, Tensor* diff_dst, bool relu, const ChannelArrays& sums,
+                            Tensor* diff_src) {
+    Tensor* src = planner.in_backward(src_);
+    planner.append(
+        node_.name + " backward data", kKind, with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
+        [form = form_, coefficients = *coefficients_, sums, src, diff_dst, relu, diff_src](const ImageRange& range) {
+          batch_norm::backward_data(form.images(range.count), src->address(range), coefficients.normalisation(), relu,
+                                    diff_dst->address(range),
+                                    {sums.array(kOfGradient), sums.array(kOfSrc), sums.array(kConstant)},
+                                    diff_src->address(range));
+        });
+  }
+
   const Node& node_;
   BatchNorm options_;
+  Form form_{};
   onednn::Descriptor vector_;
+  onednn::Descriptor src_format_;
+  onednn::Descriptor addend_format_;
   Tensor* src_ = nullptr;
-  Tensor* mean_ = nullptr;
-  Tensor* variance_ = nullptr;
-  Tensor* workspace_ = nullptr;
+  Tensor* addend_ = nullptr;
+  std::optional<Coefficients> coefficients_;
 };
 
 }  // namespace

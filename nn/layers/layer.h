@@ -13,6 +13,7 @@ namespace dcs3gd::nn {
 struct Handover {
   Tensor* tensor = nullptr;
   bool exclusive = true;
+  Tensor* addend = nullptr;  ///< of a gradient: still to be added, by a layer that adds_gradients()
 };
 
 /// A layer while it is planned. It decides formats and primitives and appends its operations; what its backward needs
@@ -23,6 +24,8 @@ class Layer {
 
   /// Appends the forward operations and returns dst, which may be an exclusive src overwritten.
   virtual Handover plan_forward(Planner& planner, const std::vector<Handover>& src) = 0;
+  /// Whether plan_backward() takes a diff_dst that is still the sum of two.
+  virtual bool adds_gradients() const { return false; }
   /// Appends the backward operations: gradients of the parameters and, if `needs_diff_src`, of each src, in src's
   /// format and order. `diff_dst` has dst's format.
   virtual std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) = 0;

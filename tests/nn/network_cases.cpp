@@ -234,6 +234,45 @@ void add_topologies(std::vector<NetworkCase>& cases) {
     const ValueId pooled = graph.pooling(graph.relu(graph.input()), {});
     classify(graph, graph.addition(pooled, learnable(graph, pooled, 3), {.relu = true}));
   });
+  // A batch norm and the sum that alone reads it are one layer.
+  for (const bool relu : {false, true}) {
+    add(relu ? "batch norm plus its source, relu" : "batch norm plus its source", [=](Graph& graph) {
+      const ValueId value = learnable(graph, graph.input(), 17);
+      classify(graph, graph.addition(graph.batch_norm("bn", value, {}), value, {.relu = relu}));
+    });
+    add(relu ? "batch norm plus batch norm, relu" : "batch norm plus batch norm", [=](Graph& graph) {
+      const ValueId value = learnable(graph, graph.input(), 16);
+      const ValueId left = graph.batch_norm("left", learnable(graph, value, 16), {});
+      const ValueId right = graph.batch_norm("right", learnable(graph, value, 16), {});
+      classify(graph, graph.addition(left, right, {.relu = relu}));
+    });
+  }
+  add("the images plus a batch norm", [](Graph& graph) {
+    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 3), {});
+    classify(graph, learnable(graph, graph.addition(graph.input(), value, {.relu = true}), 5));
+  });
+  add("batch norm that two layers read, in a sum", [](Graph& graph) {
+    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 5), {});
+    classify(graph, graph.addition(value, learnable(graph, value, 5), {.relu = true}));
+  });
+  add("batch norm added to itself", [](Graph& graph) {
+    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 5), {});
+    classify(graph, graph.addition(value, value, {}));
+  });
+  add("batch norm with relu that three layers read", [](Graph& graph) {
+    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 16), {.relu = true});
+    const ValueId sum = graph.addition(learnable(graph, value, 16), learnable(graph, value, 16), {});
+    classify(graph, graph.addition(sum, value, {.relu = true}));
+  });
+  add("a chain of residual blocks", [](Graph& graph) {
+    ValueId value = graph.batch_norm("stem", learnable(graph, graph.input(), 17), {.relu = true});
+    for (int block = 0; block < 7; ++block) {
+      ValueId branch = graph.batch_norm(format("bn{}.1", block), learnable(graph, value, 17), {.relu = true});
+      branch = graph.batch_norm(format("bn{}.2", block), learnable(graph, branch, 17), {});
+      value = graph.addition(branch, value, {.relu = true});
+    }
+    classify(graph, value);
+  });
   add("residual blocks", [](Graph& graph) {
     ValueId value = graph.convolution("stem", graph.input(), {.oc = 16, .kernel = 3, .padding = 1});
     for (const char* block : {"a", "b"}) {
