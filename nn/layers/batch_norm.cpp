@@ -68,7 +68,11 @@ class Coefficients {
   float scale(std::size_t channel) const { return arrays_.array(kScale)[channel]; }
 
  private:
-  enum Array : std::size_t { kMean, kVariance, kScale, kShift, kArrays };
+  static constexpr std::size_t kMean = 0;
+  static constexpr std::size_t kVariance = 1;
+  static constexpr std::size_t kScale = 2;
+  static constexpr std::size_t kShift = 3;
+  static constexpr std::size_t kArrays = 4;
 
   ChannelArrays arrays_;
   Tensor* gamma_;
@@ -161,7 +165,12 @@ class BatchNormLayer final : public Layer {
   }
 
  private:
-  enum Sum : std::size_t { kSum, kSumSrc, kOfGradient, kOfSrc, kConstant, kSums };
+  static constexpr std::size_t kSum = 0;
+  static constexpr std::size_t kSumSrc = 1;
+  static constexpr std::size_t kOfGradient = 2;
+  static constexpr std::size_t kOfSrc = 3;
+  static constexpr std::size_t kConstant = 4;
+  static constexpr std::size_t kSums = 5;
 
   Tensor* parameter(Planner& planner, std::size_t which) const {
     return planner.weights(node_.parameters[which], vector_, vector_);
