@@ -28,6 +28,13 @@ int run_data_command(int argc, const char* const* argv) {
   prepare_command->add_option("--shard-mb", shard_megabytes, "size of a shard in MiB")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  CLI::Option* max_side =
+      prepare_command->add_option("--max-side", prepare.max_side, "shrink images whose longer side has more pixels")
+          ->check(CLI::Range(1, 65500));
+  prepare_command->add_option("--quality", prepare.quality, "JPEG quality of shrunk images")
+      ->check(CLI::Range(1, 100))
+      ->needs(max_side)
+      ->capture_default_str();
   prepare_command->add_option("--threads", prepare.threads, "shards written at a time")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();

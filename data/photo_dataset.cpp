@@ -77,6 +77,7 @@ Photos open_photos(const std::string& folder, const std::vector<std::string>& cl
     const ShardManifest manifest = read_shard_manifest(folder);
     photos.source = open_shards(folder, manifest);
     photos.classes = manifest.classes;
+    photos.made = manifest.made;
     photos.fingerprint = shards_fingerprint(folder, manifest);
     photos.class_counts = count_classes(*photos.source, photos.classes.size());
     photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),

@@ -54,6 +54,7 @@ struct Photos {
   std::vector<std::uint32_t> class_counts;  ///< images, by label
   std::string summary;                      ///< "image_folder FOLDER: 144 images of 6 classes (…)"
   std::string fingerprint;                  ///< equal for equal files in equal order
+  std::string made;                         ///< how the files were made; empty: they are as they were
 };
 
 /// "144 images of 6 classes (cardboard 24, glass 24, …)"

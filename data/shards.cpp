@@ -179,6 +179,7 @@ ShardIndex read_shard_index(const std::string& path) { return read_index(open_sh
 
 std::string to_text(const ShardManifest& manifest) {
   std::string text = format("{}\n", kManifestTitle);
+  if (!manifest.made.empty()) text += format("made {}\n", manifest.made);
   for (const std::string& name : manifest.classes) text += format("class {}\n", name);
   for (const ShardManifest::Shard& shard : manifest.shards) text += format("shard {} {}\n", shard.file, shard.images);
   return text;
@@ -197,6 +198,10 @@ ShardManifest read_shard_manifest(const std::string& folder) {
     const std::string rest = space == std::string::npos ? "" : line.substr(space + 1);
     if (word == "class" && !rest.empty()) {
       manifest.classes.push_back(rest);
+      continue;
+    }
+    if (word == "made" && !rest.empty()) {
+      manifest.made = rest;
       continue;
     }
     const std::size_t last_space = rest.rfind(' ');

@@ -11,8 +11,9 @@
 /// million. A folder of shards holds
 ///
 ///   shards.txt         the manifest, written last: "dcs3gd-shards 1", a line "class NAME" for each class in the order
-///                      of the labels, and a line "shard FILE IMAGES" for each shard in the order of the images
-///   shard-00000.bin …  "dcs3gds1", the image files as they were, one behind the other, then
+///                      of the labels, and a line "shard FILE IMAGES" for each shard in the order of the images; "made
+///                      WORDS" if the images are not the files as they were
+///   shard-00000.bin …  "dcs3gds1", the image files, one behind the other, then
 ///                      records  offset, checksum (XXH3) of the file; 32 bits: bytes, label
 ///                      names    "class/image", each with a zero behind it
 ///                      trailer  offset of the records, number of images, bytes of names, checksum of records and
@@ -45,6 +46,7 @@ struct ShardManifest {
 
   std::vector<std::string> classes;
   std::vector<Shard> shards;
+  std::string made;  ///< how, on one line; empty: the files as they were
 };
 
 /// What stands before the first image.

@@ -1,8 +1,11 @@
 """dcs3gd-data as a user meets it, and training on what it makes. Usage: cli_support.py."""
 
+import io
+import math
 import pathlib
+import struct
 
-from cli_support import CliTest, main, write_photos
+from cli_support import CliTest, main, write_photos, write_png
 
 CONFIGURATION = """
 run: {epochs: 2, eval_every_epochs: 0}
@@ -16,6 +19,12 @@ data:
 algorithm: {name: dc_s3gd, batch_per_worker: 4}
 output: {progress: none}
 """
+
+
+def mean_difference(one, other):
+    """Of two of Pillow's images, in levels."""
+    differences = [abs(a - b) for a, b in zip(one.convert("RGB").tobytes(), other.convert("RGB").tobytes(), strict=True)]
+    return sum(differences) / len(differences)
 
 
 class DataTest(CliTest):
@@ -70,6 +79,66 @@ class DataTest(CliTest):
         self.refuse("prepare", "photos", "packed", "--shard-mb", "7", says=["shard-00000.bin", "another folder"])
         self.refuse("prepare", "packed", "again", says="found shards")
         self.refuse("prepare", "nowhere", "again", says="nowhere")
+
+    def test_prepare_shrinks_what_is_larger(self):
+        small = ["--max-side", "48"]  # of photos 40 to 61 pixels wide and 60 to 53 high
+        self.succeed("prepare", "photos", "small", *small, "--threads", "2")
+        out = self.succeed("inspect", "small").out
+        self.assertIn("made         longer side at most 48 pixels, larger images as JPEG of quality 90", out)
+        self.assertIn("24 images of 3 classes (cat 8, dog 8, emu 8)", out)
+        self.assertIn("all 36 images can be read", self.succeed("verify", "small").out)
+        self.assertIn("1 of them there before", self.succeed("prepare", "photos", "small", *small).out)
+        for other in ([], ["--max-side", "47"], [*small, "--quality", "80"]):
+            self.refuse("prepare", "photos", "small", *other, says=["shard-00000.bin", "--max-side or --quality"])
+        self.refuse("prepare", "photos", "other", "--quality", "80", says="--max-side")
+        self.refuse("prepare", "photos", "other", "--max-side", "0", says="--max-side")
+        packed = (self.folder / "small/train/shard-00000.bin").read_bytes()
+        self.assertEqual(packed.count(b"\x89PNG"), 0)
+        self.assertEqual(packed.count(b"\xff\xd8\xff\xe0"), 24)
+        self.assert_trains("shrunk", "data.format=shards", "data.train=small", "data.eval=small")
+
+        # None is larger, or none can be decoded: the files as they are.
+        for path in (self.folder / "photos/val").rglob("*.png"):
+            path.write_bytes(path.read_bytes()[:200])
+        result = self.succeed("prepare", "photos", "same", "--max-side", "61")
+        self.assertIn("val/cat/000.png: the file ends before the image does; packed as it is", result.err + result.out)
+        self.succeed("prepare", "photos", "packed")
+        images_end = 8 + sum(path.stat().st_size for path in (self.folder / "photos/train").rglob("*.png"))
+        same, packed = ((self.folder / f"{name}/train/shard-00000.bin").read_bytes() for name in ("same", "packed"))
+        self.assertEqual(same[:images_end], packed[:images_end])
+
+    def test_shrunk_photos_are_the_photos_resized(self):
+        try:
+            from PIL import Image
+        except ImportError:
+            self.skipTest("needs python3-pil")
+        sizes = {"high": (90, 500), "small": (60, 64), "wide": (400, 300)}
+        for name, (width, height) in sizes.items():
+            pixels = bytes(int(128 + 100 * math.sin(x / 25 + channel) * math.cos(y / 35))
+                           for y in range(height) for x in range(width) for channel in range(3))
+            write_png(self.folder / f"smooth/class/{name}.png", width, height, pixels)
+        for quality in (90, 40):
+            self.succeed("prepare", "smooth", f"q{quality}", "--max-side", "64", "--quality", quality)
+            for name, image in self.images(self.folder / f"q{quality}/shard-00000.bin").items():
+                original = Image.open(self.folder / "smooth" / name)
+                shrunk = Image.open(io.BytesIO(image))
+                longer = max(original.size)
+                expected = tuple(round(side * min(1, 64 / longer)) for side in original.size)
+                self.assertEqual((shrunk.size, shrunk.format), (expected, "PNG" if "small" in name else "JPEG"))
+                resized = original.resize(expected, Image.BILINEAR)
+                by_pillow = io.BytesIO()
+                resized.save(by_pillow, "JPEG", quality=quality)
+                allowed = mean_difference(Image.open(by_pillow), resized) + 0.2
+                self.assertLess(mean_difference(shrunk, resized), allowed, name)
+        self.assertLess(*((self.folder / f"q{quality}/shard-00000.bin").stat().st_size for quality in (40, 90)))
+
+    def images(self, shard):
+        """Name -> bytes, by the index of the shard."""
+        content = shard.read_bytes()
+        records, count, names_bytes = struct.unpack_from("<QQQ", content, len(content) - 48)
+        names = content[records + 24 * count:][:names_bytes].decode().split("\0")
+        places = [struct.unpack_from("<QQII", content, records + 24 * number) for number in range(count)]
+        return {name: content[offset:offset + size] for name, (offset, _, size, _) in zip(names, places)}
 
     def test_inspect_and_verify(self):
         self.succeed("prepare", "photos", "packed")

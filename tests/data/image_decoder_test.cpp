@@ -9,6 +9,7 @@
 
 #include <sys/resource.h>
 
+#include "data/image_encoder.h"
 #include "data/resample.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
@@ -234,6 +235,31 @@ TEST_CASE("decoder: the size alone") {
   ImageSize found;
   CHECK(read_image_size({}, found) == "the file is empty");
   CHECK(read_image_size(Bytes{'B', 'M'}, found) == "neither JPEG nor PNG");
+}
+
+TEST_CASE("encoder: the decoder gives back what was written, the nearer the better the quality") {
+  const ImageSize size{75, 41};
+  for (const int channels : {1, 3}) {
+    const Bytes pixels = picture(size, channels, 12);
+    DecodedImage image;
+    REQUIRE(decode_image(png_file(size, channels, pixels), Framing::whole(), image) == "");
+    Bytes planes(std::size_t{3} * 75 * 41);
+    resample(image, 3, planes);
+    double last = 256;
+    std::size_t last_bytes = 0;
+    for (const int quality : {30, 75, 98}) {
+      const Bytes file = encode_jpeg(size, planes, quality);
+      REQUIRE(decode_image(file, Framing::whole(), image) == "");
+      Bytes again(planes.size());
+      resample(image, 3, again);
+      const double difference = mean_difference(again, planes);
+      CHECK(difference < last);
+      CHECK(file.size() > last_bytes);
+      last = difference;
+      last_bytes = file.size();
+    }
+    CHECK(last < (channels == 1 ? 1 : 4));
+  }
 }
 
 TEST_CASE("decoder: every truncation and many damages of small files end in time") {
