@@ -4,6 +4,8 @@ import io
 import math
 import pathlib
 import struct
+import subprocess
+import tarfile
 
 from cli_support import CliTest, main, write_photos, write_png
 
@@ -174,6 +176,70 @@ class DataTest(CliTest):
         for path in (self.folder / "photos/val").rglob("*.png"):
             path.write_bytes(b"?")
         self.assert_refused("nothing", skip, ranks=2, says=["none of the evaluation images could be read"])
+
+    def write_tars(self, folder, form):
+        """The photos as WebDataset has them: two tar files a part, other files among them."""
+        for part in ("train", "val"):
+            (self.folder / folder / part).mkdir(parents=True)
+            paths = sorted((self.folder / "photos" / part).rglob("*.png"))
+            for number, half in enumerate((paths[: len(paths) // 2], paths[len(paths) // 2 :])):
+                name = self.folder / folder / part / f"{number:03}.tar"
+                with tarfile.open(name, "w", format=form) as tar:
+                    for path in half:
+                        key = f"{'long-' * 30}/{path.parent.name}-{path.stem}"
+                        label = sorted(["cat", "dog", "emu"]).index(path.parent.name)
+                        files = {"cls": str(label).encode(), "json": b"{}", "png": path.read_bytes()}
+                        for extension, content in files.items():
+                            member = tarfile.TarInfo(f"{key}.{extension}")
+                            member.size = len(content)
+                            tar.addfile(member, io.BytesIO(content))
+
+    def test_tar_files_of_every_format_train_as_the_folder_does(self):
+        from_folder = self.assert_trains("folder")
+        forms = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+        for name, form in forms.items():
+            self.write_tars(name, form)
+            shards = ["data.format=shards", f"data.train={name}", f"data.eval={name}"]
+            result = self.train(name, *shards)
+            self.assertIn("2 of 2 tar files were read", result.err, result)
+            self.assertEqual((self.folder / "runs" / name / "model.safetensors").read_bytes(), from_folder)
+        self.assertIn("12 images in 2 tar files, 12 other files passed over; 0 indices", self.succeed("index", "gnu").out)
+        self.assertIn("; 2 indices there before", self.succeed("index", "gnu").out)
+        self.assertEqual(self.names("gnu/val"), ["000.tar", "000.tar.index", "001.tar", "001.tar.index"])
+        shards = ["data.format=shards", "data.train=gnu", "data.eval=gnu"]
+        self.assertNotIn("tar files were read", self.train("indexed", *shards).err)
+        self.assertEqual((self.folder / "runs/indexed/model.safetensors").read_bytes(), from_folder)
+        self.assertEqual(self.assert_trains("ranks", *shards, ranks=2), self.assert_trains("folder2", ranks=2))
+        self.assertIn("24 images of 3 classes (0 8, 1 8, 2 8) in 2 tar files", self.succeed("inspect", "gnu").out)
+        self.assertIn("all 36 images can be read", self.succeed("verify", "gnu").out)
+
+    def test_tar_files_that_gnu_tar_made(self):
+        for number, path in enumerate(sorted((self.folder / "photos/train").rglob("*.png"))):
+            flat = self.folder / f"flat/{path.parent.name}{path.name}"
+            flat.parent.mkdir(exist_ok=True)
+            flat.write_bytes(path.read_bytes())
+            flat.with_suffix(".cls").write_text(f"{number // 8}\n")
+        (self.folder / "tars").mkdir()
+        for form in ("v7", "ustar", "gnu", "posix"):
+            subprocess.run(["tar", "--sort=name", f"--format={form}", "-cf", f"tars/{form}.tar", "-C", "flat", "."],
+                           cwd=self.folder, check=True)
+        self.assertIn("96 images of 3 classes (0 32, 1 32, 2 32) in 4 tar files", self.succeed("inspect", "tars").out)
+        self.assertIn("all 96 images can be read", self.succeed("verify", "tars").out)
+
+    def test_broken_tar_files(self):
+        self.write_tars("tars", tarfile.PAX_FORMAT)
+        path = self.folder / "tars/train/001.tar"
+        whole = path.read_bytes()
+        shards = ["data.format=shards", "data.train=tars", "data.eval=tars"]
+        self.succeed("index", "tars")
+        path.write_bytes(whole[:5000])
+        for ranks in (None, 2):
+            self.assert_refused("cut", *shards, ranks=ranks, says=["train/001.tar: at byte", "cut off"])
+        self.refuse("index", "tars", says=["train/001.tar: at byte", "cut off"])
+        path.write_bytes(whole[:1500] + b"?" + whole[1501:])
+        self.refuse("inspect", "tars", says=["train/001.tar: at byte 1024: expected a tar header"])
+        self.refuse("index", "photos", says="expected tar files")
+        self.assertFalse((self.folder / "runs").exists())
 
     def test_folders_that_cannot_be_trained_on(self):
         empty = self.folder / "photos/train/fox"

@@ -15,6 +15,7 @@
 #include "core/hash.h"
 #include "data/shards.h"
 #include "tests/data/encoded_images.h"
+#include "tests/data/tar_file.h"
 
 namespace {
 
@@ -91,6 +92,17 @@ void make_idx(const Seeds& seeds) {
   seeds.add("gzip", both);
 }
 
+void make_tars(const Seeds& seeds) {
+  const std::string name(110, 'n');
+  seeds.add("two", tar_file({tar_member("a/", "", '5'), tar_member("a/1.png", "image"), tar_member("a/1.cls", "7"),
+                             tar_member("a/1.json", "{}"), tar_member("b.jpg", "image"), tar_member("b.cls", "0")}));
+  seeds.add("gnu", tar_file({tar_member("L", name + ".cls", 'L'), tar_member("cut", "1"),
+                             tar_member("L", name + ".jpg", 'L'), tar_member("cut", "image")}));
+  seeds.add("pax", tar_file({tar_member("g", "13 comment=x\n", 'g'), tar_member("x", "14 path=a.cls\n", 'x'),
+                             tar_member("cut", "1"), tar_member("x", "14 path=a.jpg\n9 size=5\n", 'x'),
+                             tar_member("cut", "image")}));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -101,6 +113,7 @@ int main(int argc, char** argv) {
   const fs::path folder = argv[1];
   make_images({folder, "image_fuzz"});
   make_shard({folder, "shards_fuzz"});
+  make_tars({folder, "tar_fuzz"});
   const ShardManifest manifest{.classes = {"a", "b c"}, .shards = {{"shard-00000.bin", 2}, {"shard-00001.bin", 30}}};
   Seeds(folder, "shard_manifest_fuzz").add("two", to_text(manifest));
   make_weights({folder, "safetensors_fuzz"});
