@@ -1,13 +1,16 @@
 """dcs3gd-data as a user meets it, and training on what it makes. Usage: cli_support.py."""
 
 import io
+import json
 import math
+import os
 import pathlib
+import signal
 import struct
 import subprocess
 import tarfile
 
-from cli_support import CliTest, main, write_photos, write_png
+from cli_support import TIMEOUT_S, CliTest, main, wait_until, write_photos, write_png
 
 CONFIGURATION = """
 run: {epochs: 2, eval_every_epochs: 0}
@@ -35,15 +38,25 @@ class DataTest(CliTest):
         write_photos(self.folder / "photos", 8)
         (self.folder / "photos.yaml").write_text(CONFIGURATION)
 
-    def train(self, name, *settings, **options):
+    def with_trainer(self, run, name, *settings, flags=(), **options):
+        """`run` is run_program() or start()."""
         self.program, program = str(pathlib.Path(self.program).parent / "dcs3gd-train"), self.program
         try:
             arguments = ["--config", "photos.yaml", "--set", f"run.name={name}"]
             for setting in settings:
                 arguments += ["--set", setting]
-            return self.run_program(*arguments, *options.pop("flags", []), **options)
+            return run(*arguments, *flags, **options)
         finally:
             self.program = program
+
+    def train(self, name, *settings, **options):
+        return self.with_trainer(self.run_program, name, *settings, **options)
+
+    def steps(self, name):
+        """The events of the steps so far; a line that is being written does not count."""
+        path = self.folder / f"runs/{name}/metrics.jsonl"
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == "step"]
 
     def assert_trains(self, name, *settings, **options):
         result = self.train(name, *settings, **options)
@@ -170,12 +183,47 @@ class DataTest(CliTest):
         one_thread = self.assert_trains("skips", skip)
         self.assertEqual(self.assert_trains("skips0", skip, "data.loader.threads=0"), one_thread)
         self.assertIn("dog/003.png", self.read("runs/skips/log.txt"))
-        steps = [event for event in self.read_jsonl("runs/skips/metrics.jsonl") if event["event"] == "step"]
+        steps = self.steps("skips")
         self.assertEqual(steps[-1]["bad_images"], 2)  # once in each epoch
         self.assertTrue(all(step["data_wait_ms"] >= 0 for step in steps))
         for path in (self.folder / "photos/val").rglob("*.png"):
             path.write_bytes(b"?")
         self.assert_refused("nothing", skip, ranks=2, says=["none of the evaluation images could be read"])
+
+    def test_files_that_change_during_training(self):
+        photos = self.folder / "photos/train"
+        changes = {
+            "vanishes": (pathlib.Path.unlink, "cat/002.png: No such file"),
+            "shrinks": (lambda path: os.truncate(path, 100), "cat/002.png: the file ends"),
+            "forbidden": (lambda path: path.chmod(0), "cat/002.png: Permission denied"),
+        }
+        if os.geteuid() == 0:
+            del changes["forbidden"]  # nothing is to root
+        long = ["run.epochs=100000", "checkpoint.every_epochs=null"]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+        for name, (change, says) in changes.items():
+            with self.subTest(name):
+                write_photos(self.folder / "photos", 8)
+                process = self.with_trainer(self.start, name, *long, ranks=2, **pipes)
+                self.assertTrue(wait_until(lambda: self.steps(name)))
+                change(photos / "cat/002.png")
+                err = process.communicate(timeout=TIMEOUT_S)[1]
+                self.assertEqual(process.returncode, 2, err)
+                self.assertIn(says, err)
+
+        write_photos(self.folder / "photos", 8)
+        skip = "data.loader.on_bad_image=skip"
+        process = self.with_trainer(self.start, "skips", skip, *long, ranks=2, **pipes)
+        self.assertTrue(wait_until(lambda: self.steps("skips")))
+        for number, (change, _) in enumerate(changes.values()):
+            change(photos / f"dog/{number:03}.png")
+        self.assertTrue(wait_until(lambda: self.steps("skips")[-1]["bad_images"] > 2 * len(changes)))
+        process.send_signal(signal.SIGUSR1)
+        err = process.communicate(timeout=TIMEOUT_S)[1]
+        self.assertEqual(process.returncode, 75, err)
+        logs = "".join(path.read_text() for path in (self.folder / "runs/skips").glob("log*.txt"))
+        for number in range(len(changes)):
+            self.assertIn(f"dog/{number:03}.png", logs)
 
     def write_tars(self, folder, form):
         """The photos as WebDataset has them: two tar files a part, other files among them."""
@@ -244,7 +292,9 @@ class DataTest(CliTest):
     def test_folders_that_cannot_be_trained_on(self):
         empty = self.folder / "photos/train/fox"
         empty.mkdir()
-        self.assert_refused("empty", "model.classes=4", says=["train/fox", "expected images", "found none"])
+        for ranks in (None, 2):
+            says = ["train/fox", "expected images", "found none"]
+            self.assert_refused("empty", "model.classes=4", ranks=ranks, says=says)
         empty.rmdir()
         self.assert_refused("few", "algorithm.batch_per_worker=13", ranks=2, says=["13 images = 26", "found 24 images"])
         self.assert_refused("classes", "model.classes=2", says=["found 3 classes", "set model.classes: 3"])
