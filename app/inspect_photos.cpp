@@ -51,6 +51,7 @@ void inspect_photos(const std::string& path) {
     std::printf("  files        %.1f MB in all, %llu to %llu bytes, mean %llu\n", static_cast<double>(total) / 1e6,
                 static_cast<unsigned long long>(smallest), static_cast<unsigned long long>(largest),
                 static_cast<unsigned long long>(total / source.size()));
+    if (!photos.made.empty()) std::printf("  made         %s\n", photos.made.c_str());
     std::printf("  fingerprint  %s\n", photos.fingerprint.c_str());
     std::printf("  %5s  %9s  class\n", "label", "images");
     for (std::size_t label = 0; label < photos.classes.size(); ++label) {

@@ -12,7 +12,9 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "data/image_encoder.h"
 #include "data/photo_dataset.h"
+#include "data/resample.h"
 #include "data/shards.h"
 
 namespace dcs3gd::app {
@@ -48,7 +50,9 @@ class Packer {
         threads_(options.threads),
         photos_(data::open_photos(input, classes)),
         plan_(plan_shards(*photos_.source, options.shard_bytes)),
-        recipe_(hash_of(format("{}\nshards of {} bytes", photos_.fingerprint, options.shard_bytes))) {
+        max_side_(options.max_side),
+        quality_(options.quality),
+        recipe_(hash_of(format("{}\nshards of {} bytes{}", photos_.fingerprint, options.shard_bytes, made()))) {
     for (const std::string& name : photos_.classes) {
       if (name.find('\n') == std::string::npos) continue;
       throw Error(ErrorKind::input, format("{}: the name of a class has a line break", input));
@@ -75,11 +79,17 @@ class Packer {
  private:
   static std::uint64_t hash_of(const std::string& text) { return hash_bytes(std::as_bytes(std::span(text))); }
 
+  /// For the manifest.
+  std::string made() const {
+    if (!max_side_) return "";
+    return format("longer side at most {} pixels, larger images as JPEG of quality {}", *max_side_, quality_);
+  }
+
   static std::string file_name(std::uint64_t number) { return format("shard-{:05}.bin", number); }
   std::string path(std::uint64_t number) const { return (fs::path(output_) / file_name(number)).string(); }
 
   data::ShardManifest manifest() const {
-    data::ShardManifest manifest{.classes = photos_.classes, .shards = {}};
+    data::ShardManifest manifest{.classes = photos_.classes, .shards = {}, .made = made()};
     for (std::uint64_t number = 0; number < plan_.size(); ++number) {
       manifest.shards.push_back({file_name(number), plan_[number].end - plan_[number].first});
     }
@@ -90,8 +100,8 @@ class Packer {
     std::error_code ignored;
     if (!fs::exists(path(number), ignored)) return false;
     if (data::read_shard_index(path(number)).recipe != recipe_) {
-      throw Error(ErrorKind::input, format("{}: was made from other files or with another --shard-mb; choose another "
-                                           "folder, or remove the old shards",
+      throw Error(ErrorKind::input, format("{}: was made from other files or with another --shard-mb, --max-side or "
+                                           "--quality; choose another folder, or remove the old shards",
                                            path(number)));
     }
     ++kept_;
@@ -109,6 +119,7 @@ class Packer {
       if (const std::string problem = photos_.source->fetch(image, bytes); !problem.empty()) {
         throw Error(ErrorKind::input, format("{}: {}", name, problem));
       }
+      if (max_side_) shrink(name, bytes);
       const auto content = std::as_bytes(std::span(bytes));
       file.write(content);
       index.records.push_back({.offset = offset,
@@ -122,11 +133,31 @@ class Packer {
     file.commit();
   }
 
+  /// An image larger than allowed becomes a JPEG of the size allowed.
+  void shrink(const std::string& name, std::vector<std::uint8_t>& file) const {
+    data::ImageSize size;
+    std::string problem = data::read_image_size(file, size);
+    if (problem.empty() && std::max(size.width, size.height) <= *max_side_) return;
+    data::DecodedImage image;
+    if (problem.empty()) problem = data::decode_image(file, data::Framing::within(*max_side_), image);
+    if (!problem.empty()) {
+      log::warn(format("{}: {}; packed as it is", name, problem));
+      return;
+    }
+    const data::ImageSize scaled = image.frame.scaled;
+    std::vector<std::uint8_t> planes(std::size_t{3} * static_cast<std::size_t>(scaled.width) *
+                                     static_cast<std::size_t>(scaled.height));
+    data::resample(image, 3, planes);
+    file = data::encode_jpeg(scaled, planes, quality_);
+  }
+
   std::string input_;
   std::string output_;
   int threads_;
   data::Photos photos_;
   std::vector<ShardPlan> plan_;
+  std::optional<int> max_side_;
+  int quality_;
   std::uint64_t recipe_;
   std::atomic<int> kept_ = 0;
 };

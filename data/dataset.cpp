@@ -70,8 +70,8 @@ std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Pa
   if (holds_shards(folder) != (options.format == Format::shards)) {
     throw Error(ErrorKind::input,
                 options.format == Format::shards
-                    ? format("{}: expected shards, found no {}; make them with dcs3gd-data prepare, or set "
-                             "data.format: image_folder",
+                    ? format("{}: expected shards, found neither {} nor tar files; make them with dcs3gd-data "
+                             "prepare, or set data.format: image_folder",
                              folder, kShardManifest)
                     : format("{}: expected folders of images, found shards; set data.format: shards", folder));
   }

@@ -1,5 +1,6 @@
 #include "data/framing.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace dcs3gd::data {
@@ -32,6 +33,14 @@ Frame center_frame(ImageSize image, int image_size) {
           .window = {centered(scaled.width, image_size), centered(scaled.height, image_size), image_size, image_size}};
 }
 
+Frame whole_frame(ImageSize image, int max_side) {
+  const int longer = std::max(image.width, image.height);
+  const double scale = longer > max_side ? static_cast<double>(max_side) / longer : 1;
+  const auto scaled = [scale](int length) { return std::max(static_cast<int>(std::lround(length * scale)), 1); };
+  const ImageSize target{scaled(image.width), scaled(image.height)};
+  return {.source = {0, 0, image.width, image.height}, .scaled = target, .window = {0, 0, target.width, target.height}};
+}
+
 /// Ten draws may all fail for very long images; then the middle, of the nearest ratio that is allowed.
 Box middle_box(ImageSize image) {
   const double ratio = static_cast<double>(image.width) / image.height;
@@ -62,6 +71,12 @@ Box random_box(ImageSize image, RandomStream random) {
 
 }  // namespace
 
+Framing Framing::within(int max_side) {
+  Framing framing;
+  framing.max_side_ = max_side;
+  return framing;
+}
+
 Framing Framing::center(int image_size) {
   Framing framing;
   framing.image_size_ = image_size;
@@ -76,9 +91,7 @@ Framing Framing::random_resized(int image_size, const RandomStream& random) {
 }
 
 Frame Framing::frame(ImageSize image) const {
-  if (image_size_ == 0) {
-    return {.source = {0, 0, image.width, image.height}, .scaled = image, .window = {0, 0, image.width, image.height}};
-  }
+  if (image_size_ == 0) return whole_frame(image, max_side_);
   if (!random_) return center_frame(image, image_size_);
   return {.source = random_box(image, *random_),
           .scaled = {image_size_, image_size_},

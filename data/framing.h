@@ -1,5 +1,6 @@
 #pragma once
 
+#include <limits>
 #include <optional>
 
 #include "core/random_stream.h"
@@ -38,6 +39,8 @@ class Framing {
  public:
   /// The whole image as it is: no square, for checks and measurements.
   static Framing whole() { return {}; }
+  /// The whole image, scaled down so that its longer side has `max_side` pixels if it has more.
+  static Framing within(int max_side);
   /// What evaluation shows: Resize of the shorter side to image_size · 256/224 pixels, then CenterCrop.
   static Framing center(int image_size);
   /// RandomResizedCrop: a part of 8 to 100 % of the area, of an aspect ratio from 3:4 to 4:3, scaled to the square.
@@ -51,7 +54,8 @@ class Framing {
  private:
   Framing() = default;
 
-  int image_size_ = 0;  ///< 0: whole
+  int image_size_ = 0;  ///< 0: no square
+  int max_side_ = std::numeric_limits<int>::max();
   std::optional<RandomStream> random_;
 };
 

@@ -10,26 +10,41 @@
 #include <memory>
 
 #include <jpeglib.h>
+#include <malloc.h>
 #include <zlib.h>
 
 #include "core/format.h"
 
 namespace {
 
-/// stb_image's memory: a PNG of few bytes can unfold to gigabytes. Bytes a single block may have, for the image at work
-/// in this thread.
-thread_local std::size_t png_block_limit = 0;
+/// stb_image's memory for the image at work in this thread: a PNG of few bytes can unfold to gigabytes.
+struct PngMemory {
+  std::size_t block_limit = 0;  ///< bytes a single block may have
+  std::size_t limit = 0;        ///< bytes of all blocks
+  std::size_t in_use = 0;
+};
+thread_local PngMemory png_memory;
 
-void* png_allocate(std::size_t bytes) { return bytes <= png_block_limit ? std::malloc(bytes) : nullptr; }
-void* png_reallocate(void* memory, std::size_t bytes) {
-  return bytes <= png_block_limit ? std::realloc(memory, bytes) : nullptr;
+void* png_reallocate(void* old, std::size_t bytes) {
+  const std::size_t old_bytes = malloc_usable_size(old);
+  if (bytes > png_memory.block_limit || png_memory.in_use - old_bytes + bytes > png_memory.limit) return nullptr;
+  void* memory = std::realloc(old, bytes);
+  if (memory != nullptr) png_memory.in_use += malloc_usable_size(memory) - old_bytes;
+  return memory;
+}
+
+void* png_allocate(std::size_t bytes) { return png_reallocate(nullptr, bytes); }
+
+void png_free(void* memory) {
+  png_memory.in_use -= malloc_usable_size(memory);
+  std::free(memory);
 }
 
 }  // namespace
 
 #define STBI_MALLOC(bytes) png_allocate(bytes)
 #define STBI_REALLOC(memory, bytes) png_reallocate(memory, bytes)
-#define STBI_FREE(memory) std::free(memory)
+#define STBI_FREE(memory) png_free(memory)
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_PNG
@@ -88,7 +103,10 @@ boolean on_jpeg_data_end(j_decompress_ptr jpeg) {
 }
 
 void on_jpeg_progress(j_common_ptr jpeg) {
-  if (reinterpret_cast<j_decompress_ptr>(jpeg)->input_scan_number > kMaxScans) leave_jpeg(jpeg, "too many scans");
+  const auto* file = reinterpret_cast<j_decompress_ptr>(jpeg);
+  const std::int64_t pixels = std::int64_t{file->image_width} * file->image_height;
+  const bool is_allowed = file->input_scan_number <= kMaxScans && file->input_scan_number * pixels <= kMaxScannedPixels;
+  if (!is_allowed) leave_jpeg(jpeg, "too many scans");
 }
 
 /// As Pillow does: the inks are stored inverted, as Adobe's programs do.
@@ -192,13 +210,16 @@ class JpegDecoder {
   int first_row_ = 0;
 };
 
+/// Reads the header; the reason if it is damaged or says too much.
+std::string begin_jpeg(JpegDecoder& decoder, ImageSize& size) {
+  if (!decoder.read_header()) return decoder.problem();
+  size = decoder.size();
+  return size_problem(size.width, size.height);
+}
+
 std::string decode_jpeg(File file, const Framing& framing, DecodedImage& image) {
   JpegDecoder decoder(file);
-  if (!decoder.read_header()) return decoder.problem();
-  image.file_size = decoder.size();
-  if (std::string problem = size_problem(image.file_size.width, image.file_size.height); !problem.empty()) {
-    return problem;
-  }
+  if (std::string problem = begin_jpeg(decoder, image.file_size); !problem.empty()) return problem;
   image.frame = framing.frame(image.file_size);
   if (!decoder.start(image)) return decoder.problem();
   image.allocate();
@@ -210,11 +231,14 @@ std::string decode_jpeg(File file, const Framing& framing, DecodedImage& image) 
 
 constexpr std::array<std::uint8_t, 8> kPngSignature{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
 
+bool is_letter(std::uint8_t c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
+
 std::uint32_t big_endian_u32(const std::uint8_t* bytes) {
   return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 | bytes[3];
 }
 
 /// stb_image does not look at checksums: a PNG is its signature, then chunks of length, name, data and CRC up to IEND.
+/// A name that is none would be the first word of its reason, which must not be empty.
 std::string png_chunk_problem(File file) {
   constexpr std::size_t kFrameBytes = 12;
   std::size_t at = kPngSignature.size();
@@ -222,6 +246,8 @@ std::string png_chunk_problem(File file) {
     const std::uint32_t length = big_endian_u32(file.data() + at);
     const std::uint8_t* name = file.data() + at + 4;
     if (length > file.size() - at - kFrameBytes) break;
+    const bool is_name = std::all_of(name, name + 4, [](std::uint8_t c) { return is_letter(c); });
+    if (!is_name) return format("damaged: name of the chunk at byte {}", at);
     const uLong crc = crc32(crc32(0, nullptr, 0), name, length + 4);
     if (crc != big_endian_u32(name + 4 + length)) return format("damaged: checksum of the chunk at byte {}", at);
     at += kFrameBytes + length;
@@ -246,33 +272,64 @@ void copy_box(const std::uint8_t* pixels, DecodedImage& image) {
   }
 }
 
-std::string decode_png(File file, const Framing& framing, DecodedImage& image) {
+/// Bytes that stb_image holds at once for an image of this size, about: the rows as they were compressed, and pixels of
+/// four channels made of them. The header's first chunk, which the caller has found sound, has the depth.
+std::int64_t png_decoder_bytes(File file, const ImageSize& size, int channels) {
+  constexpr std::size_t kDepthAt = 24;
+  const int depth = file[kDepthAt];
+  const std::int64_t row_bytes = (std::int64_t{size.width} * channels * depth + 7) / 8 + 1;
+  const std::int64_t pixel_bytes = std::int64_t{size.width} * size.height * kPixelBytes * (depth == 16 ? 2 : 1);
+  return row_bytes * size.height + pixel_bytes;
+}
+
+/// Checks the chunks and the header, and sets the limits of memory for what the header says.
+std::string begin_png(File file, ImageSize& size) {
   if (file.size() > static_cast<std::size_t>(kMaxDecoderBytes)) return "the file is too large";
   if (std::string problem = png_chunk_problem(file); !problem.empty()) return problem;
-  const auto bytes = static_cast<int>(file.size());
   int channels = 0;
-  png_block_limit = file.size() + 65536;  // what reading the header takes
-  if (stbi_info_from_memory(file.data(), bytes, &image.file_size.width, &image.file_size.height, &channels) == 0) {
+  png_memory = {.block_limit = file.size() + 65536, .limit = static_cast<std::size_t>(kMaxDecoderBytes)};
+  if (stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &size.width, &size.height, &channels) == 0) {
     return stbi_failure_reason();
   }
-  if (std::string problem = size_problem(image.file_size.width, image.file_size.height); !problem.empty()) {
-    return problem;
+  if (std::string problem = size_problem(size.width, size.height); !problem.empty()) return problem;
+  if (png_decoder_bytes(file, size, channels) > kMaxDecoderBytes) {
+    return format("{}x{} pixels of this depth take more than the {} MiB that a decoder may have", size.width,
+                  size.height, kMaxDecoderBytes >> 20);
   }
   // Up to 8 bytes a pixel, a byte a row and pass, and room for a buffer that grows by doubling.
-  const auto pixels =
-      static_cast<std::size_t>(image.file_size.width) * static_cast<std::size_t>(image.file_size.height);
-  png_block_limit = std::max(png_block_limit, 2 * (8 * pixels + 16 * static_cast<std::size_t>(image.file_size.height)));
+  const auto pixels = static_cast<std::size_t>(size.width) * static_cast<std::size_t>(size.height);
+  png_memory.block_limit =
+      std::max(png_memory.block_limit, 2 * (8 * pixels + 16 * static_cast<std::size_t>(size.height)));
+  return "";
+}
+
+std::string decode_png(File file, const Framing& framing, DecodedImage& image) {
+  if (std::string problem = begin_png(file, image.file_size); !problem.empty()) return problem;
+  int channels = 0;
   const std::unique_ptr<stbi_uc, decltype([](stbi_uc* memory) { stbi_image_free(memory); })> decoded(
-      stbi_load_from_memory(file.data(), bytes, &image.file_size.width, &image.file_size.height, &channels,
-                            kPixelBytes));
+      stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &image.file_size.width, &image.file_size.height,
+                            &channels, kPixelBytes));
   if (decoded == nullptr) return stbi_failure_reason();
   image.frame = framing.frame(image.file_size);
   copy_box(decoded.get(), image);
   return "";
 }
 
-bool starts_with(File file, File signature) {
-  return file.size() >= signature.size() && std::equal(signature.begin(), signature.end(), file.begin());
+enum class FileKind { jpeg, png, empty, other };
+
+FileKind kind_of(File file) {
+  constexpr std::array<std::uint8_t, 3> kJpegSignature{0xFF, 0xD8, 0xFF};
+  const auto starts_with = [file](File signature) {
+    return file.size() >= signature.size() && std::equal(signature.begin(), signature.end(), file.begin());
+  };
+  if (file.empty()) return FileKind::empty;
+  if (starts_with(kJpegSignature)) return FileKind::jpeg;
+  return starts_with(kPngSignature) ? FileKind::png : FileKind::other;
+}
+
+/// For what is neither.
+std::string unknown_kind(FileKind kind) {
+  return kind == FileKind::empty ? "the file is empty" : "neither JPEG nor PNG";
 }
 
 }  // namespace
@@ -282,12 +339,19 @@ void DecodedImage::allocate() {
   pixels.resize(count * kPixelBytes + kPixelPadding);
 }
 
+std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size) {
+  const FileKind kind = kind_of(file);
+  if (kind == FileKind::png) return begin_png(file, size);
+  if (kind != FileKind::jpeg) return unknown_kind(kind);
+  JpegDecoder decoder(file);
+  return begin_jpeg(decoder, size);
+}
+
 std::string decode_image(std::span<const std::uint8_t> file, const Framing& framing, DecodedImage& image) {
-  constexpr std::array<std::uint8_t, 3> kJpegSignature{0xFF, 0xD8, 0xFF};
-  if (file.empty()) return "the file is empty";
-  if (starts_with(file, kJpegSignature)) return decode_jpeg(file, framing, image);
-  if (starts_with(file, kPngSignature)) return decode_png(file, framing, image);
-  return "neither JPEG nor PNG";
+  const FileKind kind = kind_of(file);
+  if (kind == FileKind::jpeg) return decode_jpeg(file, framing, image);
+  if (kind == FileKind::png) return decode_png(file, framing, image);
+  return unknown_kind(kind);
 }
 
 }  // namespace dcs3gd::data

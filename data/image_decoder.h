@@ -15,10 +15,12 @@ namespace dcs3gd::data {
 
 /// Checked against the header, before memory for pixels is taken.
 constexpr std::int64_t kMaxImagePixels = std::int64_t{1} << 26;
-/// What a decoder may take for itself: a progressive JPEG is held as coefficients.
+/// What a decoder may take for itself: a progressive JPEG is held as coefficients, a PNG as rows and as pixels.
 constexpr std::int64_t kMaxDecoderBytes = std::int64_t{1} << 29;
 /// Scans of a progressive JPEG; cameras and tools write about ten.
 constexpr int kMaxScans = 100;
+/// Pixels that all scans together pass over: a few kilobytes may ask for a large image a hundred times.
+constexpr std::int64_t kMaxScannedPixels = std::int64_t{1} << 30;
 
 /// Where a rectangle of an image lies within decoded pixels; not whole when these are scaled.
 struct Area {
@@ -43,6 +45,9 @@ struct DecodedImage {
   /// Makes room for width × height pixels.
   void allocate();
 };
+
+/// Reads the size from the header. Returns what is wrong with the file, as decode_image() does.
+std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size);
 
 /// Decodes the part of an image that `framing` shows. JPEG is decoded at 1/2, 1/4 or 1/8 of its size when the frame
 /// scales it down by more than that. What is wrong with the file is returned in words, empty if nothing is. A damaged

@@ -36,6 +36,7 @@ OpenFile::OpenFile(std::string path)
     problem_ = "no regular file";
   } else {
     size_ = static_cast<std::uint64_t>(status.st_size);
+    modified_ns_ = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
   }
 }
 
@@ -43,6 +44,7 @@ OpenFile::OpenFile(OpenFile&& other) noexcept
     : path_(std::move(other.path_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       size_(other.size_),
+      modified_ns_(other.modified_ns_),
       problem_(std::move(other.problem_)) {}
 
 OpenFile::~OpenFile() {

@@ -22,6 +22,8 @@ class OpenFile {
   const std::string& path() const { return path_; }
   /// Bytes, when it was opened.
   std::uint64_t size() const { return size_; }
+  /// Time of its last change, nanoseconds since 1970, when it was opened.
+  std::int64_t modified_ns() const { return modified_ns_; }
   /// Fills `into` from `offset`. Returns what is wrong, empty if nothing is.
   std::string read(std::uint64_t offset, std::span<std::uint8_t> into) const;
 
@@ -29,6 +31,7 @@ class OpenFile {
   std::string path_;
   int descriptor_ = -1;
   std::uint64_t size_ = 0;
+  std::int64_t modified_ns_ = 0;
   std::string problem_;
 };
 

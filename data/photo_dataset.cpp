@@ -8,6 +8,7 @@
 #include "data/image_folder.h"
 #include "data/resample.h"
 #include "data/shards.h"
+#include "data/tar_shards.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -21,6 +22,16 @@ std::vector<std::uint32_t> count_classes(const PhotoSource& source, std::size_t 
   for (std::uint32_t index = 0; index < source.size(); ++index) ++counts[static_cast<std::size_t>(source.label(index))];
   return counts;
 }
+
+/// The names of labels that have none.
+std::vector<std::string> numbered_classes(std::size_t count) {
+  std::vector<std::string> names;
+  for (std::size_t label = 0; label < count; ++label) names.push_back(format("{}", label));
+  return names;
+}
+
+/// For summaries.
+std::string passed_over(std::uint64_t files) { return files > 0 ? format(", {} other files passed over", files) : ""; }
 
 }  // namespace
 
@@ -64,19 +75,29 @@ std::string part_folder(const std::string& path, Part part) {
 
 bool holds_shards(const std::string& folder) {
   std::error_code ignored;
-  return fs::exists(fs::path(folder) / kShardManifest, ignored);
+  return fs::exists(fs::path(folder) / kShardManifest, ignored) || holds_tars(folder);
 }
 
 std::vector<std::string> photo_classes(const std::string& folder) {
+  if (holds_tars(folder)) return numbered_classes(open_tars(folder).classes);
   return holds_shards(folder) ? read_shard_manifest(folder).classes : list_classes(folder);
 }
 
 Photos open_photos(const std::string& folder, const std::vector<std::string>& classes) {
   Photos photos;
-  if (holds_shards(folder)) {
+  if (holds_tars(folder)) {
+    TarPhotos tars = open_tars(folder);
+    photos.classes = classes.size() >= tars.classes ? classes : numbered_classes(tars.classes);
+    photos.class_counts = count_classes(*tars.source, photos.classes.size());
+    photos.fingerprint = format("{} images, tar files {}", tars.source->size(), tars.checksums);
+    photos.summary = format("shards {}: {} in {} tar files{}", folder,
+                            class_summary(photos.classes, photos.class_counts), tars.tars, passed_over(tars.ignored));
+    photos.source = std::move(tars.source);
+  } else if (holds_shards(folder)) {
     const ShardManifest manifest = read_shard_manifest(folder);
     photos.source = open_shards(folder, manifest);
     photos.classes = manifest.classes;
+    photos.made = manifest.made;
     photos.fingerprint = shards_fingerprint(folder, manifest);
     photos.class_counts = count_classes(*photos.source, photos.classes.size());
     photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),
@@ -87,7 +108,7 @@ Photos open_photos(const std::string& folder, const std::vector<std::string>& cl
     photos.class_counts = listing.class_counts;
     photos.fingerprint = listing.fingerprint;
     photos.summary = format("image_folder {}: {}{}", folder, class_summary(photos.classes, photos.class_counts),
-                            listing.ignored > 0 ? format(", {} other files passed over", listing.ignored) : "");
+                            passed_over(static_cast<std::uint64_t>(listing.ignored)));
     photos.source = open_files(std::move(listing));
   }
   return photos;

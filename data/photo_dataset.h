@@ -54,6 +54,7 @@ struct Photos {
   std::vector<std::uint32_t> class_counts;  ///< images, by label
   std::string summary;                      ///< "image_folder FOLDER: 144 images of 6 classes (…)"
   std::string fingerprint;                  ///< equal for equal files in equal order
+  std::string made;                         ///< how the files were made; empty: they are as they were
 };
 
 /// "144 images of 6 classes (cardboard 24, glass 24, …)"
@@ -62,11 +63,12 @@ std::string class_summary(const std::vector<std::string>& classes, const std::ve
 /// The folder of one part below `path`: if it holds both `train` and `val`, the one of the two; else itself.
 std::string part_folder(const std::string& path, Part part);
 
-/// Whether the folder holds the manifest of shards.
+/// Whether the folder holds shards: their manifest, or tar files.
 bool holds_shards(const std::string& folder);
 
-/// Opens an image folder or a folder of shards, told apart by the manifest of shards. The classes of an image folder
-/// are `classes`, or its own if that is empty. Throws Error{input} for what is wrong.
+/// Opens an image folder or a folder of shards, told apart by holds_shards(). The classes of an image folder or of tar
+/// files are `classes`, or its own if that is empty; tar files have labels without names, so theirs are "0", "1", ….
+/// Throws Error{input} for what is wrong.
 Photos open_photos(const std::string& folder, const std::vector<std::string>& classes = {});
 
 /// The names of the classes at `folder`, by label.

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -33,7 +34,9 @@ struct Trailer {
 static_assert(sizeof(Trailer) == 48 && sizeof(ShardRecord) == 24);
 
 [[noreturn]] void refuse(const std::string& path, std::string_view what) {
-  throw Error(ErrorKind::input, format("{}: {}; make the shards anew with dcs3gd-data prepare", path, what));
+  const bool is_index = path.ends_with(".index");
+  throw Error(ErrorKind::input, format("{}: {}; make {} anew with dcs3gd-data {}", path, what,
+                                       is_index ? "it" : "the shards", is_index ? "index" : "prepare"));
 }
 
 std::uint64_t checksum_of(std::span<const std::uint8_t> bytes) { return hash_bytes(std::as_bytes(bytes)); }
@@ -70,8 +73,10 @@ Trailer read_trailer(const OpenFile& file) {
   return trailer;
 }
 
-ShardIndex read_index(const OpenFile& file) {
+/// `data_bytes`: how far images may reach; none: up to the index.
+ShardIndex read_index(const OpenFile& file, std::optional<std::uint64_t> data_bytes = {}) {
   const Trailer trailer = read_trailer(file);
+  const std::uint64_t room = data_bytes.value_or(trailer.records_offset);
   std::vector<std::uint8_t> bytes(trailer.images * sizeof(ShardRecord) + trailer.names_bytes);
   read_part(file, trailer.records_offset, bytes);
   if (checksum_of(bytes) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
@@ -80,8 +85,7 @@ ShardIndex read_index(const OpenFile& file) {
   const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
   if (record_bytes > 0) std::memcpy(index.records.data(), bytes.data(), record_bytes);
   for (const ShardRecord& record : index.records) {
-    if (record.offset > trailer.records_offset || record.bytes > trailer.records_offset - record.offset ||
-        record.label < 0) {
+    if (record.offset > room || record.bytes > room - record.offset || record.label < 0) {
       refuse(file.path(), "a record of its index does not fit the file");
     }
   }
@@ -99,61 +103,62 @@ std::string shard_path(const std::string& folder, const ShardManifest::Shard& sh
   return (std::filesystem::path(folder) / shard.file).string();
 }
 
+/// The records and names of an index as a file has them.
+std::string index_text(const ShardIndex& index) {
+  std::string text(bytes_of(index.records.data(), index.records.size()));
+  for (const std::string& name : index.names) text += name + '\0';
+  return text;
+}
+
+std::uint64_t checksum_of(const std::string& text) { return hash_bytes(std::as_bytes(std::span(text))); }
+
 class PackedFiles final : public PhotoSource {
  public:
-  PackedFiles(const std::string& folder, const ShardManifest& manifest) {
+  PackedFiles(const std::string& origin, std::vector<PackedFile> files) : files_(std::move(files)) {
     std::uint64_t total = 0;
-    for (const ShardManifest::Shard& shard : manifest.shards) {
-      Part& part = parts_.emplace_back(open_shard(shard_path(folder, shard)), ShardIndex{}, total);
-      part.index = read_index(part.file);
-      if (part.index.records.size() != shard.images) refuse(part.file.path(), "not the shard that the manifest names");
-      for (const ShardRecord& record : part.index.records) {
-        if (static_cast<std::size_t>(record.label) >= manifest.classes.size()) {
-          refuse(part.file.path(), "a label without a class");
-        }
-      }
-      total += shard.images;
+    for (const PackedFile& file : files_) {
+      firsts_.push_back(total);
+      total += file.index.records.size();
     }
-    if (total == 0 || total > std::numeric_limits<std::uint32_t>::max()) refuse(folder, "no images, or too many");
+    if (total == 0 || total > std::numeric_limits<std::uint32_t>::max()) refuse(origin, "no images, or too many");
     size_ = static_cast<std::uint32_t>(total);
   }
 
   std::uint32_t size() const override { return size_; }
-  std::int32_t label(std::uint32_t index) const override {
-    const Part& part = part_of(index);
-    return part.index.records[index - part.first].label;
-  }
-  std::uint64_t bytes(std::uint32_t index) const override {
-    const Part& part = part_of(index);
-    return part.index.records[index - part.first].bytes;
-  }
+  std::int32_t label(std::uint32_t index) const override { return place_of(index).record().label; }
+  std::uint64_t bytes(std::uint32_t index) const override { return place_of(index).record().bytes; }
   std::string name(std::uint32_t index) const override {
-    const Part& part = part_of(index);
-    return format("{}: {}", part.file.path(), part.index.names[index - part.first]);
+    const Place place = place_of(index);
+    return format("{}: {}", place.in.file.path(), place.in.index.names[place.number]);
   }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
-    const Part& part = part_of(index);
-    const ShardRecord& record = part.index.records[index - part.first];
+    const Place place = place_of(index);
+    const ShardRecord& record = place.record();
+    if (record.bytes > kMaxDecoderBytes) return "the file is too large";
     file.resize(record.bytes);
-    std::string problem = part.file.read(record.offset, file);
-    if (problem.empty() && checksum_of(file) != record.checksum) problem = "its checksum is wrong";
+    std::string problem = place.in.file.read(record.offset, file);
+    if (problem.empty() && place.in.has_checksums &&
+        checksum_of(std::span<const std::uint8_t>(file)) != record.checksum) {
+      problem = "its checksum is wrong";
+    }
     return problem;
   }
 
  private:
-  struct Part {
-    Part(OpenFile opened, ShardIndex read, std::uint64_t before)
-        : file(std::move(opened)), index(std::move(read)), first(before) {}
-    OpenFile file;
-    ShardIndex index;
-    std::uint64_t first;  ///< number of its first image
+  struct Place {
+    const PackedFile& in;
+    std::size_t number;
+    const ShardRecord& record() const { return in.index.records[number]; }
   };
 
-  const Part& part_of(std::uint32_t index) const {
-    return *std::prev(std::ranges::upper_bound(parts_, std::uint64_t{index}, {}, &Part::first));
+  Place place_of(std::uint32_t index) const {
+    const auto next = std::ranges::upper_bound(firsts_, std::uint64_t{index});
+    const auto file = static_cast<std::size_t>(next - firsts_.begin() - 1);
+    return {files_[file], static_cast<std::size_t>(index - firsts_[file])};
   }
 
-  std::vector<Part> parts_;
+  std::vector<PackedFile> files_;
+  std::vector<std::uint64_t> firsts_;  ///< number of the first image of each file
   std::uint32_t size_ = 0;
 };
 
@@ -162,13 +167,11 @@ class PackedFiles final : public PhotoSource {
 std::string shard_header() { return std::string(kMagic); }
 
 std::string shard_footer(const ShardIndex& index, std::uint64_t offset) {
-  std::string footer(bytes_of(index.records.data(), index.records.size()));
-  const std::size_t record_bytes = footer.size();
-  for (const std::string& name : index.names) footer += name + '\0';
+  std::string footer = index_text(index);
   Trailer trailer{.records_offset = offset,
                   .images = index.records.size(),
-                  .names_bytes = footer.size() - record_bytes,
-                  .checksum = hash_bytes(std::as_bytes(std::span(footer))),
+                  .names_bytes = footer.size() - index.records.size() * sizeof(ShardRecord),
+                  .checksum = checksum_of(footer),
                   .recipe = index.recipe};
   std::ranges::copy(kMagic, trailer.magic.begin());
   footer += bytes_of(&trailer, 1);
@@ -177,8 +180,15 @@ std::string shard_footer(const ShardIndex& index, std::uint64_t offset) {
 
 ShardIndex read_shard_index(const std::string& path) { return read_index(open_shard(path)); }
 
+ShardIndex read_index_of(const std::string& path, std::uint64_t data_bytes) {
+  return read_index(open_shard(path), data_bytes);
+}
+
+std::uint64_t index_checksum(const ShardIndex& index) { return checksum_of(index_text(index)); }
+
 std::string to_text(const ShardManifest& manifest) {
   std::string text = format("{}\n", kManifestTitle);
+  if (!manifest.made.empty()) text += format("made {}\n", manifest.made);
   for (const std::string& name : manifest.classes) text += format("class {}\n", name);
   for (const ShardManifest::Shard& shard : manifest.shards) text += format("shard {} {}\n", shard.file, shard.images);
   return text;
@@ -199,6 +209,10 @@ ShardManifest read_shard_manifest(const std::string& folder) {
       manifest.classes.push_back(rest);
       continue;
     }
+    if (word == "made" && !rest.empty()) {
+      manifest.made = rest;
+      continue;
+    }
     const std::size_t last_space = rest.rfind(' ');
     std::uint64_t images = 0;
     const char* end = rest.data() + rest.size();
@@ -213,7 +227,24 @@ ShardManifest read_shard_manifest(const std::string& folder) {
 }
 
 std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest) {
-  return std::make_unique<PackedFiles>(folder, manifest);
+  std::vector<PackedFile> files;
+  for (const ShardManifest::Shard& shard : manifest.shards) {
+    PackedFile packed{.file = open_shard(shard_path(folder, shard)), .index = {}};
+    packed.index = read_index(packed.file);
+    if (packed.index.records.size() != shard.images)
+      refuse(packed.file.path(), "not the shard that the manifest names");
+    for (const ShardRecord& record : packed.index.records) {
+      if (static_cast<std::size_t>(record.label) >= manifest.classes.size()) {
+        refuse(packed.file.path(), "a label without a class");
+      }
+    }
+    files.push_back(std::move(packed));
+  }
+  return open_packed(folder, std::move(files));
+}
+
+std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files) {
+  return std::make_unique<PackedFiles>(origin, std::move(files));
 }
 
 std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest) {

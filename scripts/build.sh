@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Configures and builds a preset of CMakePresets.json into build/PRESET.
 #
-#   scripts/build.sh [PRESET] [ARGUMENT]...    PRESET: release (default), debug, asan, tsan, clang
+#   scripts/build.sh [PRESET] [ARGUMENT]...    PRESET: release (default), debug, asan, tsan, clang, fuzz
 #
 # Arguments go to cmake: those that begin with -D when configuring, all others when building (--target NAME …).
 set -euo pipefail

@@ -19,6 +19,7 @@ readonly kBuildPackages=(
 )
 readonly kTestPackages=(
   clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks
+  libclang-rt-dev                           # clang's sanitizers and libFuzzer
   shellcheck                                # checks of the scripts
   python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13

@@ -30,7 +30,7 @@ stage_setup() { scripts/setup.sh --test; }
 stage_style() {
   find "${kCodeFolders[@]}" tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
     xargs -0 clang-format-14 --dry-run --Werror
-  shellcheck scripts/*.sh scripts/*.sbatch scripts/packaging/dcs3gd-train.bash .ci/run
+  shellcheck scripts/*.sh scripts/*.sbatch scripts/packaging/dcs3gd-train.bash tests/fuzz/run.sh .ci/run
   /usr/bin/python3 -B tests/architecture/check_dependencies.py
 }
 
@@ -65,6 +65,12 @@ stage_debug() { scripts/build.sh debug "$kWerror"; }
 
 stage_clang() { scripts/build.sh clang "$kWerror"; }
 
+# Seconds for each target: enough to see that they work and meet yesterday's mistakes. Longer: tests/README.md.
+stage_fuzz() {
+  scripts/build.sh fuzz "$kWerror" --target fuzz
+  tests/fuzz/run.sh 10
+}
+
 # Findings alone: a line for each file and its count of suppressed warnings would bury them.
 stage_tidy() {
   run-clang-tidy-14 -quiet -p build/clang -j "$(nproc)" "^$PWD/($(IFS='|' && echo "${kCodeFolders[*]}"))/" 2>&1 |
@@ -94,7 +100,7 @@ run_stage() {
 }
 
 stages=(setup style release fast_tests)
-$quick || stages+=(slow_tests asan tsan debug clang tidy)
+$quick || stages+=(slow_tests asan fuzz tsan debug clang tidy)
 for stage in "${stages[@]}"; do run_stage "$stage"; done
 
 printf '\n%s\ntest.sh: all %d stages passed in %d s\n' "$summary" "${#stages[@]}" "$SECONDS"

@@ -28,6 +28,23 @@ void append_chunk(std::vector<std::uint8_t>& file, const std::string& name, cons
   append_big_endian(file, static_cast<std::uint32_t>(crc));
 }
 
+/// A scan for the mean of each block, then one for each frequency, first without and then with its last bit.
+std::vector<jpeg_scan_info> scan_script(int scans) {
+  constexpr int kFrequencies = 63;
+  std::vector<jpeg_scan_info> script;
+  for (int scan = 0; scan < scans; ++scan) {
+    const bool is_refinement = scan > kFrequencies;
+    const int frequency = is_refinement ? scan - kFrequencies : scan;
+    script.push_back({.comps_in_scan = 1,
+                      .component_index = {},
+                      .Ss = frequency,
+                      .Se = frequency,
+                      .Ah = is_refinement ? 1 : 0,
+                      .Al = is_refinement || frequency == 0 ? 0 : 1});
+  }
+  return script;
+}
+
 }  // namespace
 
 std::vector<std::uint8_t> picture(ImageSize size, int channels, std::uint64_t seed) {
@@ -67,6 +84,11 @@ std::vector<std::uint8_t> jpeg_file(ImageSize size, int channels, const std::vec
   jpeg_set_quality(&jpeg, form.quality, TRUE);
   jpeg.comp_info[0].h_samp_factor = jpeg.comp_info[0].v_samp_factor = channels == 3 ? form.chroma_sampling : 1;
   if (form.progressive) jpeg_simple_progression(&jpeg);
+  const std::vector<jpeg_scan_info> scans = scan_script(form.grey_scans);
+  if (!scans.empty()) {
+    jpeg.scan_info = scans.data();
+    jpeg.num_scans = form.grey_scans;
+  }
   jpeg_start_compress(&jpeg, TRUE);
   std::vector<std::uint8_t> row(static_cast<std::size_t>(size.width * channels));
   while (jpeg.next_scanline < jpeg.image_height) {
@@ -81,9 +103,9 @@ std::vector<std::uint8_t> jpeg_file(ImageSize size, int channels, const std::vec
   return file;
 }
 
-std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels) {
+std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels, int depth) {
   std::vector<std::uint8_t> rows;
-  const auto row_bytes = static_cast<std::size_t>(size.width * channels);
+  const auto row_bytes = static_cast<std::size_t>(size.width * channels * depth / 8);
   for (std::size_t first = 0; first < pixels.size(); first += row_bytes) {
     rows.push_back(0);  // no filter
     rows.insert(rows.end(), pixels.begin() + static_cast<std::ptrdiff_t>(first),
@@ -98,13 +120,29 @@ std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vect
   append_big_endian(header, static_cast<std::uint32_t>(size.width));
   append_big_endian(header, static_cast<std::uint32_t>(size.height));
   const std::uint8_t color_type = channels == 1 ? 0 : channels == 3 ? 2 : 6;
-  header.insert(header.end(), {8, color_type, 0, 0, 0});
+  header.insert(header.end(), {static_cast<std::uint8_t>(depth), color_type, 0, 0, 0});
 
   std::vector<std::uint8_t> file{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
   append_chunk(file, "IHDR", header);
   append_chunk(file, "IDAT", packed);
   append_chunk(file, "IEND", {});
   return file;
+}
+
+std::vector<std::uint8_t> gzip(const std::vector<std::uint8_t>& plain) {
+  constexpr int kGzipFormat = 15 + 16;
+  constexpr int kDefaultMemory = 8;
+  z_stream stream{};
+  deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, kGzipFormat, kDefaultMemory, Z_DEFAULT_STRATEGY);
+  std::vector<std::uint8_t> packed(deflateBound(&stream, plain.size()));
+  stream.next_in = const_cast<Bytef*>(plain.data());
+  stream.avail_in = static_cast<unsigned>(plain.size());
+  stream.next_out = packed.data();
+  stream.avail_out = static_cast<unsigned>(packed.size());
+  deflate(&stream, Z_FINISH);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
 }
 
 }  // namespace dcs3gd::data

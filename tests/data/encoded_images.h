@@ -15,13 +15,18 @@ struct JpegForm {
   int quality = 90;
   bool progressive = false;
   int chroma_sampling = 2;  ///< 2: colours at half the resolution
+  int grey_scans = 0;       ///< of a grey file, 2 to 127; 0: as usual
 };
 
 /// 1 channel: grey, 3: colour, 4: CMYK as Adobe writes it.
 std::vector<std::uint8_t> jpeg_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels,
                                     const JpegForm& form = {});
 
-/// 8 bits a channel; 1: grey, 3: colour, 4: with transparency.
-std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels);
+/// 1: grey, 3: colour, 4: with transparency; 8 or 16 bits a channel.
+std::vector<std::uint8_t> png_file(ImageSize size, int channels, const std::vector<std::uint8_t>& pixels,
+                                   int depth = 8);
+
+/// The bytes as gzip packs them.
+std::vector<std::uint8_t> gzip(const std::vector<std::uint8_t>& plain);
 
 }  // namespace dcs3gd::data

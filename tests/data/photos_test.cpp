@@ -301,6 +301,9 @@ TEST_CASE("framing: the middle for evaluation, parts of every kind for training"
         Frame{.source = {0, 0, 500, 375}, .scaled = {341, 256}, .window = {58, 16, 224, 224}});
   CHECK(Framing::center(224).frame({300, 400}) ==
         Frame{.source = {0, 0, 300, 400}, .scaled = {256, 341}, .window = {16, 58, 224, 224}});
+  CHECK(Framing::within(100).frame({500, 375}).scaled == ImageSize{100, 75});
+  CHECK(Framing::within(100).frame({30, 3000}).window == Box{0, 0, 1, 100});
+  CHECK(Framing::within(100).frame({100, 80}) == Framing::whole().frame({100, 80}));
   double smallest = 1;
   double largest = 0;
   for (std::uint64_t id = 0; id < 3000; ++id) {

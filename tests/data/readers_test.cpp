@@ -1,7 +1,5 @@
-
-#include <zlib.h>
-
 #include "tests/data/data_test_support.h"
+#include "tests/data/encoded_images.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -60,23 +58,6 @@ Bytes idx_labels(const Bytes& labels) {
   Bytes bytes = idx_header(2049, {static_cast<std::uint32_t>(labels.size())});
   bytes.insert(bytes.end(), labels.begin(), labels.end());
   return bytes;
-}
-
-Bytes gzip(const Bytes& plain) {
-  constexpr int kGzipFormat = 15 + 16;
-  constexpr int kDefaultMemory = 8;
-  z_stream stream{};
-  REQUIRE(deflateInit2(&stream, Z_BEST_COMPRESSION, Z_DEFLATED, kGzipFormat, kDefaultMemory, Z_DEFAULT_STRATEGY) ==
-          Z_OK);
-  Bytes packed(deflateBound(&stream, plain.size()));
-  stream.next_in = const_cast<Bytef*>(plain.data());
-  stream.avail_in = static_cast<unsigned>(plain.size());
-  stream.next_out = packed.data();
-  stream.avail_out = static_cast<unsigned>(packed.size());
-  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 /// A folder with a pair of IDX files, to be damaged by tests.
