@@ -79,23 +79,23 @@ std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count
                 workers * algorithm.batch_per_worker);
 }
 
-/// Arrays of the parameters' size beside the network: the mean model as evaluated and saved, and what the algorithm
-/// keeps; app/update_algorithm.cpp has the names.
-std::size_t parameter_arrays(const AlgorithmConfiguration& algorithm) {
+/// Arrays of the parameters' size beside the network: the mean model as evaluated and saved, what the algorithm keeps
+/// (app/update_algorithm.cpp has the names), and rank 0's copy of what a checkpoint is written from.
+std::size_t parameter_arrays(const Configuration& configuration) {
+  const AlgorithmConfiguration& algorithm = configuration.algorithm;
   const auto workers = static_cast<std::size_t>(algorithm.workers_per_rank);
+  const bool is_ssgd = algorithm.name == AlgorithmName::ssgd;
   constexpr std::size_t kMeanModel = 1;
-  constexpr std::size_t kPerRank = 2;
-  constexpr std::size_t kPerWorker = 3;
-  constexpr std::size_t kSsgd = 3;
   const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
-  return kMeanModel + of_parts +
-         (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
+  const std::size_t of_algorithm = is_ssgd ? 3 + (workers > 1 ? 1 : 0) : 2 + 3 * workers;
+  const std::size_t of_copy = is_ssgd ? 3 : 2 + 2 * workers;
+  return kMeanModel + of_parts + of_algorithm + (configuration.checkpoint.is_periodic() ? of_copy : 0);
 }
 
 std::string memory_text(const Configuration& configuration, const Model& model) {
   const auto network = static_cast<double>(model.network.memory_bytes());
-  const auto arrays = static_cast<double>(parameter_arrays(configuration.algorithm) *
-                                          model.weights.layout().element_count() * sizeof(float));
+  const auto arrays =
+      static_cast<double>(parameter_arrays(configuration) * model.weights.layout().element_count() * sizeof(float));
   return format("{:.1f} MB per rank (network {:.1f}, weights and optimizer {:.1f})", (network + arrays) / kMegabyte,
                 network / kMegabyte, arrays / kMegabyte);
 }
