@@ -11,6 +11,7 @@
 #include "app/agreement.h"
 #include "app/checkpoint_files.h"
 #include "app/exit_code.h"
+#include "app/resume.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
 #include "app/trace_file.h"
@@ -120,10 +121,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                 format("{} cannot be continued with other data; it was trained on\n{}\nand this is\n{}",
                        run_start.checkpoint->path, manifest.data_fingerprint, data_fingerprint()));
   }
-  std::error_code ignored;
-  const bool is_own = std::filesystem::equivalent(std::filesystem::path(run_start.checkpoint->path).parent_path(),
-                                                  folder.checkpoints(), ignored);
-  if (is_own) checkpoint_at_ = manifest.position.step;
+  if (is_of(folder, *run_start.checkpoint)) checkpoint_at_ = manifest.position.step;
   evaluated_at_ = manifest.evaluated_at_step;
   best_top1_ = manifest.best_top1;
   final_top1_ = manifest.final_top1;
@@ -147,11 +145,6 @@ RunEnd Trainer::train() {
     write_end("stopped", kExitStopped);
   }
   return end;
-}
-
-bool Trainer::is_finished() const {
-  return checkpoint_at_ && *checkpoint_at_ >= steps_ && read_status(folder_.summary()) == "done" &&
-         std::filesystem::exists(folder_.model());
 }
 
 std::string Trainer::data_fingerprint() const {

@@ -61,9 +61,6 @@ class Trainer {
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;
 
-  /// Whether the checkpoint is the end of the run, and all that belongs to the end is in the folder.
-  bool is_finished() const;
-
   /// Collective: from the first step, or the checkpoint's, to the last, with a final evaluation, checkpoint and model.
   /// The folder must have been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before
   /// it is thrown on.

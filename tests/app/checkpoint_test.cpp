@@ -80,8 +80,8 @@ RunEnd run(const Launch& launch) {
     std::int64_t asked = 0;
     const bool is_last = communicator.rank() + 1 == communicator.size();
     if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
+    if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return;
     Trainer trainer(configuration, communicator, folder, start);
-    if (trainer.is_finished()) return;
     const RunEnd own_end = trainer.train();
     if (communicator.rank() == 0) end = own_end;
   });

@@ -564,6 +564,14 @@ class Resume(TrainTest):
         _, events = self.train(*setting(run__epochs=3))
         self.assertEqual([step["step"] for step in self.of(events, "step")], list(range(1, 25)))
 
+    def test_a_finished_run_says_so_without_its_data(self):
+        data = self.easy_data()
+        self.train(*data, *setting(run__epochs=1))
+        shutil.rmtree(self.folder / "i")
+        for ranks in (None, 2):
+            result, _ = self.train(*data, *setting(run__epochs=1), ranks=ranks)
+            self.assertEqual(result.out.count("is finished"), 1)
+
     def test_signals_stop_it_behind_a_checkpoint(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             with self.subTest(number):
