@@ -16,7 +16,8 @@ import time
 import unittest
 
 import event_file
-from cli_support import TIMEOUT_S, CliTest, main, processes_with, wait_until
+from cli_support import CliTest, main
+from processes import TIMEOUT_S, processes_with, wait_until
 
 # A run of a tenth of a second.
 TINY = """\
