@@ -10,6 +10,7 @@
 #include "app/dry_run.h"
 #include "app/exit_code.h"
 #include "app/file_io.h"
+#include "app/predictions.h"
 #include "app/progress.h"
 #include "app/resume.h"
 #include "app/stop_signals.h"
@@ -58,9 +59,10 @@ bool says_finished(const Configuration& configuration, const RunFolder& folder,
   const bool mine = prints && checkpoint && is_finished(folder, *checkpoint, configuration.run);
   if (communicator.all_gather(mine ? "finished" : "")[0].empty()) return false;
   if (prints) {
-    log::info(format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
-                     "--resume never",
-                     folder.path()));
+    log::info(
+        format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
+               "--resume never",
+               folder.path()));
   }
   return true;
 }
@@ -122,10 +124,17 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
         data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed, configuration.model.classes);
     model.emplace(with_weights, convolutions, communicator.rank());
   });
+  std::optional<PredictionFile> predictions;
+  Evaluator::BatchDone batch_done;
+  if (!command_line.predictions_path.empty()) {
+    predictions.emplace(communicator, command_line.predictions_path, *dataset);
+    batch_done = [&](const data::Batch& batch, std::span<const float> logits) { predictions->add(batch, logits); };
+  }
   model->broadcast(communicator);
   Evaluator evaluator(communicator, model->network, dataset, configuration.data,
                       data::loader_thread_count(configuration.data.loader.threads, threads.spare));
-  const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local());
+  const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
+  if (predictions) predictions->commit();
   if (communicator.rank() == 0) {
     log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", *with_weights.model.init,
                      100 * result.top1, 100 * result.top5, result.loss, result.images));

@@ -1,9 +1,11 @@
 """dcs3gd-train as a user meets it: the real program in temporary folders. Usage: cli_support.py."""
 
+import csv
 import gzip
 import hashlib
 import json
 import os
+import pathlib
 import pty
 import random
 import re
@@ -16,7 +18,7 @@ import time
 import unittest
 
 import event_file
-from cli_support import CliTest, main
+from cli_support import CliTest, main, write_photos
 from processes import TIMEOUT_S, processes_with, wait_until
 
 # A run of a tenth of a second.
@@ -108,7 +110,8 @@ class TrainTest(CliTest):
 class Usage(TrainTest):
     def test_help_and_version(self):
         text = self.succeed("--help").out
-        for flag in ("--config", "--set", "--resume", "--eval", "--dry-run", "--print-config", "--version"):
+        for flag in ("--config", "--set", "--resume", "--eval", "--predictions", "--dry-run", "--print-config",
+                     "--version"):
             self.assertIn(flag, text)
         self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+\n$")
 
@@ -344,6 +347,66 @@ class Weights(TrainTest):
         self.write("garbage.safetensors", b"\xff" * 100)
         self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
         self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")
+
+
+class Predictions(TrainTest):
+    FIELDS = ["index", "file", "label", "label_name", "class1", "name1", "probability1", "class2", "name2", "probability2",
+              "class3", "name3", "probability3"]
+
+    def predict(self, *arguments, file="p.csv", **options):
+        out = self.succeed("--config", "tiny_run.yaml", *arguments, "--eval", "--predictions", file, **options).out
+        with open(self.folder / file, newline="", encoding="utf-8") as lines:
+            return out, list(csv.DictReader(lines))
+
+    def photos(self):
+        write_photos(self.folder / "photos", 8, classes=("cat, wild", 'the "dog"', "emu"))
+        return setting(data__format="image_folder", data__train="photos", data__eval="photos", data__image_size=32,
+                       model__classes=3)
+
+    def test_every_image_once_with_names(self):
+        photos = self.photos()
+        self.train(*photos, name="run")
+        out, rows = self.predict(*photos, *setting(run__name="run"))
+        self.assertEqual(list(rows[0]), self.FIELDS)
+        self.assertEqual([int(row["index"]) for row in rows], list(range(12)))
+        names = ["cat, wild", "emu", 'the "dog"']
+        for row in rows:
+            self.assertEqual(row["label_name"], names[int(row["label"])])
+            self.assertEqual(pathlib.Path(row["file"]).parent.name, row["label_name"])
+            probabilities = [float(row[f"probability{place}"]) for place in (1, 2, 3)]
+            self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+            self.assertAlmostEqual(sum(probabilities), 1, places=4)
+            self.assertEqual({row[f"name{place}"] for place in (1, 2, 3)}, set(names))
+            self.assertTrue(all(row[f"name{place}"] == names[int(row[f"class{place}"])] for place in (1, 2, 3)))
+        top1 = 100 * sum(row["class1"] == row["label"] for row in rows) / len(rows)
+        self.assertIn(f"top-1 {top1:.2f} %", out)
+        before = self.read("p.csv")
+        for ranks in (2, 3):
+            self.predict(*photos, *setting(run__name="run"), file="q.csv", ranks=ranks)
+            self.assertEqual(self.read("q.csv"), before)
+        self.assertNotIn("p.csv.tmp", self.names())
+
+    def test_images_without_files_or_names(self):
+        self.train()
+        _, rows = self.predict(*setting(run__name="run"))
+        self.assertEqual(list(rows[0]), self.FIELDS[:10])
+        self.assertEqual([int(row["index"]) for row in rows], list(range(20)))
+        self.assertEqual({(row["file"], row["label_name"], row["name1"]) for row in rows}, {("", "", "")})
+
+    def test_images_that_cannot_be_read_are_left_out(self):
+        photos = [*self.photos(), *setting(data__loader__on_bad_image="skip", run__name="run")]
+        self.train(*photos)
+        next((self.folder / "photos/val/emu").iterdir()).write_bytes(b"no image")
+        _, rows = self.predict(*photos, ranks=2)
+        self.assertEqual(len(rows), 11)
+        self.assertEqual(len({row["index"] for row in rows}), 11)
+        self.assertTrue(all(pathlib.Path(row["file"]).parent.name == row["label_name"] for row in rows))
+
+    def test_refused_before_anything_starts(self):
+        self.train()
+        self.refuse("--config", "tiny_run.yaml", *setting(run__name="run"), "--eval", "--predictions", "nowhere/p.csv",
+                    says=["--predictions", "nowhere/p.csv"])
+        self.refuse_run("--predictions", "p.csv", says="needs --eval")
 
 
 class TensorBoard(TrainTest):
