@@ -204,7 +204,8 @@ void Trainer::report_start() {
                                                           .steps_per_epoch = course_.steps_per_epoch(),
                                                           .steps = steps_,
                                                           .peak_learning_rate = schedule_.peak()});
-  std::ranges::copy(plan_rows(configuration_, model_, ranks), std::back_inserter(rows));
+  const RankMemory memory = plan_memory(configuration_, model_);
+  std::ranges::copy(plan_rows(configuration_, model_, memory, ranks), std::back_inserter(rows));
   for (const std::string& line : format_rows(rows)) log::info(line);
   for (const std::string& line : placement_warnings(ranks, run_start_.command)) log::warn(line);
 }

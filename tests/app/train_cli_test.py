@@ -166,10 +166,31 @@ class DryRun(TrainTest):
         self.assertEqual(self.parameters("resnet50"), ["25557032"])
         self.assertEqual(self.names(), ["tiny_run.yaml"])
 
+    def test_what_does_not_fit_is_a_warning(self):
+        result = self.succeed("--config", "tiny_run.yaml", "--dry-run",
+                              *setting(model__name="resnet20", checkpoint__keep=1000000, run__time_limit_minutes=1e-7))
+        self.assertIn("lower checkpoint.keep", result.err)
+        self.assertIn("run.time_limit_minutes", result.err)
+
+    def test_memory_is_that_of_a_run(self):
+        """Within 5 % of what the system has seen, where the model is what counts."""
+        run = ["--config", "tiny_run.yaml", *setting(model__name="resnet20", data__image_size=32, data__channels=3,
+               algorithm__batch_per_worker=64, algorithm__name="dc_s3gd", data__synthetic__train_images=128,
+               run__epochs=1)]
+        told = float(re.search(r"(?m)^memory +(\S+) MB per rank", self.succeed(*run, "--dry-run").out).group(1))
+        process = self.start(*run, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        self.assertEqual(status, 0)
+        self.assertAlmostEqual(told, usage.ru_maxrss * 1024 / 1e6, delta=0.05 * told)
+
     def test_on_two_ranks(self):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
         self.assertEqual(out.count("parameters: "), 1)
         self.assertRegex(out, r"(?m)^all-reduce .*ring, fp32")
+        self.assertRegex(out, r"(?m)^memory needed .* GB free on \S+ \(2 ranks\)$")
+        self.assertRegex(out, r"(?m)^all-reduce time +\d+\.\d ms for \d+\.\d MB; a step computes for")
+        self.assertRegex(out, r"(?m)^disk needed .* free at runs \(checkpoints: 4 x")
+        self.assertNotIn("time limit", out)
         self.assertEqual(self.names(), ["tiny_run.yaml"])
 
 
