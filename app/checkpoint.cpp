@@ -1,12 +1,12 @@
 #include "app/checkpoint.h"
 
 #include <algorithm>
-#include <functional>
+#include <filesystem>
 #include <sstream>
-#include <system_error>
 #include <vector>
 
 #include "app/agreement.h"
+#include "app/checkpoint_files.h"
 #include "app/file_io.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -19,50 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kPrefix = "step-";
-constexpr std::size_t kStepDigits = 8;  // at least
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
-constexpr const char* kManifest = "manifest.json";
-constexpr const char* kModel = "model.safetensors";
-constexpr const char* kShared = "shared.state";
-constexpr const char* kStatisticsPrefix = "statistics.";
-
-std::string worker_file(int worker) { return format("worker-{:05}.state", worker); }
-
-/// The step of a checkpoint's folder; none for any other name, such as that of an unfinished one.
-std::optional<std::int64_t> step_of(const std::string& name) {
-  if (!name.starts_with(kPrefix)) return std::nullopt;
-  const std::string digits = name.substr(kPrefix.size());
-  const bool is_number = digits.size() >= kStepDigits && digits.size() <= 18 &&
-                         digits.find_first_not_of("0123456789") == std::string::npos;
-  return is_number ? std::optional(std::stoll(digits)) : std::nullopt;
-}
-
-/// The steps there are checkpoints of, the newest first.
-std::vector<std::int64_t> steps_in(const std::string& folder) {
-  std::vector<std::int64_t> steps;
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    if (const auto step = step_of(entry->path().filename().string())) steps.push_back(*step);
-  }
-  std::ranges::sort(steps, std::greater());
-  return steps;
-}
-
-[[noreturn]] void fail(const std::string& what, const std::error_code& error) {
-  throw Error(ErrorKind::failure, format("{}: {}", what, error.message()));
-}
-
-void rename_or_throw(const std::string& from, const std::string& to) {
-  std::error_code error;
-  fs::rename(from, to, error);
-  if (error) fail(format("cannot rename {} to {}", from, to), error);
-}
-
-void sync_or_throw(const std::string& folder) {
-  if (!sync_folder(folder))
-    throw Error(ErrorKind::failure, format("cannot make {} durable: {}", folder, system_reason()));
-}
 
 FileDigest digest_of(const std::string& path) {
   const InputFile file(path);
@@ -78,88 +35,6 @@ FileDigest digest_of(const std::string& path) {
   return {file.size(), hash.value()};
 }
 
-/// The state's arrays as parts of a file, with their names as prefixes.
-template <typename Arena>
-std::vector<ArenaPart<Arena>> parts_of(const std::vector<StateArray>& arrays) {
-  std::vector<ArenaPart<Arena>> parts;
-  parts.reserve(arrays.size());
-  for (const StateArray& array : arrays) parts.emplace_back(array.values, array.name + ".");
-  return parts;
-}
-
-// --- saving ---
-
-using Digests = std::map<std::string, FileDigest>;
-
-/// The files of this rank.
-Digests write_files(const std::string& folder, int rank, const CheckpointContent& content) {
-  Digests files;
-  if (rank == 0) {
-    files[kModel] = save_safetensors(format("{}/{}", folder, kModel), {&content.mean_model, &content.mean_statistics},
-                                     {{"format", "pt"}});
-    files[kShared] =
-        save_safetensors(format("{}/{}", folder, kShared), parts_of<const ParameterArena>(content.state.shared));
-  }
-  const int count = static_cast<int>(content.state.workers.size());
-  for (int k = 0; k < count; ++k) {
-    auto parts = parts_of<const ParameterArena>(content.state.workers[static_cast<std::size_t>(k)]);
-    parts.emplace_back(&content.local_statistics, kStatisticsPrefix);
-    const std::string name = worker_file(rank * count + k);
-    files[name] = save_safetensors(format("{}/{}", folder, name), parts);
-  }
-  return files;
-}
-
-std::string pack(const Digests& files) {
-  std::string text;
-  for (const auto& [name, digest] : files) text += format("{} {} {}\n", name, digest.bytes, digest.hash);
-  return text;
-}
-
-void unpack(const std::string& text, Digests& into) {
-  std::istringstream lines(text);
-  std::string name;
-  for (FileDigest digest; lines >> name >> digest.bytes >> digest.hash;) into[name] = digest;
-}
-
-/// Whether rank 0 sees what all ranks have written.
-void check_visible(const std::string& folder, const Digests& files) {
-  for (const auto& [name, digest] : files) {
-    std::error_code error;
-    const std::uintmax_t bytes = fs::file_size(format("{}/{}", folder, name), error);
-    if (error || bytes != digest.bytes) {
-      throw Error(ErrorKind::failure,
-                  format("rank 0 does not see {}/{} as another rank has written it; let run.output_dir be on a file "
-                         "system that all hosts share",
-                         folder, name));
-    }
-  }
-}
-
-/// Gives the finished folder its name.
-void publish(const std::string& temporary, const std::string& path) {
-  rename_or_throw(temporary, path);
-  sync_or_throw(fs::path(path).parent_path().string());
-}
-
-/// Removes all but the newest `keep`, and what unfinished ones have left.
-void prune(const std::string& folder, int keep) {
-  std::error_code error;
-  std::vector<fs::path> outdated;
-  const std::vector<std::int64_t> steps = steps_in(folder);
-  for (std::size_t i = static_cast<std::size_t>(keep); i < steps.size(); ++i) {
-    outdated.push_back(fs::path(folder) / checkpoint_name(steps[i]));
-  }
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with(kPrefix) && name.find(".tmp") != std::string::npos) outdated.push_back(entry->path());
-  }
-  for (const fs::path& path : outdated) {
-    fs::remove_all(path, error);
-    if (error) log::warn(format("cannot remove the old checkpoint {}: {}", path.string(), error.message()));
-  }
-}
-
 // --- finding ---
 
 /// Collective: the checkpoint, or what is wrong with it. The ranks share the work of reading the files.
@@ -168,7 +43,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
   std::optional<Error> problem;
   if (communicator.rank() == 0) {
     problem = attempt([&] {
-      const InputFile file(format("{}/{}", path, kManifest));
+      const InputFile file(format("{}/{}", path, kManifestFile));
       manifest_text.resize(file.size());
       file.read(0, std::as_writable_bytes(std::span(manifest_text)));
       parse_manifest(manifest_text);
@@ -203,7 +78,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
 
 /// The states of this rank's workers. The rank's running statistics are the mean of theirs.
 void load_workers(const Checkpoint& checkpoint, int rank, AlgorithmState& state, RunningStatistics& statistics) {
-  load_safetensors(format("{}/{}", checkpoint.path, kShared), parts_of<ParameterArena>(state.shared));
+  load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), parts_of<ParameterArena>(state.shared));
   const std::span<float> mean = statistics.local().values();
   ParameterArena own(statistics.local().shared_layout());
   const int count = static_cast<int>(state.workers.size());
@@ -229,8 +104,9 @@ void load_average_velocity(comm::Communicator& communicator, const Checkpoint& c
                            RunningStatistics& statistics) {
   const bool is_shared = find(state.shared, "velocity") != nullptr;
   if (is_shared) {
-    agree(communicator,
-          [&] { load_safetensors(format("{}/{}", checkpoint.path, kShared), parts_of<ParameterArena>(state.shared)); });
+    agree(communicator, [&] {
+      load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), parts_of<ParameterArena>(state.shared));
+    });
     return;
   }
   const auto& layout = state.shared.front().values->shared_layout();
@@ -258,43 +134,11 @@ void load_average_velocity(comm::Communicator& communicator, const Checkpoint& c
 
 }  // namespace
 
-std::string checkpoint_name(std::int64_t step) { return format("{}{:0{}}", kPrefix, step, kStepDigits); }
-
-void save_checkpoint(comm::Communicator& communicator, const std::string& folder, CheckpointManifest manifest,
-                     const CheckpointContent& content, int keep) {
-  const int rank = communicator.rank();
-  const std::string path = format("{}/{}", folder, checkpoint_name(manifest.position.step));
-  const std::string temporary = path + ".tmp";
-  std::error_code ignored;
-  try {
-    agree(communicator, [&] {
-      if (rank != 0) return;
-      std::error_code error;
-      fs::remove_all(temporary, error);
-      fs::create_directories(temporary, error);
-      if (error) fail(format("cannot create {}", temporary), error);
-    });
-    Digests own;
-    agree(communicator, [&] { own = write_files(temporary, rank, content); });
-    for (const std::string& blob : communicator.all_gather(pack(own))) unpack(blob, manifest.files);
-    agree(communicator, [&] {
-      if (rank != 0) return;
-      check_visible(temporary, manifest.files);
-      write_file_atomically(format("{}/{}", temporary, kManifest), to_text(manifest));
-      publish(temporary, path);
-    });
-  } catch (const Error&) {
-    if (rank == 0) fs::remove_all(temporary, ignored);
-    throw;
-  }
-  if (rank == 0) prune(folder, keep);
-}
-
 std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicator, const std::string& folder) {
   // Rank 0's list counts; a name a line.
   std::string names;
   if (communicator.rank() == 0) {
-    for (const std::int64_t step : steps_in(folder)) names += checkpoint_name(step) + "\n";
+    for (const std::int64_t step : checkpoint_steps(folder)) names += checkpoint_name(step) + "\n";
   }
   std::istringstream lines(communicator.all_gather(names)[0]);
   std::string wrong;
@@ -318,12 +162,12 @@ Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& 
 }
 
 void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {
-  for (const std::int64_t later : steps_in(folder)) {
+  for (const std::int64_t later : checkpoint_steps(folder)) {
     if (later <= step) continue;
     const std::string path = format("{}/{}", folder, checkpoint_name(later));
     int number = 1;
     while (fs::exists(format("{}.{}", path, number))) ++number;
-    rename_or_throw(path, format("{}.{}", path, number));
+    rename_durably(path, format("{}.{}", path, number));
     log::warn(format("renamed {} to {}.{}: the run goes on from step {}", path, path, number, step));
   }
 }

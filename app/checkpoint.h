@@ -1,6 +1,6 @@
 #pragma once
 
-#include <filesystem>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -8,7 +8,6 @@
 #include "app/running_statistics.h"
 #include "app/update_algorithm.h"
 #include "comm/communicator.h"
-#include "core/parameter_arena.h"
 
 /// Checkpoints: folders that appear whole or not at all, and that tell when they are whole no longer.
 ///
@@ -18,7 +17,8 @@
 ///     worker-00003.state    a worker's own: velocity, update, running statistics
 ///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
 ///
-/// All are safetensors but the manifest. The folder has to be on a file system that all ranks see.
+/// All are safetensors but the manifest. The folder has to be on a file system that all ranks see. This is how they are
+/// found, checked and restored; checkpoint_writer.h is how they come to be.
 namespace dcs3gd::app {
 
 /// A checkpoint on disk that was found whole.
@@ -28,23 +28,6 @@ struct Checkpoint {
 
   std::string model() const { return path + "/model.safetensors"; }
 };
-
-/// The name of a checkpoint's folder: step-00001234.
-std::string checkpoint_name(std::int64_t step);
-
-/// What a checkpoint is made of, on this rank.
-struct CheckpointContent {
-  const ParameterArena& mean_model;
-  const ParameterArena& mean_statistics;
-  const ParameterArena& local_statistics;
-  AlgorithmState state;
-};
-
-/// Collective: writes `<folder>/step-…` under a temporary name, makes it durable and renames it, each rank its own
-/// workers' files; then removes all but the newest `keep`. The manifest's list of files is filled in here. Throws
-/// Error{failure} with Extent::all_ranks if a rank could not; then what was there before is as it was.
-void save_checkpoint(comm::Communicator& communicator, const std::string& folder, CheckpointManifest manifest,
-                     const CheckpointContent& content, int keep);
 
 /// Collective: the newest checkpoint of the folder whose files are all as they were written; none if there is no
 /// checkpoint at all. Each damaged one is named in a warning. Throws Error{input} if none is whole.

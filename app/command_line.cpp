@@ -53,6 +53,7 @@ struct Parser {
     evaluate_option = add_option("--eval", evaluate, "[PATH]",
                                  "evaluate the model of the run, or the one at PATH, instead of training");
     evaluate_option->expected(0, 1);
+    add_option("--predictions", predictions, "FILE.csv", "with --eval: write what the model says about each image");
     add_flag("--dry-run", dry_run, "build everything, show sizes and memory, run two steps, leave no files");
     add_flag("--print-config", print_config, "print the effective configuration and exit");
     add_flag("--version", version, "print the version and exit");
@@ -70,6 +71,7 @@ struct Parser {
   std::vector<std::string> overrides;
   std::string resume;
   std::string evaluate;
+  std::string predictions;
   CLI::Option* resume_option = nullptr;
   CLI::Option* evaluate_option = nullptr;
   bool dry_run = false;
@@ -167,6 +169,10 @@ CommandLine parse_command_line(std::span<const char* const> arguments) {
   line.config = parser.config;
   line.overrides = parser.overrides;
   line.evaluate_path = parser.evaluate;
+  line.predictions_path = parser.predictions;
+  if (!line.predictions_path.empty() && line.action != Action::evaluate) {
+    refuse("--predictions FILE.csv needs --eval.");
+  }
   if (parser.resume_option->count() > 0) {
     line.resume = parser.resume == "auto"    ? ResumeMode::automatic
                   : parser.resume == "never" ? ResumeMode::never

@@ -23,8 +23,9 @@ struct CommandLine {
   std::vector<std::string> overrides;  ///< --set, KEY=VALUE, in their order
   std::optional<ResumeMode> resume;    ///< none: --resume was not given
   std::string resume_path;
-  std::string evaluate_path;  ///< weights or checkpoint of --eval; empty: the run's own
-  std::string verbatim;       ///< the whole line, quoted so that a shell reads it back
+  std::string evaluate_path;     ///< weights or checkpoint of --eval; empty: the run's own
+  std::string predictions_path;  ///< of --predictions; empty: none
+  std::string verbatim;          ///< the whole line, quoted so that a shell reads it back
 };
 
 /// Reads the arguments, the program's name first. Throws Error{input}: one line that says what is wrong, and a hint.

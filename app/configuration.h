@@ -72,6 +72,9 @@ struct CheckpointConfiguration {
   std::optional<std::int64_t> every_steps;
   std::optional<double> every_minutes;
   int keep = 3;
+
+  /// Whether a run saves on its way, not only at its end.
+  bool is_periodic() const { return every_epochs || every_steps || every_minutes; }
 };
 
 enum class ProgressStyle { automatic, bar, lines, none };

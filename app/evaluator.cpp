@@ -30,7 +30,8 @@ Evaluator::Evaluator(comm::Communicator& communicator, nn::Network& network,
       options_(options),
       loader_threads_(loader_threads) {}
 
-Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterArena& statistics) {
+Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterArena& statistics,
+                               const BatchDone& batch_done) {
   network_.set_weights(weights);
   network_.set_running_statistics(statistics);
   data::BatchLoader loader(dataset_, options_,
@@ -42,6 +43,7 @@ Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterAre
   nn::BatchResult mine;
   while (const data::Batch* batch = loader.next()) {
     mine += network_.evaluate({batch->images.data(), batch->labels.data(), batch->count});
+    if (batch_done) batch_done(*batch, network_.logits());
   }
   const nn::BatchResult sum = sum_over_ranks(communicator_, mine);
   if (sum.images == 0) {

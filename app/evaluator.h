@@ -1,10 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 
 #include "comm/communicator.h"
 #include "core/parameter_arena.h"
+#include "data/batch.h"
 #include "data/dataset.h"
 #include "nn/network.h"
 
@@ -24,8 +27,12 @@ class Evaluator {
   Evaluator(comm::Communicator& communicator, nn::Network& network, std::shared_ptr<const data::Dataset> dataset,
             const data::DataOptions& options, int loader_threads);
 
+  /// What is called behind each batch, with its logits; on all ranks equally often, with empty batches too.
+  using BatchDone = std::function<void(const data::Batch& batch, std::span<const float> logits)>;
+
   /// Collective. The network is left with these weights.
-  Evaluation evaluate(const ParameterArena& weights, const ParameterArena& statistics);
+  Evaluation evaluate(const ParameterArena& weights, const ParameterArena& statistics,
+                      const BatchDone& batch_done = {});
 
  private:
   comm::Communicator& communicator_;

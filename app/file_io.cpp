@@ -55,6 +55,16 @@ bool sync_folder(const std::string& folder) {
   return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
 }
 
+void rename_durably(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    throw Error(ErrorKind::failure, format("cannot rename {} to {}: {}", from, to, system_reason()));
+  }
+  const std::string folder = std::filesystem::path(to).parent_path().string();
+  if (!sync_folder(folder)) {
+    throw Error(ErrorKind::failure, format("cannot make {} durable: {}", to, system_reason()));
+  }
+}
+
 bool write_fully(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = retry_interrupted([&] { return ::write(descriptor, bytes.data(), bytes.size()); });

@@ -35,6 +35,9 @@ std::string system_reason();
 /// systems cannot sync folders and say so; that is no failure.
 bool sync_folder(const std::string& folder);
 
+/// Renames a file or folder within a folder and makes that durable. Throws Error{failure}.
+void rename_durably(const std::string& from, const std::string& to);
+
 /// Writes all bytes, in as many calls as it takes; false with errno set on failure.
 bool write_fully(int descriptor, std::span<const std::byte> bytes);
 

@@ -58,11 +58,8 @@ Json to_json(const EvalEvent& event) {
 }
 
 Json to_json(const CheckpointEvent& event) {
-  return {{"event", "checkpoint"},
-          {"step", event.step},
-          {"epoch", event.epoch},
-          {"path", event.path},
-          {"wall_s", event.wall_s}};
+  return {{"event", "checkpoint"}, {"step", event.step},     {"epoch", event.epoch},
+          {"path", event.path},    {"wall_s", event.wall_s}, {"stall_s", event.stall_s}};
 }
 
 Json to_json(const EndEvent& event) {

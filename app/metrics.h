@@ -59,8 +59,9 @@ struct EvalEvent {
 struct CheckpointEvent {
   std::int64_t step = 0;
   std::int64_t epoch = 0;
-  std::string path;  ///< as written, relative to the run folder
-  double wall_s = 0;
+  std::string path;    ///< as written, relative to the run folder
+  double wall_s = 0;   ///< until it was there
+  double stall_s = 0;  ///< of it, what training stood still for
 };
 
 /// Last line of a run; also summary.json.

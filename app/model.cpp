@@ -1,5 +1,8 @@
 #include "app/model.h"
 
+#include <algorithm>
+
+#include "app/process_memory.h"
 #include "app/safetensors.h"
 #include "nn/model_zoo.h"
 
@@ -23,6 +26,8 @@ Model::Model(const Configuration& configuration, const nn::ConvolutionChoices& c
                       .convolutions = convolutions}),
       weights(network.parameter_layout()),
       statistics(network.statistics_layout()) {
+  const std::size_t resident = resident_bytes();
+  program_bytes = resident - std::min(resident, network.memory_bytes() + weights.values().size_bytes());
   if (rank != 0) return;
   nn::initialize(graph, configuration.run.seed, weights, statistics.local());
   if (configuration.model.init) {

@@ -23,6 +23,8 @@ struct Model {
   nn::Network network;
   ParameterArena weights;
   RunningStatistics statistics;
+  /// What else this process had in memory when the model was there: program, libraries, the code that oneDNN generates.
+  std::size_t program_bytes = 0;
 };
 
 }  // namespace dcs3gd::app

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "app/agreement.h"
+#include "app/metrics.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
@@ -114,6 +115,17 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
               format("{} cannot be continued with another configuration; these keys differ (old -> new):{}\nSet them "
                      "back, choose another run.name, or start anew with --resume never",
                      checkpoint.path, differences));
+}
+
+bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {
+  std::error_code ignored;
+  return fs::equivalent(fs::path(checkpoint.path).parent_path(), folder.checkpoints(), ignored);
+}
+
+bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
+  const RunPosition& position = checkpoint.manifest.position;
+  const bool is_last = position.epoch >= run.epochs || (run.max_steps && position.step >= *run.max_steps);
+  return is_last && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" && fs::exists(folder.model());
 }
 
 }  // namespace dcs3gd::app

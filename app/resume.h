@@ -24,4 +24,10 @@ void expect_own(const RunFolder& folder, const std::string& path);
 /// each such key with its old and new value.
 void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration);
 
+/// Whether the checkpoint is one of the folder's own.
+bool is_of(const RunFolder& folder, const Checkpoint& checkpoint);
+
+/// Whether the folder's checkpoint is the end of the run as configured, and all that belongs to the end is there.
+bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run);
+
 }  // namespace dcs3gd::app

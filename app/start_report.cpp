@@ -79,27 +79,6 @@ std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count
                 workers * algorithm.batch_per_worker);
 }
 
-/// Arrays of the parameters' size beside the network: the mean model as evaluated and saved, and what the algorithm
-/// keeps; app/update_algorithm.cpp has the names.
-std::size_t parameter_arrays(const AlgorithmConfiguration& algorithm) {
-  const auto workers = static_cast<std::size_t>(algorithm.workers_per_rank);
-  constexpr std::size_t kMeanModel = 1;
-  constexpr std::size_t kPerRank = 2;
-  constexpr std::size_t kPerWorker = 3;
-  constexpr std::size_t kSsgd = 3;
-  const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
-  return kMeanModel + of_parts +
-         (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
-}
-
-std::string memory_text(const Configuration& configuration, const Model& model) {
-  const auto network = static_cast<double>(model.network.memory_bytes());
-  const auto arrays = static_cast<double>(parameter_arrays(configuration.algorithm) *
-                                          model.weights.layout().element_count() * sizeof(float));
-  return format("{:.1f} MB per rank (network {:.1f}, weights and optimizer {:.1f})", (network + arrays) / kMegabyte,
-                network / kMegabyte, arrays / kMegabyte);
-}
-
 std::string all_reduce_text(const Configuration& configuration, std::int64_t parameters, int rank_count) {
   if (rank_count == 1) return "none: one rank";
   return format("{}, {}, {:.1f} MB per step and rank",
@@ -130,7 +109,7 @@ std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPla
   return rows;
 }
 
-std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model,
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
                                  const std::vector<RankUse>& ranks) {
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const int rank_count = static_cast<int>(ranks.size());
@@ -141,7 +120,7 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
                               {"workers", workers_text(configuration.algorithm, rank_count)},
                               {"algorithm", algorithm_text(configuration.algorithm)},
                               {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
-                              {"memory", memory_text(configuration, model)},
+                              {"memory", memory_text(memory)},
                               {"processor", nn::instruction_set()},
                               {"convolutions", convolutions_text(configuration, model.network)}};
   const std::vector<std::string> lines = describe_ranks(ranks);

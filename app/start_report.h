@@ -6,6 +6,7 @@
 
 #include "app/configuration.h"
 #include "app/model.h"
+#include "app/rank_memory.h"
 #include "app/rank_report.h"
 
 /// The table at the start of a run: what really is going to happen, in the order of the questions a reader has.
@@ -31,7 +32,7 @@ struct RunPlan {
 std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan);
 
 /// Model, workers, algorithm, all-reduce, memory and ranks: what a dry run shows too.
-std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model,
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
                                  const std::vector<RankUse>& ranks);
 
 /// Two columns, a line a row.

@@ -10,6 +10,7 @@
 #include "app/dry_run.h"
 #include "app/exit_code.h"
 #include "app/file_io.h"
+#include "app/predictions.h"
 #include "app/progress.h"
 #include "app/resume.h"
 #include "app/stop_signals.h"
@@ -51,6 +52,21 @@ std::optional<Checkpoint> prepare_resume(const Configuration& configuration, con
   return checkpoint;
 }
 
+/// Whether there is nothing left to do; says so. Rank 0 looks, before anything is opened or built. Collective.
+bool says_finished(const Configuration& configuration, const RunFolder& folder,
+                   const std::optional<Checkpoint>& checkpoint, comm::Communicator& communicator) {
+  const bool prints = communicator.rank() == 0;
+  const bool mine = prints && checkpoint && is_finished(folder, *checkpoint, configuration.run);
+  if (communicator.all_gather(mine ? "finished" : "")[0].empty()) return false;
+  if (prints) {
+    log::info(
+        format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
+               "--resume never",
+               folder.path()));
+  }
+  return true;
+}
+
 int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const TimeLimit time_limit(configuration.run.time_limit_minutes, std::getenv);
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
@@ -59,6 +75,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   std::optional<RunFolderClaim> claim;
   RunStart run_start{.threads = threads, .command = command_line.verbatim};
   run_start.checkpoint = prepare_resume(configuration, command_line, folder, communicator, claim);
+  if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
   run_start.convolutions =
       choose_convolutions(configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   StopSignals signals;
@@ -68,15 +85,6 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
-  if (communicator.all_gather(trainer->is_finished() ? "finished" : "")[0] == "finished") {
-    if (communicator.rank() == 0) {
-      log::info(
-          format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
-                 "--resume never",
-                 folder.path()));
-    }
-    return 0;
-  }
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
     const bool anew = command_line.resume == ResumeMode::never;
@@ -116,10 +124,17 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
         data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed, configuration.model.classes);
     model.emplace(with_weights, convolutions, communicator.rank());
   });
+  std::optional<PredictionFile> predictions;
+  Evaluator::BatchDone batch_done;
+  if (!command_line.predictions_path.empty()) {
+    predictions.emplace(communicator, command_line.predictions_path, *dataset);
+    batch_done = [&](const data::Batch& batch, std::span<const float> logits) { predictions->add(batch, logits); };
+  }
   model->broadcast(communicator);
   Evaluator evaluator(communicator, model->network, dataset, configuration.data,
                       data::loader_thread_count(configuration.data.loader.threads, threads.spare));
-  const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local());
+  const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
+  if (predictions) predictions->commit();
   if (communicator.rank() == 0) {
     log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", *with_weights.model.init,
                      100 * result.top1, 100 * result.top5, result.loss, result.images));

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "app/agreement.h"
+#include "app/checkpoint_files.h"
 #include "app/exit_code.h"
+#include "app/resume.h"
 #include "app/safetensors.h"
 #include "app/start_report.h"
 #include "app/trace_file.h"
@@ -110,6 +112,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                  .steps = steps_}),
       mean_model_(model_.weights),
       mean_statistics_(model_.network.statistics_layout()),
+      checkpoint_writer_(communicator, folder.checkpoints(), configuration.checkpoint.keep),
       steps_done_(course_.start().step) {
   if (!run_start.checkpoint) return;
   const CheckpointManifest& manifest = run_start.checkpoint->manifest;
@@ -118,10 +121,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                 format("{} cannot be continued with other data; it was trained on\n{}\nand this is\n{}",
                        run_start.checkpoint->path, manifest.data_fingerprint, data_fingerprint()));
   }
-  std::error_code ignored;
-  const bool is_own = std::filesystem::equivalent(std::filesystem::path(run_start.checkpoint->path).parent_path(),
-                                                  folder.checkpoints(), ignored);
-  if (is_own) checkpoint_at_ = manifest.position.step;
+  if (is_of(folder, *run_start.checkpoint)) checkpoint_at_ = manifest.position.step;
   evaluated_at_ = manifest.evaluated_at_step;
   best_top1_ = manifest.best_top1;
   final_top1_ = manifest.final_top1;
@@ -133,6 +133,8 @@ RunEnd Trainer::train() {
   try {
     end = run_steps();
   } catch (const Error& error) {
+    // With all ranks here, what is being saved comes to its end.
+    if (error.extent() == Extent::all_ranks) settle_periodic_checkpoint();
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;
   }
@@ -143,11 +145,6 @@ RunEnd Trainer::train() {
     write_end("stopped", kExitStopped);
   }
   return end;
-}
-
-bool Trainer::is_finished() const {
-  return checkpoint_at_ && *checkpoint_at_ >= steps_ && read_status(folder_.summary()) == "done" &&
-         std::filesystem::exists(folder_.model());
 }
 
 std::string Trainer::data_fingerprint() const {
@@ -161,6 +158,7 @@ void Trainer::start() {
   algorithm_ = make_update_algorithm(surroundings_, model_.weights.copy());
   if (run_start_.checkpoint) restore();
   agree(communicator_, [&] {
+    if (configuration_.checkpoint.is_periodic()) checkpoint_copy_.emplace(files_to_save());
     if (communicator_.rank() != 0) return;
     rewind_metrics(folder_.metrics(), steps_done_);
     metrics_.emplace(folder_.metrics());
@@ -206,7 +204,8 @@ void Trainer::report_start() {
                                                           .steps_per_epoch = course_.steps_per_epoch(),
                                                           .steps = steps_,
                                                           .peak_learning_rate = schedule_.peak()});
-  std::ranges::copy(plan_rows(configuration_, model_, ranks), std::back_inserter(rows));
+  const RankMemory memory = plan_memory(configuration_, model_);
+  std::ranges::copy(plan_rows(configuration_, model_, memory, ranks), std::back_inserter(rows));
   for (const std::string& line : format_rows(rows)) log::info(line);
   for (const std::string& line : placement_warnings(ranks, run_start_.command)) log::warn(line);
 }
@@ -221,7 +220,7 @@ RunEnd Trainer::run_steps() {
   }
   if (steps_done_ < steps_) {
     if (communicator_.rank() == 0) log::info(format("asked to stop: saving step {}", steps_done_));
-    save_checkpoint();
+    save_last_checkpoint();
     return RunEnd::stopped;
   }
   finish();
@@ -231,7 +230,7 @@ RunEnd Trainer::run_steps() {
 /// What a run ends with; done again where an earlier end was cut short.
 void Trainer::finish() {
   if (evaluated_at_ != steps_done_) evaluate();
-  save_checkpoint();
+  save_last_checkpoint();
   gather_mean_model();
   agree(communicator_, [&] {
     if (communicator_.rank() == 0) save_model(folder_.model());
@@ -242,7 +241,8 @@ void Trainer::finish() {
 RankWishes Trainer::wishes() const {
   const std::optional<double> every = configuration_.checkpoint.every_minutes;
   return {.stop = run_start_.stop_wanted(),
-          .checkpoint = communicator_.rank() == 0 && every && since_checkpoint_.elapsed_s() >= 60 * *every};
+          .checkpoint = communicator_.rank() == 0 && every && since_checkpoint_.elapsed_s() >= 60 * *every,
+          .ready = checkpoint_writer_.is_ready()};
 }
 
 /// Does what waits for all ranks as often as every step.
@@ -302,29 +302,14 @@ void Trainer::evaluate() {
   }
 }
 
-/// A checkpoint that cannot be written costs itself only: the one before is still there.
-void Trainer::save_periodic_checkpoint() {
-  try {
-    save_checkpoint();
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::failure || error.extent() != Extent::all_ranks) throw;
-    if (communicator_.rank() == 0) {
-      log::warn(format("no checkpoint of step {}: {}; training goes on", steps_done_, error.what()));
-    }
-  }
+std::vector<CheckpointFile> Trainer::files_to_save() {
+  return checkpoint_files(communicator_.rank(), {.mean_model = mean_model_,
+                                                 .mean_statistics = mean_statistics_,
+                                                 .local_statistics = model_.statistics.local(),
+                                                 .state = algorithm_->state()});
 }
 
-void Trainer::save_checkpoint() {
-  const trace::Span span("compute", "checkpoint");
-  checkpoint_agreed_ = false;
-  since_checkpoint_.restart_s();
-  if (checkpoint_at_ == steps_done_) return;
-  const Stopwatch watch;
-  gather_mean_model();
-  if (!std::isfinite(squared_norm(mean_model_.values()))) {
-    throw Error(ErrorKind::diverged,
-                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_), Extent::all_ranks);
-  }
+CheckpointManifest Trainer::checkpoint_manifest() const {
   CheckpointManifest manifest{.version = kVersion,
                               .position = course_.at(steps_done_),
                               .ranks = communicator_.size(),
@@ -337,17 +322,68 @@ void Trainer::save_checkpoint() {
                               .final_top1 = final_top1_};
   std::istringstream lines(to_lines(configuration_));
   for (std::string line; std::getline(lines, line);) manifest.configuration.push_back(line);
-  app::save_checkpoint(communicator_, folder_.checkpoints(), std::move(manifest),
-                       {.mean_model = mean_model_,
-                        .mean_statistics = mean_statistics_,
-                        .local_statistics = model_.statistics.local(),
-                        .state = algorithm_->state()},
-                       configuration_.checkpoint.keep);
-  checkpoint_at_ = steps_done_;
-  write(CheckpointEvent{.step = steps_done_,
-                        .epoch = course_.epochs_begun(steps_done_),
-                        .path = "checkpoints/" + checkpoint_name(steps_done_),
-                        .wall_s = watch.elapsed_s()});
+  return manifest;
+}
+
+/// Written from a copy while training goes on, once the one before is there.
+void Trainer::save_periodic_checkpoint() {
+  settle_periodic_checkpoint();
+  go_on_without([&] { begin_checkpoint(&*checkpoint_copy_); });
+}
+
+/// Waits for the end of the checkpoint under way, if there is one.
+void Trainer::settle_periodic_checkpoint() {
+  while (checkpoint_writer_.is_under_way()) go_on_without([&] { advance_checkpoint(); });
+}
+
+/// The state that a run ends in. Nothing goes on beside it, so it needs no copy; a run without it has failed.
+void Trainer::save_last_checkpoint() {
+  settle_periodic_checkpoint();
+  if (checkpoint_at_ == steps_done_) return;
+  begin_checkpoint(nullptr);
+  while (checkpoint_writer_.is_under_way()) advance_checkpoint();
+}
+
+/// From the copy, or else from the arrays as they are, which then must stay so.
+void Trainer::begin_checkpoint(CheckpointCopy* copy) {
+  const trace::Span span("compute", "checkpoint");
+  checkpoint_agreed_ = false;
+  since_checkpoint_.restart_s();
+  checkpoint_event_ = {.step = steps_done_,
+                       .epoch = course_.epochs_begun(steps_done_),
+                       .path = "checkpoints/" + checkpoint_name(steps_done_)};
+  gather_mean_model();
+  if (!std::isfinite(squared_norm(mean_model_.values()))) {
+    throw Error(ErrorKind::diverged,
+                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_), Extent::all_ranks);
+  }
+  std::vector<CheckpointFile> files = files_to_save();
+  if (copy != nullptr) files = copy->take(std::move(files));
+  checkpoint_writer_.begin(checkpoint_manifest(), std::move(files));
+  checkpoint_event_.stall_s = since_checkpoint_.elapsed_s();
+}
+
+void Trainer::advance_checkpoint() {
+  const trace::Span span("compute", "checkpoint");
+  const Stopwatch watch;
+  const bool is_there = checkpoint_writer_.advance();
+  checkpoint_event_.stall_s += watch.elapsed_s();
+  if (!is_there) return;
+  checkpoint_event_.wall_s = since_checkpoint_.elapsed_s();
+  checkpoint_at_ = checkpoint_event_.step;
+  write(checkpoint_event_);
+}
+
+/// A checkpoint that cannot be written costs itself only: the one before is still there.
+void Trainer::go_on_without(const std::function<void()>& saving) {
+  try {
+    saving();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::failure || error.extent() != Extent::all_ranks) throw;
+    if (communicator_.rank() == 0) {
+      log::warn(format("no checkpoint of step {}: {}; training goes on", checkpoint_event_.step, error.what()));
+    }
+  }
 }
 
 void Trainer::save_model(const std::string& path) const {
@@ -380,6 +416,7 @@ void Trainer::on_step(const StepRecord& record) {
   totals_.wait_ms += record.wait_ms;
   if (event.step % configuration_.output.metrics_every_steps == 0 || event.step == steps_) write(event);
   progress_.step(event);
+  if (record.all_ready) go_on_without([&] { advance_checkpoint(); });
 }
 
 void Trainer::write_start() {

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "app/checkpoint.h"
+#include "app/checkpoint_writer.h"
 #include "app/configuration.h"
 #include "app/course.h"
 #include "app/evaluator.h"
@@ -60,9 +61,6 @@ class Trainer {
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;
 
-  /// Whether the checkpoint is the end of the run, and all that belongs to the end is in the folder.
-  bool is_finished() const;
-
   /// Collective: from the first step, or the checkpoint's, to the last, with a final evaluation, checkpoint and model.
   /// The folder must have been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before
   /// it is thrown on.
@@ -80,8 +78,14 @@ class Trainer {
   bool checkpoint_is_due(std::int64_t step) const;
   void gather_mean_model();
   void evaluate();
+  std::vector<CheckpointFile> files_to_save();
+  CheckpointManifest checkpoint_manifest() const;
   void save_periodic_checkpoint();
-  void save_checkpoint();
+  void settle_periodic_checkpoint();
+  void save_last_checkpoint();
+  void begin_checkpoint(CheckpointCopy* copy);
+  void advance_checkpoint();
+  void go_on_without(const std::function<void()>& saving);
   void save_model(const std::string& path) const;
   void write_start();
   void write_end(const std::string& status, int exit_code);
@@ -114,6 +118,12 @@ class Trainer {
   ParameterArena mean_statistics_;
   std::optional<std::int64_t> gathered_at_;  ///< steps done
 
+  // Checkpoints, written while training goes on.
+  std::optional<CheckpointCopy> checkpoint_copy_;  ///< of a run that saves on its way
+  CheckpointEvent checkpoint_event_;               ///< of the one under way
+  Stopwatch since_checkpoint_;                     ///< was begun
+  CheckpointWriter checkpoint_writer_;
+
   // The course of the run.
   Stopwatch wall_;
   StepRecord totals_;                ///< sums of the times; the other fields are unused
@@ -121,7 +131,6 @@ class Trainer {
   std::int64_t steps_reported_ = 0;  ///< since the start or the checkpoint
   bool stop_agreed_ = false;
   bool checkpoint_agreed_ = false;
-  Stopwatch since_checkpoint_;
   std::optional<std::int64_t> checkpoint_at_;  ///< steps done
   std::optional<std::int64_t> evaluated_at_;   ///< steps done
   std::optional<double> best_top1_;

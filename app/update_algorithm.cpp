@@ -29,10 +29,11 @@ struct Extras {
   float distance_norm = 0;
   float stop_wanted = 0;        ///< ranks that want it
   float checkpoint_wanted = 0;  ///< ranks that want it
+  float ready = 0;              ///< ranks that are
 
   std::span<float> as_span() { return {&loss, sizeof(Extras) / sizeof(float)}; }
 };
-static_assert(sizeof(Extras) == 7 * sizeof(float));
+static_assert(sizeof(Extras) == 8 * sizeof(float));
 
 /// What the algorithms have in common: gradients of this rank's workers, and the end of a step.
 class WorkersOfRank {
@@ -73,6 +74,7 @@ class WorkersOfRank {
     const RankWishes wishes = surroundings_.wishes();
     extras.stop_wanted += wishes.stop ? 1 : 0;
     extras.checkpoint_wanted += wishes.checkpoint ? 1 : 0;
+    extras.ready += wishes.ready ? 1 : 0;
   }
 
   /// The factor that brings a gradient down to gradient_clip_norm, 1 if it is below or nothing is set.
@@ -114,6 +116,7 @@ class WorkersOfRank {
     record.distance_norm = mean * sums.distance_norm;
     record.stop_wanted = sums.stop_wanted > 0;
     record.checkpoint_wanted = sums.checkpoint_wanted > 0;
+    record.all_ready = sums.ready == static_cast<float>(surroundings_.communicator.size());
     surroundings_.on_step(record);
   }
 

@@ -28,12 +28,14 @@ struct StepRecord {
   double wait_ms = 0;              ///< of it what was not hidden
   bool stop_wanted = false;        ///< by a rank; known to all ranks with the same record
   bool checkpoint_wanted = false;  ///< likewise
+  bool all_ready = false;          ///< every rank was ready to go on with the checkpoint under way
 };
 
 /// What a rank wants of all ranks. Travels with the step, so that all know of it at the same step.
 struct RankWishes {
   bool stop = false;
   bool checkpoint = false;
+  bool ready = false;  ///< to go on with the checkpoint under way (app/checkpoint_writer.h)
 };
 
 /// An array of an algorithm's state under the name it has in checkpoints.
@@ -59,7 +61,8 @@ struct AlgorithmSurroundings {
   std::optional<double> loss_limit;
   /// This rank's next batch: called K times a step, worker by worker.
   std::function<nn::BatchView()> next_batch;
-  /// Receives each step when all that belongs to it is known: at once, or one step later.
+  /// Receives each step when all that belongs to it is known: at once, or one step later. No all-reduce is under way
+  /// then: it may communicate, as all ranks receive the same step.
   std::function<void(const StepRecord&)> on_step;
   /// Asked once a step.
   std::function<RankWishes()> wishes = [] { return RankWishes(); };

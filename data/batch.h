@@ -9,9 +9,10 @@ namespace dcs3gd::data {
 
 /// The images one worker reads at one step.
 struct Batch {
-  AlignedBuffer<float> images;       ///< batch_per_worker × channels × height × width, plain NCHW, normalised
-  std::vector<std::int32_t> labels;  ///< batch_per_worker
-  int count = 0;                     ///< valid images; images and labels behind them are zero. < B only in evaluation
+  AlignedBuffer<float> images;         ///< batch_per_worker × channels × height × width, plain NCHW, normalised
+  std::vector<std::int32_t> labels;    ///< batch_per_worker
+  std::vector<std::uint32_t> indices;  ///< batch_per_worker; of the images in the data set
+  int count = 0;                       ///< valid images; images and labels behind them are zero. < B only in evaluation
   std::int64_t epoch = 0;
   std::int64_t step = 0;  ///< as in BatchPlace
   int worker = 0;         ///< over all ranks

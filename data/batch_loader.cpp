@@ -49,6 +49,7 @@ BatchLoader::BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptio
   for (Slot& slot : slots_) {
     slot.batch.images = AlignedBuffer<float>(batch_size * dataset_->image_bytes());
     slot.batch.labels.resize(batch_size);
+    slot.batch.indices.resize(batch_size);
     slot.pixels.resize(dataset_->image_bytes());
   }
   for (int thread = 0; thread < threads; ++thread) {
@@ -128,6 +129,7 @@ void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>
     const std::optional<std::int32_t> label = read(index, place.epoch, slot);
     if (!label) continue;
     batch.labels[count] = *label;
+    batch.indices[count] = index;
     augmentation_.change_colors(slot.pixels, place.epoch, index);
     augmentation_.apply(slot.pixels, place.epoch, index,
                         batch.images.span().subspan(count * image_floats, image_floats));

@@ -90,7 +90,8 @@ std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Pa
                                .height = options.image_size,
                                .width = options.image_size,
                                .description = std::move(photos.summary),
-                               .fingerprint = std::move(photos.fingerprint)};
+                               .fingerprint = std::move(photos.fingerprint),
+                               .class_names = std::move(photos.classes)};
   return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
 }
 

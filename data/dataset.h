@@ -19,10 +19,11 @@ struct DatasetProperties {
   std::uint32_t size = 0;  ///< images, ≥ 1
   int classes = 0;         ///< of the model; labels are below
   int channels = 0;
-  int height = 0;           ///< pixels
-  int width = 0;            ///< pixels
-  std::string description;  ///< one line for the table at the start of a run
-  std::string fingerprint;  ///< equal for equal contents, wherever they were found
+  int height = 0;                             ///< pixels
+  int width = 0;                              ///< pixels
+  std::string description;                    ///< one line for the table at the start of a run
+  std::string fingerprint;                    ///< equal for equal contents, wherever they were found
+  std::vector<std::string> class_names = {};  ///< by label; none where classes have numbers only
 };
 
 /// What came of reading an image. Files that cannot be shown are to be expected in large collections, so that is no
@@ -53,9 +54,12 @@ class Dataset {
   int width() const { return properties_.width; }
   const std::string& description() const { return properties_.description; }
   const std::string& fingerprint() const { return properties_.fingerprint; }
+  const std::vector<std::string>& class_names() const { return properties_.class_names; }
   /// Bytes of one image: channels × height × width.
   std::size_t image_bytes() const;
 
+  /// The file that image `index` came from, for people; empty where images have no files of their own.
+  virtual std::string file(std::uint32_t /*index*/) const { return ""; }
   /// Writes image `index` (< size()), framed, as bytes, CHW, to `pixels` (image_bytes() long). Images that have the
   /// right size already are framed only if the framing is random.
   virtual ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,

@@ -40,6 +40,7 @@ class PhotoDataset final : public Dataset {
  public:
   PhotoDataset(std::unique_ptr<const PhotoSource> source, DatasetProperties properties);
 
+  std::string file(std::uint32_t index) const override { return source_->name(index); }
   ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 

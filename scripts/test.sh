@@ -51,14 +51,15 @@ stage_asan() {
 # ThreadSanitizer, so these tests run without OpenMP threads; address randomisation is off because GCC 12's runtime cannot
 # live with that of newer kernels.
 stage_tsan() {
-  scripts/build.sh tsan "$kWerror" --target log_test trace_test app_algorithm_test tests/comm/all tests/data/all
+  scripts/build.sh tsan "$kWerror" --target log_test trace_test app_algorithm_test app_checkpoint_test \
+    tests/comm/all tests/data/all
   local fixed_addresses=()
   setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
   "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^(log|trace)_test$'
   for folder in comm data; do
     "${fixed_addresses[@]}" ctest --test-dir "build/tsan/tests/$folder" --no-tests=error -LE slow
   done
-  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/app --no-tests=error -R '^app_algorithm_test$'
+  "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/app --no-tests=error -R '^app_(algorithm|checkpoint)_test$'
 }
 
 stage_debug() { scripts/build.sh debug "$kWerror"; }

@@ -21,7 +21,8 @@ _dcs3gd_train() {
       compopt -o nospace 2> /dev/null ;;
     --resume) mapfile -t COMPREPLY < <(compgen -W "auto never" -- "$current"; compgen -d -- "$current") ;;
     --eval) mapfile -t COMPREPLY < <(compgen -f -X '!*.safetensors' -- "$current"; compgen -d -S / -- "$current") ;;
-    *) mapfile -t COMPREPLY < <(compgen -W "--config --set --resume --eval --dry-run --print-config --version --help" -- "$current") ;;
+    --predictions) mapfile -t COMPREPLY < <(compgen -f -X '!*.csv' -- "$current"; compgen -d -S / -- "$current") ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "--config --set --resume --eval --predictions --dry-run --print-config --version --help" -- "$current") ;;
   esac
 }
 

@@ -12,8 +12,11 @@
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
 #include <omp.h>
+#include <sys/stat.h>
 
 #include "app/agreement.h"
+#include "app/checkpoint_files.h"
+#include "app/checkpoint_writer.h"
 #include "app/resume.h"
 #include "app/trainer.h"
 #include "comm/thread_world.h"
@@ -77,8 +80,8 @@ RunEnd run(const Launch& launch) {
     std::int64_t asked = 0;
     const bool is_last = communicator.rank() + 1 == communicator.size();
     if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
+    if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return;
     Trainer trainer(configuration, communicator, folder, start);
-    if (trainer.is_finished()) return;
     const RunEnd own_end = trainer.train();
     if (communicator.rank() == 0) end = own_end;
   });
@@ -147,14 +150,16 @@ struct TinyCheckpoints {
       ParameterArena values(weights);
       ParameterArena statistics(means);
       std::ranges::fill(values.values(), static_cast<float>(communicator.rank() + 1));
+      CheckpointWriter writer(communicator, folder(), 3);
       for (const std::int64_t step : {1, 2, 3}) {
-        save_checkpoint(communicator, folder(),
-                        {.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
-                        {.mean_model = values,
-                         .mean_statistics = statistics,
-                         .local_statistics = statistics,
-                         .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"velocity", &values}}}}},
-                        3);
+        const CheckpointContent content{
+            .mean_model = values,
+            .mean_statistics = statistics,
+            .local_statistics = statistics,
+            .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"velocity", &values}}}}};
+        writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
+                     checkpoint_files(communicator.rank(), content));
+        while (writer.is_under_way()) writer.advance();
       }
     });
   }
@@ -452,6 +457,45 @@ TEST_CASE("a checkpoint that cannot be written leaves those before; training goe
   run({undisturbed.path().string()});
   CHECK(model_of(folder) == model_of(undisturbed.path().string()));
   CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
+}
+
+TEST_CASE("a copy keeps what was, in the same memory every time") {
+  const auto layout = std::make_shared<const ParameterLayout>(
+      std::vector<ParameterSlice>{{.name = "fc.weight", .shape = Shape({2, 3}), .kind = ParameterKind::weight}});
+  ParameterArena values(layout);
+  const std::vector<CheckpointFile> files = {{"one", {{&values, "v."}}}, {"two", {{&values}}}};
+  CheckpointCopy copy(files);
+  std::ranges::fill(values.values(), 1.0F);
+  const std::vector<CheckpointFile> first = copy.take(files);
+  std::ranges::fill(values.values(), 2.0F);
+  REQUIRE(first.size() == 2);
+  CHECK(first[0].name == "one");
+  CHECK(first[0].arrays[0].prefix == "v.");
+  for (const CheckpointFile& file : first) {
+    CHECK(std::ranges::count(file.arrays[0].arena->values(), 1.0F) == 6);
+  }
+  const std::vector<CheckpointFile> second = copy.take(files);
+  CHECK(second[1].arrays[0].arena == first[1].arrays[0].arena);
+  CHECK(std::ranges::count(second[1].arrays[0].arena->values(), 2.0F) == 6);
+}
+
+TEST_CASE("begin() does not wait for the files") {
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path().string();
+  // Opening a pipe waits for someone who reads it; and a pipe cannot be made durable.
+  REQUIRE(mkfifo((folder + "/slow.tmp").c_str(), 0600) == 0);
+  const auto communicator = comm::Communicator::open({});
+  CheckpointWriter writer(*communicator, folder, 3);
+  writer.begin({.version = "test", .position = {.step = 1}}, {{"../slow", {}}});
+  CHECK(writer.is_under_way());
+  CHECK_FALSE(writer.is_ready());
+  CHECK(fs::exists(folder + "/step-00000001.tmp"));
+  const std::ifstream reader(folder + "/slow.tmp");
+  const Error error = error_of([&] { writer.advance(); });
+  CHECK(error.kind() == ErrorKind::failure);
+  CHECK(error.extent() == Extent::all_ranks);
+  CHECK_FALSE(writer.is_under_way());
+  CHECK_FALSE(fs::exists(folder + "/step-00000001.tmp"));
 }
 
 TEST_CASE("a checkpoint's name sorts by its step") {

@@ -7,16 +7,15 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 import zlib
 
-TIMEOUT_S = 120  # generous: the machine may be busy
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import TIMEOUT_S, kill_group
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -116,41 +115,6 @@ def write_photos(folder, count, classes=("cat", "dog", "emu")):
                 pixels = bytes((x * (label + 1) * 5 + y * (number + 1) + 80 * channel) % 256
                                for y in range(height) for x in range(width) for channel in range(3))
                 write_png(folder / part / name / f"{number:03}.png", width, height, pixels)
-
-
-def kill_group(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-    for stream in (process.stdout, process.stderr):
-        if stream:
-            stream.close()
-
-
-def wait_until(condition, seconds=TIMEOUT_S):
-    """Whether it came true in time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def processes_with(marker):
-    """The ids of all processes with the marker in their command line, zombies left out."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            if marker.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            pass  # it ended meanwhile
-    return found
 
 
 def main():

@@ -32,8 +32,8 @@ std::string problem(std::initializer_list<const char*> flags) {
 }  // namespace
 
 TEST_CASE("the flags are a contract: new knobs are keys of the configuration, not flags") {
-  CHECK(command_line_flags() == std::vector<std::string>{"--config", "--set", "--resume", "--eval", "--dry-run",
-                                                         "--print-config", "--version", "--help"});
+  CHECK(command_line_flags() == std::vector<std::string>{"--config", "--set", "--resume", "--eval", "--predictions",
+                                                         "--dry-run", "--print-config", "--version", "--help"});
 }
 
 TEST_CASE("a plain run") {
@@ -68,6 +68,14 @@ TEST_CASE("--eval has an optional path") {
   CHECK(parse({"--config", "x", "--eval"}).evaluate_path.empty());
   CHECK(parse({"--config", "x", "--eval", "m.safetensors"}).evaluate_path == "m.safetensors");
   CHECK(parse({"--config", "x", "--eval=m.safetensors"}).evaluate_path == "m.safetensors");
+}
+
+TEST_CASE("--predictions goes with --eval") {
+  CHECK(parse({"--config", "x", "--eval", "--predictions", "p.csv"}).predictions_path == "p.csv");
+  CHECK(problem({"--config", "x", "--predictions", "p.csv"}) ==
+        "--predictions FILE.csv needs --eval. See dcs3gd-train --help.");
+  CHECK(problem({"--config", "x", "--eval", "--predictions"}) ==
+        "--predictions: 1 required FILE.csv missing. See dcs3gd-train --help.");
 }
 
 TEST_CASE("--resume has a mode or a path") {

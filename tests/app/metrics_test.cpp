@@ -66,8 +66,10 @@ TEST_CASE("events are lines of JSON with the documented keys in the documented o
   CHECK(to_json_line(EvalEvent{.step = 100, .epoch = 2, .top1 = 0.5, .top5 = 0.75, .loss = 1.25, .images = 10'000}) ==
         R"({"event":"eval","step":100,"epoch":2,"top1":0.5,"top5":0.75,"loss":1.25,"images":10000})");
 
-  CHECK(to_json_line(CheckpointEvent{.step = 100, .epoch = 2, .path = "checkpoints/step-00000100", .wall_s = 0.5}) ==
-        R"({"event":"checkpoint","step":100,"epoch":2,"path":"checkpoints/step-00000100","wall_s":0.5})");
+  CHECK(to_json_line(CheckpointEvent{
+            .step = 100, .epoch = 2, .path = "checkpoints/step-00000100", .wall_s = 0.5, .stall_s = 0.25}) ==
+        R"({"event":"checkpoint","step":100,"epoch":2,"path":"checkpoints/step-00000100","wall_s":0.5,)"
+        R"("stall_s":0.25})");
 
   CHECK(to_json_line(EndEvent{.status = "done",
                               .exit_code = 0,

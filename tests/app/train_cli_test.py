@@ -1,9 +1,11 @@
 """dcs3gd-train as a user meets it: the real program in temporary folders. Usage: cli_support.py."""
 
+import csv
 import gzip
 import hashlib
 import json
 import os
+import pathlib
 import pty
 import random
 import re
@@ -16,7 +18,8 @@ import time
 import unittest
 
 import event_file
-from cli_support import TIMEOUT_S, CliTest, main, processes_with, wait_until
+from cli_support import CliTest, main, write_photos
+from processes import TIMEOUT_S, processes_with, wait_until
 
 # A run of a tenth of a second.
 TINY = """\
@@ -35,7 +38,7 @@ KEYS = {
     "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "images_per_s", "step_ms",
              "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
     "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
-    "checkpoint": ["event", "step", "epoch", "path", "wall_s"],
+    "checkpoint": ["event", "step", "epoch", "path", "wall_s", "stall_s"],
     "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
 }
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -107,7 +110,8 @@ class TrainTest(CliTest):
 class Usage(TrainTest):
     def test_help_and_version(self):
         text = self.succeed("--help").out
-        for flag in ("--config", "--set", "--resume", "--eval", "--dry-run", "--print-config", "--version"):
+        for flag in ("--config", "--set", "--resume", "--eval", "--predictions", "--dry-run", "--print-config",
+                     "--version"):
             self.assertIn(flag, text)
         self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+\n$")
 
@@ -162,10 +166,31 @@ class DryRun(TrainTest):
         self.assertEqual(self.parameters("resnet50"), ["25557032"])
         self.assertEqual(self.names(), ["tiny_run.yaml"])
 
+    def test_what_does_not_fit_is_a_warning(self):
+        result = self.succeed("--config", "tiny_run.yaml", "--dry-run",
+                              *setting(model__name="resnet20", checkpoint__keep=1000000, run__time_limit_minutes=1e-7))
+        self.assertIn("lower checkpoint.keep", result.err)
+        self.assertIn("run.time_limit_minutes", result.err)
+
+    def test_memory_is_that_of_a_run(self):
+        """Within 5 % of what the system has seen, where the model is what counts."""
+        run = ["--config", "tiny_run.yaml", *setting(model__name="resnet20", data__image_size=32, data__channels=3,
+               algorithm__batch_per_worker=64, algorithm__name="dc_s3gd", data__synthetic__train_images=128,
+               run__epochs=1)]
+        told = float(re.search(r"(?m)^memory +(\S+) MB per rank", self.succeed(*run, "--dry-run").out).group(1))
+        process = self.start(*run, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        self.assertEqual(status, 0)
+        self.assertAlmostEqual(told, usage.ru_maxrss * 1024 / 1e6, delta=0.05 * told)
+
     def test_on_two_ranks(self):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
         self.assertEqual(out.count("parameters: "), 1)
         self.assertRegex(out, r"(?m)^all-reduce .*ring, fp32")
+        self.assertRegex(out, r"(?m)^memory needed .* GB free on \S+ \(2 ranks\)$")
+        self.assertRegex(out, r"(?m)^all-reduce time +\d+\.\d ms for \d+\.\d MB; a step computes for")
+        self.assertRegex(out, r"(?m)^disk needed .* free at runs \(checkpoints: 4 x")
+        self.assertNotIn("time limit", out)
         self.assertEqual(self.names(), ["tiny_run.yaml"])
 
 
@@ -177,8 +202,10 @@ class Run(TrainTest):
                           "metrics.jsonl", "model.safetensors", "summary.json"])
         for event in events:
             self.assertEqual(list(event), KEYS[event["event"]])
-        self.assertEqual([event["event"] for event in events],
-                         ["start"] + (["step"] * STEPS_PER_EPOCH + ["eval", "checkpoint"]) * 2 + ["end"])
+        # A checkpoint has its line when it is there, which may be some steps later.
+        self.assertEqual([event["event"] for event in events if event["event"] != "checkpoint"],
+                         ["start"] + (["step"] * STEPS_PER_EPOCH + ["eval"]) * 2 + ["end"])
+        self.assertEqual([event["step"] for event in self.of(events, "checkpoint")], [8, 16])
         steps = self.of(events, "step")
         self.assertEqual([step["step"] for step in steps], list(range(1, STEPS + 1)))
         self.assertEqual([step["epoch"] for step in steps], [1] * STEPS_PER_EPOCH + [2] * STEPS_PER_EPOCH)
@@ -341,6 +368,66 @@ class Weights(TrainTest):
         self.write("garbage.safetensors", b"\xff" * 100)
         self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
         self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")
+
+
+class Predictions(TrainTest):
+    FIELDS = ["index", "file", "label", "label_name", "class1", "name1", "probability1", "class2", "name2", "probability2",
+              "class3", "name3", "probability3"]
+
+    def predict(self, *arguments, file="p.csv", **options):
+        out = self.succeed("--config", "tiny_run.yaml", *arguments, "--eval", "--predictions", file, **options).out
+        with open(self.folder / file, newline="", encoding="utf-8") as lines:
+            return out, list(csv.DictReader(lines))
+
+    def photos(self):
+        write_photos(self.folder / "photos", 8, classes=("cat, wild", 'the "dog"', "emu"))
+        return setting(data__format="image_folder", data__train="photos", data__eval="photos", data__image_size=32,
+                       model__classes=3)
+
+    def test_every_image_once_with_names(self):
+        photos = self.photos()
+        self.train(*photos, name="run")
+        out, rows = self.predict(*photos, *setting(run__name="run"))
+        self.assertEqual(list(rows[0]), self.FIELDS)
+        self.assertEqual([int(row["index"]) for row in rows], list(range(12)))
+        names = ["cat, wild", "emu", 'the "dog"']
+        for row in rows:
+            self.assertEqual(row["label_name"], names[int(row["label"])])
+            self.assertEqual(pathlib.Path(row["file"]).parent.name, row["label_name"])
+            probabilities = [float(row[f"probability{place}"]) for place in (1, 2, 3)]
+            self.assertEqual(probabilities, sorted(probabilities, reverse=True))
+            self.assertAlmostEqual(sum(probabilities), 1, places=4)
+            self.assertEqual({row[f"name{place}"] for place in (1, 2, 3)}, set(names))
+            self.assertTrue(all(row[f"name{place}"] == names[int(row[f"class{place}"])] for place in (1, 2, 3)))
+        top1 = 100 * sum(row["class1"] == row["label"] for row in rows) / len(rows)
+        self.assertIn(f"top-1 {top1:.2f} %", out)
+        before = self.read("p.csv")
+        for ranks in (2, 3):
+            self.predict(*photos, *setting(run__name="run"), file="q.csv", ranks=ranks)
+            self.assertEqual(self.read("q.csv"), before)
+        self.assertNotIn("p.csv.tmp", self.names())
+
+    def test_images_without_files_or_names(self):
+        self.train()
+        _, rows = self.predict(*setting(run__name="run"))
+        self.assertEqual(list(rows[0]), self.FIELDS[:10])
+        self.assertEqual([int(row["index"]) for row in rows], list(range(20)))
+        self.assertEqual({(row["file"], row["label_name"], row["name1"]) for row in rows}, {("", "", "")})
+
+    def test_images_that_cannot_be_read_are_left_out(self):
+        photos = [*self.photos(), *setting(data__loader__on_bad_image="skip", run__name="run")]
+        self.train(*photos)
+        next((self.folder / "photos/val/emu").iterdir()).write_bytes(b"no image")
+        _, rows = self.predict(*photos, ranks=2)
+        self.assertEqual(len(rows), 11)
+        self.assertEqual(len({row["index"] for row in rows}), 11)
+        self.assertTrue(all(pathlib.Path(row["file"]).parent.name == row["label_name"] for row in rows))
+
+    def test_refused_before_anything_starts(self):
+        self.train()
+        self.refuse("--config", "tiny_run.yaml", *setting(run__name="run"), "--eval", "--predictions", "nowhere/p.csv",
+                    says=["--predictions", "nowhere/p.csv"])
+        self.refuse_run("--predictions", "p.csv", says="needs --eval")
 
 
 class TensorBoard(TrainTest):
@@ -561,6 +648,14 @@ class Resume(TrainTest):
         self.assertEqual(self.read("runs/run/metrics.jsonl"), before)
         _, events = self.train(*setting(run__epochs=3))
         self.assertEqual([step["step"] for step in self.of(events, "step")], list(range(1, 25)))
+
+    def test_a_finished_run_says_so_without_its_data(self):
+        data = self.easy_data()
+        self.train(*data, *setting(run__epochs=1))
+        shutil.rmtree(self.folder / "i")
+        for ranks in (None, 2):
+            result, _ = self.train(*data, *setting(run__epochs=1), ranks=ranks)
+            self.assertEqual(result.out.count("is finished"), 1)
 
     def test_signals_stop_it_behind_a_checkpoint(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):

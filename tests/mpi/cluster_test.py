@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import TIMEOUT_S, processes_with, wait_until
 
 LINK_MBIT_S = 200
 WIRE_EFFICIENCY = 0.945  # what Ethernet, IP and TCP leave of a link for bytes of the message, at most
 DEATH_LIMIT_S = 10
-TIMEOUT_S = 120
 SKIPPED = 77
 
 CONFIG = """\
@@ -83,38 +84,14 @@ class ClusterTest(unittest.TestCase):
         self.addCleanup(job.wait)
         self.addCleanup(job.kill)
         metrics = self.folder / "run" / "metrics.jsonl"
-        self.assertTrue(wait_until(lambda: metrics.exists() and '"step"' in metrics.read_text(), TIMEOUT_S))
-        ranks = trainers(self.trainer, marker)
+        self.assertTrue(wait_until(lambda: metrics.exists() and '"step"' in metrics.read_text()))
+        ranks = processes_with(marker, self.trainer)
         self.assertEqual(len(ranks), 2)
         victim = max(ranks)
         subprocess.run(["kill", f"-{int(signal.SIGKILL)}", str(victim)], check=True)
-        self.assertTrue(wait_until(lambda: job.poll() is not None and not trainers(self.trainer, marker),
+        self.assertTrue(wait_until(lambda: job.poll() is not None and not processes_with(marker, self.trainer),
                                    DEATH_LIMIT_S))
         self.assertNotEqual(job.returncode, 0)
-
-
-def trainers(program, marker):
-    """The ids of the processes that run the program with this configuration, zombies left out."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile
-        if words[0] == program.encode() and marker.encode() in words:
-            found.append(int(entry.name))
-    return found
-
-
-def wait_until(condition, limit_s):
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def main():

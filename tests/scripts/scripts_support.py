@@ -4,14 +4,15 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import TIMEOUT_S, kill_group
+
 SCRIPTS = pathlib.Path(__file__).resolve().parents[2] / "scripts"
-TIMEOUT_S = 120  # generous: the machine may be busy
 
 
 class ScriptTest(unittest.TestCase):
@@ -36,7 +37,7 @@ class ScriptTest(unittest.TestCase):
                                    env={**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})},
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    encoding="utf-8", start_new_session=True)
-        self.addCleanup(end_group, process)
+        self.addCleanup(kill_group, process)
         return process
 
     def run_script(self, script, *arguments, code=0, environment=None):
@@ -72,16 +73,6 @@ class ScriptTest(unittest.TestCase):
                 "grad_norm": 1.0, "lambda": 0.3 * step, "distance_norm": 0.01, "images_per_s": 640.0, "step_ms": 50.0,
                 "compute_ms": 48.0, "all_reduce_ms": 10.0, "wait_ms": 2.0, "overlap": 0.8 if ranks > 1 else None,
                 **changes}
-
-
-def end_group(process):
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.wait()
-    for stream in (process.stdout, process.stderr):
-        stream.close()
 
 
 def import_script(name):

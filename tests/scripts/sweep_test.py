@@ -13,6 +13,7 @@ import time
 import unittest
 
 from scripts_support import ScriptTest, import_script
+from processes import wait_until
 
 FAKE_TRAINER = pathlib.Path(__file__).resolve().parent / "fake_trainer.py"
 PROGRAM = ""
@@ -39,12 +40,6 @@ class SweepTest(ScriptTest):
         """(run, the step from which it went on) in the order of starts."""
         lines = [line.split() for line in self.read("runs/s/starts.txt").splitlines()]
         return [(name, int(step)) for name, step, _ in lines]
-
-    def wait_for(self, condition):
-        end = time.monotonic() + 60
-        while not condition():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.02)
 
     def left_over(self):
         """Processes that have this test's folder as their current one."""
@@ -150,7 +145,7 @@ class Interruptions(SweepTest):
         metrics = self.folder / "runs/s" / self.FIRST / "metrics.jsonl"
         size = metrics.stat().st_size if metrics.exists() else 0
         process = self.start("sweep.py", "s.yaml", "--program", FAKE_TRAINER)
-        self.wait_for(lambda: metrics.exists() and metrics.stat().st_size > size + 500)
+        self.assertTrue(wait_until(lambda: metrics.exists() and metrics.stat().st_size > size + 500))
         return process
 
     def test_interrupted_runs_continue(self):
@@ -171,7 +166,7 @@ class Interruptions(SweepTest):
     def test_a_second_signal_kills_runs_that_do_not_stop(self):
         self.write("s.yaml", HEAD + "parameters: {fake.fate: [deaf], fake.steps: [100000]}\n")
         process = self.start("sweep.py", "s.yaml", "--program", FAKE_TRAINER)
-        self.wait_for((self.folder / "runs/s/starts.txt").exists)
+        self.assertTrue(wait_until((self.folder / "runs/s/starts.txt").exists))
         time.sleep(0.5)  # until the run is deaf
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.5)
@@ -192,7 +187,7 @@ class Interruptions(SweepTest):
         process = self.begin()
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate(timeout=60)
-        self.wait_for(lambda: not self.left_over())  # its run ends by itself
+        self.assertTrue(wait_until(lambda: not self.left_over()))  # its run ends by itself
         self.sweep(self.TEXT)
         self.assertEqual([name for name, _ in self.starts()], [self.FIRST, "quality=0.2,steps=400"])
 
@@ -327,7 +322,7 @@ wait $run || { wait $run; exit $?; }""")
         self.slurm_sweep("{fake.quality: [0.1], fake.steps: [2000]}")
         process = self.start("sweep.py", "s.yaml", "--program", FAKE_TRAINER, environment=self.environment)
         metrics = self.folder / "runs/s/quality=0.1,steps=2000/metrics.jsonl"
-        self.wait_for(lambda: metrics.exists() and metrics.stat().st_size > 500)
+        self.assertTrue(wait_until(lambda: metrics.exists() and metrics.stat().st_size > 500))
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 75, out + err)

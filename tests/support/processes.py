@@ -1,0 +1,46 @@
+"""Processes that tests start, wait for and end."""
+
+import os
+import pathlib
+import signal
+import time
+
+TIMEOUT_S = 120  # generous: the machine may be busy
+
+
+def kill_group(process):
+    """Ends a process that was started in a session of its own, and all it has started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+def wait_until(condition, seconds=TIMEOUT_S):
+    """Whether it came true in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def processes_with(marker, program=None):
+    """The ids of all processes with the marker in their command line, zombies left out; only those that run `program`,
+    if one is named."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if marker.encode() in line and program in (None, line.split(b"\0")[0].decode(errors="replace")):
+            found.append(int(entry.name))
+    return found
