@@ -59,6 +59,14 @@ Course course_of(const Configuration& configuration, const comm::Communicator& c
   return {start, dataset.size(), global_batch(configuration, communicator), configuration.run.epochs};
 }
 
+nn::BatchView view_of(const data::Batch& batch) {
+  return {.images = batch.images.data(),
+          .labels = batch.labels.data(),
+          .count = batch.count,
+          .other_labels = batch.other_labels.empty() ? nullptr : batch.other_labels.data(),
+          .label_share = batch.label_share};
+}
+
 /// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.
 double share_hidden(const comm::Communicator& communicator, double wait_ms, double all_reduce_ms) {
   if (communicator.size() == 1 || all_reduce_ms == 0) return std::numeric_limits<double>::quiet_NaN();
@@ -94,11 +102,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                     .sgd = configuration.optimizer.sgd,
                     .wire = configuration.comm.wire,
                     .loss_limit = configuration.run.loss_limit,
-                    .next_batch =
-                        [this] {
-                          const data::Batch& batch = *loader_.next();
-                          return nn::BatchView{batch.images.data(), batch.labels.data(), batch.count};
-                        },
+                    .next_batch = [this] { return view_of(*loader_.next()); },
                     .on_step = [this](const StepRecord& record) { on_step(record); },
                     .wishes = [this] { return wishes(); }},
       evaluator_(communicator, model_.network, datasets_.eval, configuration.data,

@@ -11,7 +11,10 @@ namespace dcs3gd::data {
 struct Batch {
   AlignedBuffer<float> images;       ///< batch_per_worker × channels × height × width, plain NCHW, normalised
   std::vector<std::int32_t> labels;  ///< batch_per_worker
-  int count = 0;                     ///< valid images; images and labels behind them are zero. < B only in evaluation
+  /// Mixup: of what each image is mixed with, by label_share to 1 − label_share; empty: nothing is mixed.
+  std::vector<std::int32_t> other_labels;
+  float label_share = 1;  ///< λ
+  int count = 0;          ///< valid images; images and labels behind them are zero. < B only in evaluation
   std::int64_t epoch = 0;
   std::int64_t step = 0;  ///< as in BatchPlace
   int worker = 0;         ///< over all ranks

@@ -42,7 +42,7 @@ constexpr const char* kRun = R"(
 run: {epochs: 2, threads: 1, eval_every_epochs: 0}
 model: {name: resnet20, classes: 4}
 data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 35, eval_images: 9},
-       augment: {random_crop_padding: 1, horizontal_flip: true}, loader: {threads: 1}}
+       augment: {random_crop_padding: 1, horizontal_flip: true, mixup: 0.4}, loader: {threads: 1}}
 algorithm: {batch_per_worker: 4}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 1}}
 checkpoint: {every_epochs: null, keep: 100}

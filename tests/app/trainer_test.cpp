@@ -22,7 +22,7 @@ constexpr const char* kRun = R"(
 run: {epochs: 2, threads: 1}
 model: {name: lenet5, classes: 4}
 data: {format: synthetic, image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 21},
-       augment: {random_crop_padding: 2, horizontal_flip: true}, loader: {threads: 1}}
+       augment: {random_crop_padding: 2, horizontal_flip: true, mixup: 0.4}, loader: {threads: 1}}
 algorithm: {batch_per_worker: 8}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 0}}
 output: {progress: none}
