@@ -10,6 +10,7 @@
 
 #include "app/agreement.h"
 #include "app/convolutions.h"
+#include "app/datasets.h"
 #include "app/model.h"
 #include "app/random_batch.h"
 #include "app/start_report.h"
@@ -32,21 +33,27 @@ void print_layers(const Model& model) {
   }
 }
 
-/// One part of the data, opened and checked. A plan may be made where the data are not: then that is all it says.
-std::string describe_data(const Configuration& configuration, data::Part part, int workers) {
+/// Collective: one part of the data, opened and checked. A plan may be made where the data are not: then that is all it
+/// says.
+std::string describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator) {
   const bool is_training = part == data::Part::train;
-  if (!data::is_data_present(configuration.data, part)) {
-    return format("not on this machine: {}; nothing of it was checked",
+  const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
+  if (std::ranges::count(presence, "absent") > 0) {
+    return format("not on {}: {}; nothing of it was checked",
+                  presence.front() == "absent" ? "this machine" : "every machine",
                   is_training ? configuration.data.train : configuration.data.eval);
   }
-  const auto dataset =
-      data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes);
+  const auto dataset = open_dataset(configuration, part, communicator);
   if (!is_training) return dataset->description();
-  const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
-                               .workers = workers,
-                               .batch_per_worker = configuration.algorithm.batch_per_worker},
-                              dataset->size(), configuration.data.shuffle);
-  return format("{}; {} steps per epoch", dataset->description(), sampler.steps_per_epoch());
+  std::int64_t steps_per_epoch = 0;
+  agree(communicator, [&] {
+    const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
+                                 .workers = configuration.algorithm.workers_per_rank * communicator.size(),
+                                 .batch_per_worker = configuration.algorithm.batch_per_worker},
+                                dataset->size(), configuration.data.shuffle);
+    steps_per_epoch = sampler.steps_per_epoch();
+  });
+  return format("{}; {} steps per epoch", dataset->description(), steps_per_epoch);
 }
 
 void print_plan(const Configuration& configuration, const Model& model, const std::vector<RankUse>& ranks,
@@ -62,14 +69,10 @@ void print_plan(const Configuration& configuration, const Model& model, const st
 void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
              const std::string& command) {
   const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
+  std::vector<ReportRow> data_rows{{"training data", describe_data(configuration, data::Part::train, communicator)},
+                                   {"evaluation data", describe_data(configuration, data::Part::eval, communicator)}};
   std::optional<Model> built;
-  std::vector<ReportRow> data_rows;
-  agree(communicator, [&] {
-    const int workers = configuration.algorithm.workers_per_rank * communicator.size();
-    data_rows = {{"training data", describe_data(configuration, data::Part::train, workers)},
-                 {"evaluation data", describe_data(configuration, data::Part::eval, workers)}};
-    built.emplace(configuration, convolutions, communicator.rank());
-  });
+  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
   Model& model = *built;
   model.broadcast(communicator);
   const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);

@@ -7,6 +7,7 @@
 
 #include "app/agreement.h"
 #include "app/convolutions.h"
+#include "app/datasets.h"
 #include "app/dry_run.h"
 #include "app/exit_code.h"
 #include "app/file_io.h"
@@ -64,8 +65,9 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   StopSignals signals;
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
+  const Datasets datasets = open_datasets(configuration, communicator);
   std::optional<Trainer> trainer;
-  agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, run_start); });
+  agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
   if (communicator.all_gather(trainer->is_finished() ? "finished" : "")[0] == "finished") {
@@ -109,13 +111,9 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
                                 : weights_at(command_line.evaluate_path);
   with_weights.model.init_skip.clear();
   const nn::ConvolutionChoices convolutions = choose_convolutions(with_weights, communicator);
-  std::shared_ptr<const data::Dataset> dataset;
+  const auto dataset = open_dataset(configuration, data::Part::eval, communicator);
   std::optional<Model> model;
-  agree(communicator, [&] {
-    dataset =
-        data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed, configuration.model.classes);
-    model.emplace(with_weights, convolutions, communicator.rank());
-  });
+  agree(communicator, [&] { model.emplace(with_weights, convolutions, communicator.rank()); });
   model->broadcast(communicator);
   Evaluator evaluator(communicator, model->network, dataset, configuration.data,
                       data::loader_thread_count(configuration.data.loader.threads, threads.spare));

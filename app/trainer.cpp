@@ -75,19 +75,13 @@ double share_hidden(const comm::Communicator& communicator, double wait_ms, doub
 
 }  // namespace
 
-Datasets::Datasets(const Configuration& configuration)
-    : train(data::open_dataset(configuration.data, data::Part::train, configuration.run.seed,
-                               configuration.model.classes)),
-      eval(data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed,
-                              configuration.model.classes)) {}
-
-Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-                 const RunStart& run_start)
+Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Communicator& communicator,
+                 const RunFolder& folder, const RunStart& run_start)
     : configuration_(configuration),
       communicator_(communicator),
       folder_(folder),
       run_start_(run_start),
-      datasets_(configuration),
+      datasets_(std::move(datasets)),
       course_(course_of(configuration, communicator, run_start, *datasets_.train)),
       steps_(std::min(course_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
       model_(with_weights_of(run_start.checkpoint, configuration), run_start.convolutions, communicator.rank()),

@@ -77,7 +77,7 @@ RunEnd run(const Launch& launch) {
     std::int64_t asked = 0;
     const bool is_last = communicator.rank() + 1 == communicator.size();
     if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
-    Trainer trainer(configuration, communicator, folder, start);
+    Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
     if (trainer.is_finished()) return;
     const RunEnd own_end = trainer.train();
     if (communicator.rank() == 0) end = own_end;
