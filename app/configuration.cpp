@@ -76,7 +76,6 @@ class Reader {
     for (std::size_t i = 0; i < source_.overrides.size(); ++i) read_override(i + 1, source_.overrides[i]);
     complete();
     check(rules(model_names));
-    check(unsupported_values());
     throw_if_problems();
     return std::move(configuration_);
   }

@@ -5,7 +5,7 @@
 
 #include "app/suggestion.h"
 #include "core/format.h"
-#include "core/version.h"
+#include "data/mixup.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -101,7 +101,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("data.augment.random_resized_crop", data.augment.random_resized_crop, flag(), "crop a random part, scale it to image_size"),
       field("data.augment.horizontal_flip", data.augment.horizontal_flip, flag(), "mirror every other image"),
       field("data.augment.color_jitter", data.augment.color_jitter, real<float>({.low = 0, .high = 1}), "brightness, contrast, saturation; 0: off"),
-      field("data.augment.mixup", data.augment.mixup, real<float>(at_least(0)), "alpha of the mixing distribution; 0: off"),
+      field("data.augment.mixup", data.augment.mixup, real<float>({.low = 0, .high = data::kMaxMixupAlpha}), "mix images; alpha of Beta(alpha, alpha); 0: off"),
       field("data.loader.threads", data.loader.threads, or_word("auto", whole<int>(0, kMaxThreads)), "threads per rank that prepare batches"),
       field("data.loader.prefetch_batches", data.loader.prefetch_batches, whole<int>(1, 1024), "batches made ahead"),
       field("data.loader.on_bad_image", data.loader.on_bad_image, on_bad_image, "what to do when an image cannot be decoded"),
@@ -187,13 +187,6 @@ std::string milestones_violation(const Configuration& c) {
   return ascending ? "" : "must be in ascending order";
 }
 
-/// The rule against one value.
-Rule never(const std::string& key, const std::string& what, const std::function<bool(const Configuration&)>& holds) {
-  return {.keys = {key}, .violation = [=](const Configuration& configuration) {
-            return holds(configuration) ? format("{} is not supported by this version ({})", what, kVersion) : "";
-          }};
-}
-
 }  // namespace
 
 std::vector<Rule> rules(std::span<const std::string> model_names) {
@@ -211,6 +204,11 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
       {{"data.normalize.std", "data.normalize.mean", "data.channels"},
        [](const Configuration& c) {
          return normalize_violation(c, c.data.normalize.std, c.data.normalize.mean, "data.normalize.mean");
+       }},
+      {{"data.augment.mixup", "algorithm.batch_per_worker"},
+       [](const Configuration& c) {
+         const bool is_alone = c.data.augment.mixup > 0 && c.algorithm.batch_per_worker == 1;
+         return is_alone ? "mixes the images of a worker's batch; algorithm.batch_per_worker must be at least 2" : "";
        }},
       {{"optimizer.lr.milestones"}, milestones_violation},
       {{"optimizer.lr.schedule", "optimizer.lr.milestones"},
@@ -230,12 +228,6 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
          const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
          return clash ? "bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only" : "";
        }},
-  };
-}
-
-std::vector<Rule> unsupported_values() {
-  return {
-      never("data.augment.mixup", "mixup", [](const auto& c) { return c.data.augment.mixup > 0; }),
   };
 }
 

@@ -25,7 +25,7 @@ struct Field {
 /// outlive them. This is the one list that reading, printing, suggestions and help are made of.
 std::vector<Field> schema(Configuration& configuration);
 
-/// A condition on the value of a key that involves other keys or the version of the program.
+/// A condition on the value of a key that involves other keys.
 struct Rule {
   /// The first is the one the rule is about. Checked when that one was given (defaults keep every rule) and the values
   /// of all could be read.
@@ -35,7 +35,5 @@ struct Rule {
 
 /// Rules between keys.
 std::vector<Rule> rules(std::span<const std::string> model_names);
-/// What the configuration can say and this version cannot do. A row leaves with the feature's arrival.
-std::vector<Rule> unsupported_values();
 
 }  // namespace dcs3gd::app

@@ -1,6 +1,5 @@
 #include "app/convolutions.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -19,14 +18,9 @@ namespace {
 
 /// Empty if the user has no folder for such things.
 std::filesystem::path cache_file(const std::string& machine) {
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::filesystem::path(value == nullptr ? "" : value);
-  };
-  std::filesystem::path folder = variable("XDG_CACHE_HOME");
-  if (folder.empty() && !variable("HOME").empty()) folder = variable("HOME") / ".cache";
+  const std::filesystem::path folder = user_cache_folder();
   if (folder.empty()) return {};
-  return folder / "dcs3gd-train" / ("convolutions-" + hash_text(machine) + ".txt");
+  return folder / ("convolutions-" + hash_text(machine) + ".txt");
 }
 
 /// The first line names the machine, the others are choices. Empty for a file that is missing or not ours.

@@ -12,6 +12,7 @@
 
 #include "app/agreement.h"
 #include "app/convolutions.h"
+#include "app/datasets.h"
 #include "app/model.h"
 #include "app/preflight.h"
 #include "app/process_memory.h"
@@ -46,29 +47,34 @@ struct DataReport {
   std::optional<std::int64_t> steps_per_epoch;
 };
 
-/// One part of the data, opened and checked. A plan may be made where the data are not: then that is all it says.
-std::string describe_data(const Configuration& configuration, data::Part part, int workers, DataReport& report) {
+/// Collective: one part of the data, opened and checked. A plan may be made where the data are not: then that is all it
+/// says.
+std::string describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator,
+                          DataReport& report) {
   const bool is_training = part == data::Part::train;
-  if (!data::is_data_present(configuration.data, part)) {
-    return format("not on this machine: {}; nothing of it was checked",
+  const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
+  if (std::ranges::count(presence, "absent") > 0) {
+    return format("not on {}: {}; nothing of it was checked",
+                  presence.front() == "absent" ? "this machine" : "every machine",
                   is_training ? configuration.data.train : configuration.data.eval);
   }
-  const auto dataset =
-      data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes);
+  const auto dataset = open_dataset(configuration, part, communicator);
   report.datasets.push_back(dataset);
   if (!is_training) return dataset->description();
-  const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
-                               .workers = workers,
-                               .batch_per_worker = configuration.algorithm.batch_per_worker},
-                              dataset->size(), configuration.data.shuffle);
-  report.steps_per_epoch = sampler.steps_per_epoch();
-  return format("{}; {} steps per epoch", dataset->description(), sampler.steps_per_epoch());
+  agree(communicator, [&] {
+    const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
+                                 .workers = configuration.algorithm.workers_per_rank * communicator.size(),
+                                 .batch_per_worker = configuration.algorithm.batch_per_worker},
+                                dataset->size(), configuration.data.shuffle);
+    report.steps_per_epoch = sampler.steps_per_epoch();
+  });
+  return format("{}; {} steps per epoch", dataset->description(), *report.steps_per_epoch);
 }
 
-DataReport describe_data(const Configuration& configuration, int workers) {
+DataReport describe_data(const Configuration& configuration, comm::Communicator& communicator) {
   DataReport report;
-  report.rows = {{"training data", describe_data(configuration, data::Part::train, workers, report)},
-                 {"evaluation data", describe_data(configuration, data::Part::eval, workers, report)}};
+  report.rows = {{"training data", describe_data(configuration, data::Part::train, communicator, report)},
+                 {"evaluation data", describe_data(configuration, data::Part::eval, communicator, report)}};
   return report;
 }
 
@@ -116,13 +122,9 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const std::size_t available = available_bytes();
   communicator.barrier();  // what is free, before any rank takes of it
   const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
+  const DataReport data = describe_data(configuration, communicator);
   std::optional<Model> built;
-  DataReport data;
-  agree(communicator, [&] {
-    const int workers = configuration.algorithm.workers_per_rank * communicator.size();
-    data = describe_data(configuration, workers);
-    built.emplace(configuration, convolutions, communicator.rank());
-  });
+  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
   Model& model = *built;
   model.broadcast(communicator);
   const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -148,6 +149,17 @@ void write_file_atomically(const std::string& path, std::string_view content) {
   AtomicFile file(path);
   file.write(content);
   file.commit();
+}
+
+std::string user_cache_folder() {
+  // Relative paths are to be ignored, says the specification of these variables.
+  const auto folder_in = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value == '/' ? std::string(value) : std::string();
+  };
+  if (const std::string folder = folder_in("XDG_CACHE_HOME"); !folder.empty()) return folder + "/dcs3gd-train";
+  const std::string home = folder_in("HOME");
+  return home.empty() ? home : home + "/.cache/dcs3gd-train";
 }
 
 }  // namespace dcs3gd::app

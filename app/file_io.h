@@ -104,4 +104,8 @@ class AtomicFile {
 /// An AtomicFile with this content.
 void write_file_atomically(const std::string& path, std::string_view content);
 
+/// Where files are kept that can be made again: dcs3gd-train in the folder that XDG_CACHE_HOME names, else in ~/.cache.
+/// Empty if the user has none.
+std::string user_cache_folder();
+
 }  // namespace dcs3gd::app

@@ -7,6 +7,7 @@
 
 #include "app/agreement.h"
 #include "app/convolutions.h"
+#include "app/datasets.h"
 #include "app/dry_run.h"
 #include "app/exit_code.h"
 #include "app/file_io.h"
@@ -81,8 +82,9 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   StopSignals signals;
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
+  const Datasets datasets = open_datasets(configuration, communicator);
   std::optional<Trainer> trainer;
-  agree(communicator, [&] { trainer.emplace(configuration, communicator, folder, run_start); });
+  agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
   agree(communicator, [&] {
@@ -117,13 +119,9 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
                                 : weights_at(command_line.evaluate_path);
   with_weights.model.init_skip.clear();
   const nn::ConvolutionChoices convolutions = choose_convolutions(with_weights, communicator);
-  std::shared_ptr<const data::Dataset> dataset;
+  const auto dataset = open_dataset(configuration, data::Part::eval, communicator);
   std::optional<Model> model;
-  agree(communicator, [&] {
-    dataset =
-        data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed, configuration.model.classes);
-    model.emplace(with_weights, convolutions, communicator.rank());
-  });
+  agree(communicator, [&] { model.emplace(with_weights, convolutions, communicator.rank()); });
   std::optional<PredictionFile> predictions;
   Evaluator::BatchDone batch_done;
   if (!command_line.predictions_path.empty()) {

@@ -61,6 +61,14 @@ Course course_of(const Configuration& configuration, const comm::Communicator& c
   return {start, dataset.size(), global_batch(configuration, communicator), configuration.run.epochs};
 }
 
+nn::BatchView view_of(const data::Batch& batch) {
+  return {.images = batch.images.data(),
+          .labels = batch.labels.data(),
+          .count = batch.count,
+          .other_labels = batch.other_labels.empty() ? nullptr : batch.other_labels.data(),
+          .label_share = batch.label_share};
+}
+
 /// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.
 double share_hidden(const comm::Communicator& communicator, double wait_ms, double all_reduce_ms) {
   if (communicator.size() == 1 || all_reduce_ms == 0) return std::numeric_limits<double>::quiet_NaN();
@@ -69,19 +77,13 @@ double share_hidden(const comm::Communicator& communicator, double wait_ms, doub
 
 }  // namespace
 
-Datasets::Datasets(const Configuration& configuration)
-    : train(data::open_dataset(configuration.data, data::Part::train, configuration.run.seed,
-                               configuration.model.classes)),
-      eval(data::open_dataset(configuration.data, data::Part::eval, configuration.run.seed,
-                              configuration.model.classes)) {}
-
-Trainer::Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-                 const RunStart& run_start)
+Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Communicator& communicator,
+                 const RunFolder& folder, const RunStart& run_start)
     : configuration_(configuration),
       communicator_(communicator),
       folder_(folder),
       run_start_(run_start),
-      datasets_(configuration),
+      datasets_(std::move(datasets)),
       course_(course_of(configuration, communicator, run_start, *datasets_.train)),
       steps_(std::min(course_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
       model_(with_weights_of(run_start.checkpoint, configuration), run_start.convolutions, communicator.rank()),
@@ -96,11 +98,7 @@ Trainer::Trainer(const Configuration& configuration, comm::Communicator& communi
                     .sgd = configuration.optimizer.sgd,
                     .wire = configuration.comm.wire,
                     .loss_limit = configuration.run.loss_limit,
-                    .next_batch =
-                        [this] {
-                          const data::Batch& batch = *loader_.next();
-                          return nn::BatchView{batch.images.data(), batch.labels.data(), batch.count};
-                        },
+                    .next_batch = [this] { return view_of(*loader_.next()); },
                     .on_step = [this](const StepRecord& record) { on_step(record); },
                     .wishes = [this] { return wishes(); }},
       evaluator_(communicator, model_.network, datasets_.eval, configuration.data,

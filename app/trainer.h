@@ -9,6 +9,7 @@
 #include "app/checkpoint_writer.h"
 #include "app/configuration.h"
 #include "app/course.h"
+#include "app/datasets.h"
 #include "app/evaluator.h"
 #include "app/metrics.h"
 #include "app/model.h"
@@ -24,14 +25,6 @@
 #include "data/batch_loader.h"
 
 namespace dcs3gd::app {
-
-/// The data sets of a run, opened and checked.
-struct Datasets {
-  explicit Datasets(const Configuration& configuration);
-
-  std::shared_ptr<const data::Dataset> train;
-  std::shared_ptr<const data::Dataset> eval;
-};
 
 /// What starts a run beside its configuration.
 struct RunStart {
@@ -55,8 +48,8 @@ class Trainer {
  public:
   /// Builds all that the run needs. Not collective, and writes nothing: what is wrong with data or weights is found
   /// here, and that the checkpoint is one of another run.
-  Trainer(const Configuration& configuration, comm::Communicator& communicator, const RunFolder& folder,
-          const RunStart& run_start);
+  Trainer(const Configuration& configuration, Datasets datasets, comm::Communicator& communicator,
+          const RunFolder& folder, const RunStart& run_start);
 
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;

@@ -15,6 +15,7 @@ enum class RandomPurpose : std::uint32_t {
   dropout = 4,         ///< ids: step, worker, layer
   synthetic_data = 5,  ///< ids: data set part, sample index
   test = 6,
+  mixup = 7,  ///< ids: epoch, position in its order of the batch's first sample
 };
 
 /// A reproducible random stream: Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC11).

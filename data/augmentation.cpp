@@ -7,6 +7,7 @@
 #include "core/format.h"
 #include "core/random_stream.h"
 #include "data/color_jitter.h"
+#include "data/mixup.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -15,8 +16,9 @@ namespace {
 enum class Draw : std::uint64_t { crop_and_flip = 0, frame = 1, color = 2 };
 
 void check_augmentation(const AugmentOptions& augment, int image_size) {
-  if (augment.mixup != 0.0F) {
-    throw Error(ErrorKind::input, "data.augment.mixup: not supported by this version; leave it out");
+  if (!(augment.mixup >= 0 && augment.mixup <= kMaxMixupAlpha)) {
+    throw Error(ErrorKind::input,
+                format("data.augment.mixup: expected 0 to {}, found {}", kMaxMixupAlpha, augment.mixup));
   }
   if (!(augment.color_jitter >= 0 && augment.color_jitter <= 1)) {
     throw Error(ErrorKind::input, format("data.augment.color_jitter: expected 0 to 1, found {}", augment.color_jitter));
@@ -79,6 +81,7 @@ Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t 
       flip_(part == Part::train && options.augment.horizontal_flip),
       random_resized_crop_(part == Part::train && options.augment.random_resized_crop),
       color_jitter_(part == Part::train ? options.augment.color_jitter : 0),
+      mixup_(part == Part::train ? options.augment.mixup : 0),
       seed_(seed) {
   check_augmentation(options.augment, options.image_size);
   NormalizeOptions normalize = default_normalization(options.format, options.channels);
@@ -127,6 +130,12 @@ void Augmentation::apply(std::span<const std::uint8_t> pixels, std::int64_t epoc
       if (flip) std::reverse(target, target + row);
     }
   }
+}
+
+float Augmentation::mixup_share(std::int64_t epoch, std::int64_t first) const {
+  RandomStream random(seed_, RandomPurpose::mixup, static_cast<std::uint64_t>(epoch),
+                      static_cast<std::uint64_t>(first));
+  return draw_mixup_share(mixup_, random);
 }
 
 }  // namespace dcs3gd::data

@@ -9,8 +9,11 @@ namespace dcs3gd::data {
 
 /// The images one worker reads at one step.
 struct Batch {
-  AlignedBuffer<float> images;         ///< batch_per_worker × channels × height × width, plain NCHW, normalised
-  std::vector<std::int32_t> labels;    ///< batch_per_worker
+  AlignedBuffer<float> images;       ///< batch_per_worker × channels × height × width, plain NCHW, normalised
+  std::vector<std::int32_t> labels;  ///< batch_per_worker
+  /// Mixup: of what each image is mixed with, by label_share to 1 − label_share; empty: nothing is mixed.
+  std::vector<std::int32_t> other_labels;
+  float label_share = 1;               ///< λ
   std::vector<std::uint32_t> indices;  ///< batch_per_worker; of the images in the data set
   int count = 0;                       ///< valid images; images and labels behind them are zero. < B only in evaluation
   std::int64_t epoch = 0;

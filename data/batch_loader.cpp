@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
+#include "data/mixup.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -138,6 +139,16 @@ void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>
   batch.count = static_cast<int>(count);
   std::fill(batch.images.begin() + count * image_floats, batch.images.end(), 0.0F);
   std::fill(batch.labels.begin() + batch.count, batch.labels.end(), 0);
+  if (count > 0 && augmentation_.mixes()) mix(place, batch);
+}
+
+void BatchLoader::mix(const BatchPlace& place, Batch& batch) const {
+  const auto count = static_cast<std::size_t>(batch.count);
+  batch.label_share = augmentation_.mixup_share(place.epoch, place.first);
+  mix_images(batch.label_share, count, batch.images.span().first(count * dataset_->image_bytes()));
+  batch.other_labels = batch.labels;
+  std::rotate(batch.other_labels.begin(), batch.other_labels.begin() + batch.count - 1,
+              batch.other_labels.begin() + batch.count);
 }
 
 std::optional<std::int32_t> BatchLoader::read(std::uint32_t index, std::int64_t epoch, Slot& slot) {

@@ -73,6 +73,7 @@ class BatchLoader {
   Order order_of(std::int64_t epoch);
   /// Gives up early, leaving the batch unfinished, once `stop` is requested.
   void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
+  void mix(const BatchPlace& place, Batch& batch) const;
   /// The label of the image now in slot.pixels; none if it is left out.
   std::optional<std::int32_t> read(std::uint32_t index, std::int64_t epoch, Slot& slot);
   /// Counts the image; next() will say so where it is met first.

@@ -7,6 +7,7 @@
 #include "core/format.h"
 #include "data/cifar_reader.h"
 #include "data/idx_reader.h"
+#include "data/image_folder.h"
 #include "data/photo_dataset.h"
 #include "data/shards.h"
 #include "data/stored_dataset.h"
@@ -65,8 +66,9 @@ std::vector<std::string> class_names(const DataOptions& options, const std::stri
   return photo_classes(part_folder(part_path(options, Part::train), Part::train));
 }
 
-std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Part part, int classes) {
-  const std::string folder = part_folder(part_path(options, part), part);
+/// Where the photos of a part are, in the form that the options name.
+std::string photo_folder(const DataOptions& options, Part part) {
+  std::string folder = part_folder(part_path(options, part), part);
   if (holds_shards(folder) != (options.format == Format::shards)) {
     throw Error(ErrorKind::input,
                 options.format == Format::shards
@@ -75,12 +77,21 @@ std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Pa
                              folder, kShardManifest)
                     : format("{}: expected folders of images, found shards; set data.format: shards", folder));
   }
+  return folder;
+}
+
+std::shared_ptr<const Dataset> open_photo_dataset(const DataOptions& options, Part part, int classes,
+                                                  std::string_view listing) {
+  const std::string folder = photo_folder(options, part);
   const std::vector<std::string> names = class_names(options, folder);
   if (names.size() > static_cast<std::size_t>(classes)) {
     throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
                                          classes, names.size(), names.size()));
   }
-  Photos photos = open_photos(folder, names);
+  if (const std::string problem = listing.empty() ? "" : listing_problem(options, part, listing); !problem.empty()) {
+    throw Error(ErrorKind::input, format("{}; let all hosts see the same files", problem));
+  }
+  Photos photos = open_photos(folder, names, listing);
   if (photos.classes != names) {
     throw Error(ErrorKind::input, format("{}: other classes than those of the training images", folder));
   }
@@ -101,7 +112,8 @@ std::size_t Dataset::image_bytes() const {
   return static_cast<std::size_t>(channels()) * static_cast<std::size_t>(height()) * static_cast<std::size_t>(width());
 }
 
-std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes) {
+std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes,
+                                            std::string_view listing) {
   check_image_options(options, classes);
   switch (options.format) {
     case Format::synthetic:
@@ -120,9 +132,25 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
     }
     case Format::image_folder:
     case Format::shards:
-      return open_photo_dataset(options, part, classes);
+      return open_photo_dataset(options, part, classes, listing);
   }
   throw Error(ErrorKind::failure, "open_dataset: unknown format");
+}
+
+bool lists_files(const DataOptions& options) { return options.format == Format::image_folder; }
+
+std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file) {
+  const std::string folder = photo_folder(options, part);
+  return to_text(list_images(folder, class_names(options, folder), on_file));
+}
+
+FolderState files_state(const DataOptions& options, Part part) {
+  const std::string folder = photo_folder(options, part);
+  return folder_state(folder, class_names(options, folder));
+}
+
+std::string listing_problem(const DataOptions& options, Part part, std::string_view listing) {
+  return difference_to_folder(parse_listing(photo_folder(options, part), listing));
 }
 
 bool is_data_present(const DataOptions& options, Part part) {

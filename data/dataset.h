@@ -2,12 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "data/folder_state.h"
 #include "data/framing.h"
 #include "data/image_decoder.h"
 #include "data/options.h"
@@ -71,8 +74,18 @@ class Dataset {
 
 /// Opens one part of the data set that the options describe and checks all of it that can be checked: everything wrong
 /// with the files or the options is an Error{input} that names the file and the record. `seed` matters to generated
-/// images only, `classes` is the number of classes of the model.
-std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
+/// images only, `classes` is the number of classes of the model. `listing`: of list_files(), made before or on another
+/// machine; empty: files are listed now.
+std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes,
+                                            std::string_view listing = {});
+
+/// Whether opening lists files, which takes minutes for a million of them: list_files() makes the listing once, for all
+/// machines that see the same folder, and for as long as files_state() stays what it was.
+bool lists_files(const DataOptions& options);
+std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file);
+FolderState files_state(const DataOptions& options, Part part);
+/// What at first sight shows that the files here are not those of the listing; empty: nothing.
+std::string listing_problem(const DataOptions& options, Part part, std::string_view listing);
 
 /// Whether something lies at the part's path; true for generated data.
 bool is_data_present(const DataOptions& options, Part part);

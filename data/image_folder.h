@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/photo_dataset.h"
@@ -34,8 +36,17 @@ std::vector<std::string> list_classes(const std::string& folder);
 
 /// Lists .jpg, .jpeg and .png files, in any case; links count as what they lead to; names that begin with a dot are
 /// passed over. Labels are places in `classes`, in which every class of the folder must be. Throws Error{input} for
-/// folders without images and links that lead nowhere.
-ImageListing list_images(const std::string& folder, const std::vector<std::string>& classes);
+/// folders without images and links that lead nowhere. `on_file` is called after each file.
+ImageListing list_images(
+    const std::string& folder, const std::vector<std::string>& classes, const std::function<void()>& on_file = [] {});
+
+/// A listing as text, to be kept in a file or sent to other machines: all of it but the folder.
+std::string to_text(const ImageListing& listing);
+/// Throws Error{input} for what is not a whole listing.
+ImageListing parse_listing(const std::string& folder, std::string_view text);
+/// What of the first and last images of the classes is not as listed; empty: nothing. Two files a class are looked at,
+/// enough to notice another data set.
+std::string difference_to_folder(const ImageListing& listing);
 
 /// The images of a listing as a data set's files.
 std::unique_ptr<const PhotoSource> open_files(ImageListing listing);

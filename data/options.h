@@ -33,7 +33,7 @@ struct AugmentOptions {
   bool random_resized_crop = false;
   bool horizontal_flip = false;
   float color_jitter = 0;
-  float mixup = 0;
+  float mixup = 0;  ///< α of the Beta distribution that shares are drawn from; 0: nothing is mixed
 };
 
 /// Affects speed only: batches do not depend on these (but for on_bad_image).

@@ -83,7 +83,7 @@ std::vector<std::string> photo_classes(const std::string& folder) {
   return holds_shards(folder) ? read_shard_manifest(folder).classes : list_classes(folder);
 }
 
-Photos open_photos(const std::string& folder, const std::vector<std::string>& classes) {
+Photos open_photos(const std::string& folder, const std::vector<std::string>& classes, std::string_view listing_text) {
   Photos photos;
   if (holds_tars(folder)) {
     TarPhotos tars = open_tars(folder);
@@ -103,7 +103,8 @@ Photos open_photos(const std::string& folder, const std::vector<std::string>& cl
     photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),
                             manifest.shards.size());
   } else {
-    ImageListing listing = list_images(folder, classes.empty() ? list_classes(folder) : classes);
+    ImageListing listing = listing_text.empty() ? list_images(folder, classes.empty() ? list_classes(folder) : classes)
+                                                : parse_listing(folder, listing_text);
     photos.classes = listing.classes;
     photos.class_counts = listing.class_counts;
     photos.fingerprint = listing.fingerprint;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/dataset.h"
@@ -69,8 +70,10 @@ bool holds_shards(const std::string& folder);
 
 /// Opens an image folder or a folder of shards, told apart by holds_shards(). The classes of an image folder or of tar
 /// files are `classes`, or its own if that is empty; tar files have labels without names, so theirs are "0", "1", ….
+/// The files of an image folder are those of `listing` (data/image_folder.h), or listed now if that is empty.
 /// Throws Error{input} for what is wrong.
-Photos open_photos(const std::string& folder, const std::vector<std::string>& classes = {});
+Photos open_photos(const std::string& folder, const std::vector<std::string>& classes = {},
+                   std::string_view listing = {});
 
 /// The names of the classes at `folder`, by label.
 std::vector<std::string> photo_classes(const std::string& folder);

@@ -71,8 +71,7 @@ struct Network::Implementation {
   BatchResult run(Program& program, const BatchView& batch) {
     // The graph only reads its input; oneDNN has one pointer type for inputs and outputs.
     program.input()->place(const_cast<float*>(batch.images));
-    context.labels = batch.labels;
-    context.images = batch.count;
+    context.batch = batch;
     context.result = {};
     program.run(batch.count);
     last_logits = program.logits();
@@ -120,7 +119,12 @@ int Network::batch() const { return implementation_->options.batch; }
 BatchView Network::part_of(const BatchView& whole, int part) const {
   const Graph& graph = implementation_->graph;
   const auto first = static_cast<std::int64_t>(part) * batch();
-  return {whole.images + first * graph.shape(graph.input()).element_count(), whole.labels + first, batch()};
+  BatchView part_of_whole = whole;
+  part_of_whole.images += first * graph.shape(graph.input()).element_count();
+  part_of_whole.labels += first;
+  if (whole.other_labels != nullptr) part_of_whole.other_labels += first;
+  part_of_whole.count = batch();
+  return part_of_whole;
 }
 int Network::classes() const {
   const Graph& graph = implementation_->graph;

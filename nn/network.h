@@ -25,10 +25,14 @@ struct NetworkOptions {
 };
 
 /// Images in plain NCHW order, normalised, and their labels 0 … classes − 1. Borrowed for the length of a call.
+/// Mixed images (mixup) have two labels each: the training loss is then label_share times the one of `labels` plus
+/// 1 − label_share times the one of `other_labels`.
 struct BatchView {
   const float* images = nullptr;
   const std::int32_t* labels = nullptr;
   int count = 0;  ///< valid images ≤ NetworkOptions::batch; `images` has room for a whole batch
+  const std::int32_t* other_labels = nullptr;  ///< null: the images are not mixed
+  float label_share = 1;                       ///< 0 … 1
 };
 
 /// Which pass this is: names the random streams of dropout.
@@ -40,6 +44,7 @@ struct PassIdentity {
 
 struct BatchResult {
   double loss_sum = 0;  ///< over the images, without the weight decay's term
+  /// Of mixed images counts the label with the larger share, as torchvision's references do.
   std::int64_t correct_top1 = 0;
   std::int64_t correct_top5 = 0;
   std::int64_t images = 0;

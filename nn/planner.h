@@ -16,8 +16,7 @@ namespace dcs3gd::nn {
 
 /// What changes from pass to pass: written by the network before a program runs, read by kernels.
 struct PassContext {
-  const std::int32_t* labels = nullptr;
-  int images = 0;
+  BatchView batch;
   PassIdentity identity;
   const GradientReady* on_gradient_ready = nullptr;
   BatchResult result;

@@ -10,15 +10,31 @@ namespace {
 constexpr const char* kKind = "loss";
 constexpr int kTopFive = 5;
 
-struct ImageLoss {
-  double loss = 0;
-  int better = 0;  ///< classes that are not worse than the label: a tie never counts as correct
+/// What an image shows: one class, or by mixup two.
+struct Answer {
+  std::size_t label;
+  std::size_t other_label;
+  double share;  ///< of `label`; the rest is other_label's
+
+  std::size_t more_likely() const { return share >= 0.5 ? label : other_label; }
 };
 
-/// With p = softmax(logits) and the smoothed target t = (1 − ε)·onehot + ε/K: loss = −Σ t log p, d loss / d logit = p −
-/// t.
-ImageLoss image_loss(const float* logits, std::size_t classes, std::size_t label, double smoothing,
+Answer answer_of(const BatchView& batch, int image) {
+  const auto label = static_cast<std::size_t>(batch.labels[image]);
+  if (batch.other_labels == nullptr) return {label, label, 1};
+  return {label, static_cast<std::size_t>(batch.other_labels[image]), batch.label_share};
+}
+
+struct ImageLoss {
+  double loss = 0;
+  int better = 0;  ///< classes that are not worse than the answer: a tie never counts as correct
+};
+
+/// With p = softmax(logits) and the smoothed target t = (1 − ε)·(λ·onehot(y) + (1 − λ)·onehot(y')) + ε/K:
+/// loss = −Σ t log p, d loss / d logit = p − t. Linear in t, so it is the mix of the losses with y and with y'.
+ImageLoss image_loss(const float* logits, std::size_t classes, const Answer& answer, double smoothing,
                      double gradient_scale, float* diff_logits) {
+  const std::size_t expected = answer.more_likely();
   const double highest = *std::max_element(logits, logits + classes);
   double sum = 0;
   double logit_sum = 0;
@@ -27,15 +43,17 @@ ImageLoss image_loss(const float* logits, std::size_t classes, std::size_t label
     const double logit = logits[k];
     sum += std::exp(logit - highest);
     logit_sum += logit;
-    if (k != label && logits[k] >= logits[label]) ++result.better;
+    if (k != expected && logits[k] >= logits[expected]) ++result.better;
   }
   const double log_sum = highest + std::log(sum);
   if (std::isnan(sum)) result.better = kTopFive;  // a NaN among the logits: no answer is correct
   const double uniform_target = smoothing / static_cast<double>(classes);
-  result.loss = log_sum - (1 - smoothing) * logits[label] - uniform_target * logit_sum;
+  const double answer_logit = answer.share * logits[answer.label] + (1 - answer.share) * logits[answer.other_label];
+  result.loss = log_sum - (1 - smoothing) * answer_logit - uniform_target * logit_sum;
   if (diff_logits == nullptr) return result;
   for (std::size_t k = 0; k < classes; ++k) {
-    const double target = uniform_target + (k == label ? 1 - smoothing : 0);
+    const double share = (k == answer.label ? answer.share : 0) + (k == answer.other_label ? 1 - answer.share : 0);
+    const double target = uniform_target + (1 - smoothing) * share;
     diff_logits[k] = static_cast<float>(gradient_scale * (std::exp(logits[k] - log_sum) - target));
   }
   return result;
@@ -52,12 +70,13 @@ Tensor* plan_loss(Planner& planner, Tensor* logits) {
   const std::size_t classes = logits->stored_elements_per_image();
   std::vector<ImageLoss> losses(static_cast<std::size_t>(planner.surroundings().options.batch));
   planner.append("loss", kKind, tensors, [=, &context, losses = std::move(losses)](const ImageRange& images) mutable {
-    const int end = std::min(images.first + images.count, context.images);
+    const BatchView& batch = context.batch;
+    const int end = std::min(images.first + images.count, batch.count);
 #pragma omp parallel for schedule(static)
     for (int image = images.first; image < end; ++image) {
       losses[static_cast<std::size_t>(image)] =
-          image_loss(logits->values({image, 1}), classes, static_cast<std::size_t>(context.labels[image]), smoothing,
-                     1.0 / context.images, diff_logits == nullptr ? nullptr : diff_logits->values({image, 1}));
+          image_loss(logits->values({image, 1}), classes, answer_of(batch, image), smoothing, 1.0 / batch.count,
+                     diff_logits == nullptr ? nullptr : diff_logits->values({image, 1}));
     }
     // Summed in the order of the images: the same for any number of threads.
     for (int image = images.first; image < end; ++image) {

@@ -413,4 +413,13 @@ Loss cross_entropy(const Tensor& logits, std::span<const std::int32_t> labels, d
   return loss;
 }
 
+Loss mix(double share, const Loss& loss, const Loss& other) {
+  Loss mixed = share >= 0.5 ? loss : other;
+  mixed.sum = share * loss.sum + (1 - share) * other.sum;
+  for (std::size_t i = 0; i < mixed.diff_logits.values.size(); ++i) {
+    mixed.diff_logits.values[i] = share * loss.diff_logits.values[i] + (1 - share) * other.diff_logits.values[i];
+  }
+  return mixed;
+}
+
 }  // namespace dcs3gd::nn::reference

@@ -87,5 +87,7 @@ struct Loss {
 /// Softmax cross-entropy with the target (1 − ε)·onehot + ε/K. An answer is among the first k if fewer than k other
 /// classes are at least as likely; with NaN anywhere among the logits of an image it is wrong.
 Loss cross_entropy(const Tensor& logits, std::span<const std::int32_t> labels, double label_smoothing);
+/// share · loss + (1 − share) · other, for the same logits; what counts as correct is that with the larger share.
+Loss mix(double share, const Loss& loss, const Loss& other);
 
 }  // namespace dcs3gd::nn::reference

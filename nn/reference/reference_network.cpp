@@ -147,7 +147,12 @@ PassResult ReferenceNetwork::compute_gradient(const BatchView& batch, const Pass
   const ForwardPass forward = run_forward(batch, identity, true);
   const auto count = static_cast<std::size_t>(batch.count);
   PassResult result{.logits = forward.value(graph_.output()), .gradient = std::vector<double>(weights_.size())};
-  const Loss loss = cross_entropy(result.logits, {batch.labels, count}, static_cast<double>(options_.label_smoothing));
+  const auto smoothing = static_cast<double>(options_.label_smoothing);
+  Loss loss = cross_entropy(result.logits, {batch.labels, count}, smoothing);
+  if (batch.other_labels != nullptr) {
+    loss = mix(static_cast<double>(batch.label_share), loss,
+               cross_entropy(result.logits, {batch.other_labels, count}, smoothing));
+  }
   result.counts = counts_of(loss, batch.count);
 
   std::vector<Tensor> gradients(graph_.value_count());

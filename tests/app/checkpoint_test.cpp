@@ -45,7 +45,7 @@ constexpr const char* kRun = R"(
 run: {epochs: 2, threads: 1, eval_every_epochs: 0}
 model: {name: resnet20, classes: 4}
 data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 35, eval_images: 9},
-       augment: {random_crop_padding: 1, horizontal_flip: true}, loader: {threads: 1}}
+       augment: {random_crop_padding: 1, horizontal_flip: true, mixup: 0.4}, loader: {threads: 1}}
 algorithm: {batch_per_worker: 4}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 1}}
 checkpoint: {every_epochs: null, keep: 100}
@@ -81,7 +81,7 @@ RunEnd run(const Launch& launch) {
     const bool is_last = communicator.rank() + 1 == communicator.size();
     if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
     if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return;
-    Trainer trainer(configuration, communicator, folder, start);
+    Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
     const RunEnd own_end = trainer.train();
     if (communicator.rank() == 0) end = own_end;
   });

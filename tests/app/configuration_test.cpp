@@ -487,6 +487,8 @@ TEST_CASE("values out of range") {
         "f:1:13: optimizer.momentum: must be a number of at least 0 and below 1; found 0.99999999999");
   CHECK(problems("data: {augment: {color_jitter: 2}}") ==
         "f:1:18: data.augment.color_jitter: must be a number of at least 0 and at most 1; found 2");
+  CHECK(problems("data: {augment: {mixup: 200}}") ==
+        "f:1:18: data.augment.mixup: must be a number of at least 0 and at most 100; found 200");
   for (const std::string value : {"0", "-1", ".nan", "nan", ".inf", "inf", "1e999", "-1e-3"}) {
     CHECK(problems("optimizer: {lr: {base: " + value + "}}") ==
           "f:1:18: optimizer.lr.base: must be a number above 0; found " + value);
@@ -525,6 +527,10 @@ TEST_CASE("rules between keys") {
         "f:1:8: data.format: data on disk needs data.train and data.eval; missing: data.eval");
   CHECK(problems("data: {format: idx}") ==
         "f:1:8: data.format: data on disk needs data.train and data.eval; missing: data.train, data.eval");
+  CHECK(problems("{data: {augment: {mixup: 0.2}}, algorithm: {batch_per_worker: 1}}") ==
+        "f:1:19: data.augment.mixup: mixes the images of a worker's batch; algorithm.batch_per_worker must be at least "
+        "2");
+  CHECK(problems("data: {augment: {mixup: 0.2}}").empty());
   CHECK(problems("optimizer: {lr: {milestones: [3, 3]}}") ==
         "f:1:18: optimizer.lr.milestones: must be in ascending order");
   CHECK(problems("optimizer: {lr: {schedule: step}}") ==
@@ -567,15 +573,6 @@ TEST_CASE("names of run folders") {
                        "found \"..\"",
                        Error);
   CHECK_THROWS_AS(name_from("\xff.yaml"), Error);
-}
-
-TEST_CASE("what this version cannot do is refused by name") {
-  const auto refused = [](const std::string& assignment, const std::string& what) {
-    const std::string key = assignment.substr(0, assignment.find('='));
-    CHECK(override_problem(assignment)
-              .starts_with("--set " + assignment + ": " + key + ": " + what + " is not supported by this version ("));
-  };
-  refused("data.augment.mixup=0.2", "mixup");
 }
 
 TEST_CASE("all problems come in one go, in the order of the file and the overrides") {

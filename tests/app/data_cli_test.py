@@ -20,7 +20,7 @@ data:
   train: photos/train
   eval: photos/val
   image_size: 16
-  augment: {random_resized_crop: true, horizontal_flip: true, color_jitter: 0.4}
+  augment: {random_resized_crop: true, horizontal_flip: true, color_jitter: 0.4, mixup: 0.2}
 algorithm: {name: dc_s3gd, batch_per_worker: 4}
 output: {progress: none}
 """

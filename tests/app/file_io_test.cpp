@@ -1,6 +1,8 @@
 #include "app/file_io.h"
 
+#include <cstdlib>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -151,4 +153,23 @@ TEST_CASE("a file descriptor is closed once, by its last owner") {
   }
   CHECK(fcntl(number, F_GETFD) == -1);
   CHECK_FALSE(FileDescriptor(folder / "missing", O_RDONLY).is_open());
+}
+
+TEST_CASE("the user's cache folder") {
+  const auto folder_with = [](const char* cache_home, const char* home) {
+    const char* names[] = {"XDG_CACHE_HOME", "HOME"};
+    const char* values[] = {cache_home, home};
+    std::optional<std::string> before[2];
+    for (int i : {0, 1}) {
+      if (const char* value = std::getenv(names[i])) before[i] = value;
+      setenv(names[i], values[i], 1);
+    }
+    std::string folder = user_cache_folder();
+    for (int i : {0, 1}) before[i] ? setenv(names[i], before[i]->c_str(), 1) : unsetenv(names[i]);
+    return folder;
+  };
+  CHECK(folder_with("/c", "/h") == "/c/dcs3gd-train");
+  CHECK(folder_with("", "/h") == "/h/.cache/dcs3gd-train");
+  CHECK(folder_with("relative", "/h") == "/h/.cache/dcs3gd-train");
+  CHECK(folder_with("", "") == "");
 }

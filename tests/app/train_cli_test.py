@@ -137,10 +137,6 @@ class Usage(TrainTest):
         self.assertEqual(len(result.err.splitlines()), 4)
         self.assertEqual(self.names(), ["tiny_run.yaml", "wrong.yaml"])
 
-    def test_what_this_version_cannot_do_is_refused(self):
-        for key, value in (("data.augment.mixup", "0.2"),):
-            self.refuse_run("--set", f"{key}={value}", says=[key, "not supported"])
-
     def test_printed_configuration_is_a_configuration(self):
         printed = self.succeed("--config", "tiny_run.yaml", *setting(run__epochs=3, optimizer__lr__base=0.25),
                                "--print-config").out

@@ -22,7 +22,7 @@ constexpr const char* kRun = R"(
 run: {epochs: 2, threads: 1}
 model: {name: lenet5, classes: 4}
 data: {format: synthetic, image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 21},
-       augment: {random_crop_padding: 2, horizontal_flip: true}, loader: {threads: 1}}
+       augment: {random_crop_padding: 2, horizontal_flip: true, mixup: 0.4}, loader: {threads: 1}}
 algorithm: {batch_per_worker: 8}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 0}}
 output: {progress: none}
@@ -37,7 +37,8 @@ void train(const std::string& folder, int ranks, std::vector<std::string> overri
   const RunFolderClaim claim(run_folder, IfUsed::refuse);
   comm::run_ranks_as_threads(ranks, configuration.comm, [&](comm::Communicator& communicator) {
     omp_set_num_threads(1);
-    Trainer trainer(configuration, communicator, run_folder, {.command = "trainer_test"});
+    Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, run_folder,
+                    {.command = "trainer_test"});
     trainer.train();
   });
 }

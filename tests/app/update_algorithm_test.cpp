@@ -436,17 +436,24 @@ TEST_CASE("ssgd is momentum SGD on the large batch") {
   }
 }
 
-TEST_CASE("a batch in parts has the gradient of the whole batch, dropout included") {
+TEST_CASE("a batch in parts has the gradient of the whole batch, dropout and mixed labels included") {
   nn::Graph graph({3, 5, 5});
   const nn::ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 8, .kernel = 3}));
   graph.linear("fc", graph.dropout(value, {.probability = 0.3F}), {.oc = kClasses});
   constexpr int kWorkers = 2;
   const Batches batches(graph, 12, kWorkers, kSteps);
+  const auto mixed_batch = [&](std::int64_t step, int worker) {
+    nn::BatchView batch = batches.at(step, worker);
+    batch.other_labels = batches.at(step, 1 - worker).labels;
+    batch.label_share = 0.7F;
+    return batch;
+  };
   for (const AlgorithmName name : {AlgorithmName::ssgd, AlgorithmName::dc_s3gd}) {
     for (const int ranks : {1, 2}) {
       CAPTURE(static_cast<int>(name));
       CAPTURE(ranks);
       Experiment experiment = experiment_of(graph, batches);
+      experiment.batch = mixed_batch;
       experiment.ranks = ranks;
       experiment.algorithm.workers_per_rank = kWorkers / ranks;
       const Trajectory whole = run_as(experiment, name)[0];

@@ -184,14 +184,16 @@ TEST_CASE("augmentation: normalisation values") {
   CHECK(contains(message({.mean = {0, NAN, 0}, .std = {}}), "a finite mean"));
 }
 
-TEST_CASE("augmentation: what is out of range or not supported is refused") {
+TEST_CASE("augmentation: what is out of range is refused") {
   const auto message = [](const AugmentOptions& augment) {
     DataOptions options;
     options.augment = augment;
     return input_error([&] { Augmentation(options, Part::train, 1); });
   };
   CHECK(contains(message({.color_jitter = 1.5F}), "data.augment.color_jitter: expected 0 to 1, found 1.5"));
-  CHECK(contains(message({.mixup = 0.2F}), "data.augment.mixup: not supported"));
+  CHECK(contains(message({.mixup = -0.2F}), "data.augment.mixup: expected 0 to 100, found -0.2"));
+  CHECK(contains(message({.mixup = 101}), "data.augment.mixup"));
+  CHECK(contains(message({.mixup = NAN}), "data.augment.mixup"));
   CHECK(
       contains(message({.random_crop_padding = -1}), "random_crop_padding: expected 0 to the image size 32, found -1"));
   CHECK(contains(message({.random_crop_padding = 33}), "random_crop_padding"));

@@ -218,6 +218,24 @@ TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every la
   }
 }
 
+TEST_CASE("mixed images: the engine equals the reference") {
+  const Graph graph = all_layers();
+  const NetworkOptions options{.batch = 5, .label_smoothing = 0.1F};
+  const RandomState state(graph);
+  const RandomBatch images(graph, 5);
+  const RandomBatch others(graph, 5, 2);
+  BatchView batch = images.view();
+  batch.other_labels = others.labels.data();
+  batch.label_share = 0.35F;
+  PreparedNetwork engine(graph, options, state);
+  const BatchResult found = engine.network.compute_gradient(batch, kPass, engine.gradient);
+  const reference::PassResult expected = reference_network(graph, options, state).compute_gradient(batch, kPass);
+  CHECK(found.loss_sum == doctest::Approx(expected.counts.loss_sum).epsilon(1e-5));
+  CHECK(found.correct_top1 == expected.counts.correct_top1);
+  CHECK(found.correct_top5 == expected.counts.correct_top5);
+  check_tensors_close(engine.gradient.layout(), engine.gradient.values(), expected.gradient, 1e-4);
+}
+
 TEST_CASE("dead activations lend their memory") {
   const Graph graph = build_model({.name = "resnet20"});
   const int batch = 32;

@@ -8,7 +8,6 @@ Exit code 77: PyTorch is missing.
 """
 
 import itertools
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ try:
     import numpy as np
     import torch
     import reference
+    import safetensors_file
 except ImportError as error:
     print(f"SKIP: the oracle needs python3-torch and python3-torchvision: {error}")
     sys.exit(77)
@@ -78,31 +78,6 @@ def record(name):
         return
 
 
-def read_safetensors(path):
-    content = path.read_bytes()
-    data_begin = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:data_begin])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        assert entry["dtype"] == "F32", (name, entry)
-        begin, end = entry["data_offsets"]
-        tensors[name] = np.frombuffer(content[data_begin + begin : data_begin + end], "<f4").reshape(entry["shape"])
-    return tensors
-
-
-def write_safetensors(path, tensors):
-    header, data = {}, []
-    begin = 0
-    for name, values in tensors.items():
-        data.append(values.astype("<f4").tobytes())
-        end = begin + len(data[-1])
-        header[name] = {"dtype": "F32", "shape": values.shape, "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(data))
-
-
 def check_live(name, engine):
     settings, recorded = recording.read(path_of(name))
     assert settings == {"seed": settings["seed"], **SHARED_SETTINGS, **MODELS[name]}, "record again: other settings"
@@ -111,7 +86,7 @@ def check_live(name, engine):
         recording.write(folder / f"{name}.txt", settings, {})
         subprocess.run([engine, "write", folder / f"{name}.txt", folder / "first.safetensors"], check=True)
 
-        first = read_safetensors(folder / "first.safetensors")
+        first = safetensors_file.read(folder / "first.safetensors")
         model = reference.build_model(name, settings["channels"], settings["classes"])
         expected = reference.first_state(model, settings["seed"])
         assert first.keys() == expected.keys(), first.keys() ^ expected.keys()
@@ -120,8 +95,8 @@ def check_live(name, engine):
 
         truth = reference.Reference(name, settings, first)
         recording.write(folder / f"{name}.txt", settings, truth.results)
-        write_safetensors(folder / "gradient.safetensors", truth.gradient)
-        write_safetensors(folder / "trained.safetensors", truth.trained)
+        safetensors_file.write(folder / "gradient.safetensors", truth.gradient)
+        safetensors_file.write(folder / "trained.safetensors", truth.trained)
         agrees = subprocess.run([engine, "compare", folder / f"{name}.txt", folder]).returncode == 0
     for difference in recording.differences(recorded, truth.results):
         print(f"{name}: PyTorch and {path_of(name).name} differ: {difference}")

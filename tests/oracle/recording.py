@@ -20,7 +20,7 @@ def read(path):
 
 def write(path, settings, results):
     with path.open("w") as file:
-        file.write("# Written by oracle.py, read by oracle_test; the README of this folder explains both.\n")
+        file.write("# A recording; the README of this folder explains it.\n")
         for name, value in settings.items():
             file.write(f"{SETTING}{name} {value}\n")
         for name, values in results.items():
