@@ -75,8 +75,7 @@ std::string read_tar_index(const OpenFile& tar, TarSamples& samples) {
     TarSamples read{.index = read_index_of(path, tar.size()), .ignored = 0};
     if (read.index.recipe != stamp_of(tar)) return "the file has changed since its index was made";
     std::array<std::uint8_t, sizeof(read.ignored)> ignored{};
-    if (const std::string problem = OpenFile(path).read(shard_header().size(), ignored); !problem.empty())
-      return problem;
+    if (std::string problem = OpenFile(path).read(shard_header().size(), ignored); !problem.empty()) return problem;
     std::memcpy(&read.ignored, ignored.data(), ignored.size());
     samples = std::move(read);
   } catch (const Error& damage) {
