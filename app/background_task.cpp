@@ -4,7 +4,6 @@
 #include <utility>
 
 #include <pthread.h>
-#include <sys/resource.h>
 
 #include "app/agreement.h"
 
@@ -17,9 +16,6 @@ void prepare_thread(const std::string& name) {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  // Of the thread alone, in Linux. Where computing wants every core it gets most of this thread's time too.
-  constexpr int kNice = 10;
-  setpriority(PRIO_PROCESS, 0, kNice);
 }
 
 }  // namespace

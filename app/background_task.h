@@ -10,8 +10,8 @@
 
 namespace dcs3gd::app {
 
-/// Work that must not hold up the caller: one task at a time, each in a thread of this name, which takes no signals
-/// and stands back where others want its core. All members are called by one thread.
+/// Work that must not hold up the caller: one task at a time, each in a thread of this name, which takes no signals.
+/// All members are called by one thread.
 class BackgroundTask {
  public:
   /// At most 15 letters.
