@@ -14,7 +14,7 @@ namespace dcs3gd::app {
 struct ListingCache {
   std::string folder;  ///< where the files are; empty: nothing is kept
   /// Shorter listings are made faster than they are looked after: about 10,000 photos.
-  std::size_t min_bytes = 512 * 1024;
+  std::size_t min_bytes = std::size_t{512} * 1024;
   /// File systems tell times to a tick of theirs, up to two seconds: a folder may have changed after it was listed and
   /// not show it if its last change is younger than this.
   std::chrono::seconds min_age{10};
