@@ -10,7 +10,8 @@ import struct
 import subprocess
 import tarfile
 
-from cli_support import TIMEOUT_S, CliTest, main, wait_until, write_photos, write_png
+from cli_support import CliTest, main, write_photos, write_png
+from processes import TIMEOUT_S, wait_until
 
 CONFIGURATION = """
 run: {epochs: 2, eval_every_epochs: 0}

@@ -122,7 +122,7 @@ TEST_CASE("mixup: batches are those without it, mixed; evaluation is left alone"
     Mixed expected = plain[index];
     expected.share = mixed[index].share;
     expected.other_labels = expected.labels;
-    std::ranges::rotate(expected.other_labels, expected.other_labels.end() - 1);
+    std::rotate(expected.other_labels.begin(), expected.other_labels.end() - 1, expected.other_labels.end());
     mix_images(expected.share, kBatch, expected.images);
     CHECK(mixed[index] == expected);
     for (std::size_t earlier = 0; earlier < index; ++earlier) CHECK(mixed[earlier].share != mixed[index].share);
