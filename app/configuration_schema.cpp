@@ -80,7 +80,7 @@ std::vector<Field> schema(Configuration& configuration) {
 
       field("model.name", model.name, text(), "network"),
       field("model.classes", model.classes, whole<int>(2, kMillion), "number of classes"),
-      field("model.precision", model.precision, precision, "format to compute in"),
+      field("model.precision", model.precision, precision, "format of activations and compute weights"),
       field("model.convolution", model.convolution, convolution, "auto: the fastest algorithm per layer"),
       field("model.init", model.init, or_word("random", text()), "first weights: random or a .safetensors file"),
       field("model.init_skip", model.init_skip, list_of(text()), "modules that stay random when init is a file"),

@@ -88,9 +88,10 @@ std::string all_reduce_text(const Configuration& configuration, std::int64_t par
 }
 
 std::string convolutions_text(const Configuration& configuration, const nn::Network& network) {
-  const char* precision = configuration.model.precision == nn::Precision::bf16 ? "bf16" : "fp32";
+  const bool bf16 = configuration.model.precision == nn::Precision::bf16;
   const nn::ConvolutionCount count = network.convolutions();
-  return format("{}, {} of {} by Winograd's algorithm", precision, count.winograd, count.all);
+  return format("{}, {} of {} by Winograd's algorithm{}", bf16 ? "bf16" : "fp32", count.winograd, count.all,
+                bf16 && count.winograd > 0 ? " in fp32" : "");
 }
 
 }  // namespace

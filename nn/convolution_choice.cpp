@@ -42,8 +42,9 @@ std::string processor() {
 }  // namespace
 
 std::string ConvolutionCase::to_string() const {
-  return format("{} {} to {} kernel {} stride {} padding {}{} images {}", name_of(direction), src.to_string(),
-                options.oc, options.kernel, options.stride, options.padding, options.bias ? " bias" : "", images);
+  return format("{} {} to {} kernel {} stride {} padding {}{} images {}{}", name_of(direction), src.to_string(),
+                options.oc, options.kernel, options.stride, options.padding, options.bias ? " bias" : "", images,
+                precision == Precision::bf16 ? " bf16" : "");
 }
 
 ConvolutionAlgorithm ConvolutionChoices::of(const ConvolutionCase& convolution) const {

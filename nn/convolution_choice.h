@@ -11,8 +11,13 @@ namespace dcs3gd::nn {
 
 enum class ConvolutionAlgorithm {
   direct,
-  winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (README.md); fp32, AVX-512, stride 1
+  winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (README.md); AVX-512, stride 1
 };
+
+/// What an algorithm computes in: oneDNN has Winograd's in fp32 alone. A bf16 network converts for it.
+inline Precision computed_in(ConvolutionAlgorithm algorithm, Precision activations) {
+  return algorithm == ConvolutionAlgorithm::winograd ? Precision::fp32 : activations;
+}
 
 /// One direction of a convolution, as far as its speed goes.
 struct ConvolutionCase {
@@ -22,8 +27,9 @@ struct ConvolutionCase {
   ImageShape src;
   Convolution options;
   int images = 0;
+  Precision precision = Precision::fp32;  ///< of the activations
 
-  /// "forward 64x56x56 to 64 kernel 3 stride 1 padding 1 images 32"
+  /// "forward 64x56x56 to 64 kernel 3 stride 1 padding 1 images 32", for bf16 with " bf16" behind it
   std::string to_string() const;
 };
 

@@ -16,16 +16,18 @@ constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_W
 constexpr ConvolutionTask::Arguments kBackwardWeights{DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST,
                                                       DNNL_ARG_DIFF_BIAS};
 
-std::vector<ConvolutionTask::Candidate> candidates(const onednn::Device& device, Direction direction,
-                                                   onednn::ConvolutionRequest request) {
-  std::vector<ConvolutionTask::Candidate> found;
-  for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
-    request.algorithm = algorithm;
-    if (auto planned = onednn::convolution_if_implemented(device, direction, request)) {
-      found.push_back({algorithm, std::move(*planned)});
-    }
-  }
-  return found;
+/// Between what the neighbours have, in `precision`, and what the primitive reads or writes.
+std::vector<Planned> conversions(const onednn::Device& device, Direction direction, const Planned& planned,
+                                 Precision precision) {
+  if (onednn::precision_of(planned.src) == precision) return {};
+  const auto reading = [&](const onednn::Descriptor& desc) {
+    return onednn::reorder(device, onednn::in_precision(desc, precision), desc);
+  };
+  const auto writing = [&](const onednn::Descriptor& desc) {
+    return onednn::reorder(device, desc, onednn::in_precision(desc, precision));
+  };
+  return {direction == Direction::backward_data ? writing(planned.src) : reading(planned.src),
+          direction == Direction::forward ? writing(planned.dst) : reading(planned.dst)};
 }
 
 /// Builds the tasks of one layer after the other.
@@ -36,20 +38,28 @@ class TaskList {
 
   void add(Direction direction, const Node& node, const Convolution& options) {
     const ImageShape& src = graph_.shape(node.src[0]);
-    const bool writes_weights = direction == Direction::backward_weights;
-    const onednn::ConvolutionRequest request{
-        .src = onednn::any(onednn::image_dims(images_, src), precision_),
-        .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
-                               writes_weights ? Precision::fp32 : precision_),
-        .dst = onednn::any(onednn::image_dims(images_, graph_.shape(node.dst)), precision_),
-        .bias = options.bias,
-        .stride = options.stride,
-        .padding = options.padding};
     const bool has_bias = options.bias && direction != Direction::backward_data;
     tasks_.push_back({.arguments = arguments(direction),
-                      .convolution = ConvolutionCase{direction, src, options, images_},
+                      .convolution = ConvolutionCase{direction, src, options, images_, precision_},
                       .bias = has_bias ? options.oc : 0,
-                      .candidates = candidates(device_, direction, request)});
+                      .candidates = {}});
+    for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
+      const Precision precision = computed_in(algorithm, precision_);
+      const bool writes_weights = direction == Direction::backward_weights;
+      auto planned = onednn::convolution_if_implemented(
+          device_, direction,
+          {.algorithm = algorithm,
+           .src = onednn::any(onednn::image_dims(images_, src), precision),
+           .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
+                                  writes_weights ? Precision::fp32 : precision),
+           .dst = onednn::any(onednn::image_dims(images_, graph_.shape(node.dst)), precision),
+           .bias = options.bias,
+           .stride = options.stride,
+           .padding = options.padding});
+      if (!planned) continue;
+      auto converted = conversions(device_, direction, *planned, precision_);
+      tasks_.back().candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
+    }
   }
 
   void add_linear(const Node& node, const Linear& options) {
@@ -79,7 +89,7 @@ class TaskList {
     tasks_.push_back({.arguments = arguments,
                       .convolution = {},
                       .bias = bias,
-                      .candidates = {{ConvolutionAlgorithm::direct, std::move(planned)}}});
+                      .candidates = {{ConvolutionAlgorithm::direct, std::move(planned), {}}}});
   }
 
   const onednn::Device& device_;
@@ -121,11 +131,16 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
   std::size_t src = 0, weights = 0, dst = 0, bias = 0, scratchpad = 0;
   for (const ConvolutionTask& task : tasks) {
     bias = std::max(bias, static_cast<std::size_t>(task.bias) * sizeof(float));
-    for (const auto& [algorithm, planned] : task.candidates) {
+    for (const auto& [algorithm, planned, conversions] : task.candidates) {
       src = std::max(src, planned.src.get_size());
       weights = std::max(weights, planned.weights.get_size());
       dst = std::max(dst, planned.dst.get_size());
       scratchpad = std::max(scratchpad, planned.scratchpad.get_size());
+      for (const Planned& conversion : conversions) {
+        src = std::max(src, conversion.src.get_size());
+        dst = std::max(dst, conversion.dst.get_size());
+        scratchpad = std::max(scratchpad, conversion.scratchpad.get_size());
+      }
     }
   }
   src_ = AlignedBuffer<std::byte>(src);
@@ -138,27 +153,39 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
 ConvolutionTaskRunner::Fastest ConvolutionTaskRunner::fastest(const ConvolutionTask& task) {
   // In turns, so that a disturbance does not hit one candidate alone; the first run pays for code and cold memory.
   constexpr int kRounds = 3;
-  std::vector<std::unique_ptr<PrimitiveOperation>> operations;
-  for (const auto& candidate : task.candidates) operations.push_back(make_operation(task, candidate.planned));
-  std::vector<double> least_s(operations.size(), std::numeric_limits<double>::infinity());
-  const int rounds = operations.size() > 1 ? kRounds : 0;
+  std::vector<Operations> candidates;
+  for (const auto& candidate : task.candidates) candidates.push_back(make_operations(task, candidate));
+  std::vector<double> least_s(candidates.size(), std::numeric_limits<double>::infinity());
+  const int rounds = candidates.size() > 1 ? kRounds : 0;
   for (int round = 0; round < rounds; ++round) {
-    for (std::size_t i = 0; i < operations.size(); ++i) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
       const Stopwatch watch;
-      operations[i]->run({});
+      for (const auto& operation : candidates[i]) operation->run({});
       if (round > 0) least_s[i] = std::min(least_s[i], watch.elapsed_s());
     }
   }
   const auto best = static_cast<std::size_t>(std::ranges::min_element(least_s) - least_s.begin());
-  return {task.candidates[best].algorithm, std::move(operations[best])};
+  return {task.candidates[best].algorithm, std::move(candidates[best])};
 }
 
-std::unique_ptr<PrimitiveOperation> ConvolutionTaskRunner::make_operation(const ConvolutionTask& task,
-                                                                          const Planned& planned) {
+ConvolutionTaskRunner::Operations ConvolutionTaskRunner::make_operations(const ConvolutionTask& task,
+                                                                         const ConvolutionTask::Candidate& candidate) {
+  const Planned& planned = candidate.planned;
   std::vector<PrimitiveOperation::Argument> arguments{{task.arguments.src, tensor(planned.src, src_)},
                                                       {task.arguments.weights, tensor(planned.weights, weights_)},
                                                       {task.arguments.dst, tensor(planned.dst, dst_)}};
   if (task.bias > 0) arguments.push_back({task.arguments.bias, tensor(onednn::plain({task.bias}), bias_)});
+  Operations operations;
+  operations.push_back(make_operation(planned, std::move(arguments)));
+  for (const Planned& conversion : candidate.conversions) {
+    operations.push_back(make_operation(
+        conversion, {{DNNL_ARG_FROM, tensor(conversion.src, src_)}, {DNNL_ARG_TO, tensor(conversion.dst, dst_)}}));
+  }
+  return operations;
+}
+
+std::unique_ptr<PrimitiveOperation> ConvolutionTaskRunner::make_operation(
+    const Planned& planned, std::vector<PrimitiveOperation::Argument> arguments) {
   if (planned.scratchpad.get_size() > 0) {
     arguments.push_back({DNNL_ARG_SCRATCHPAD, tensor(planned.scratchpad, scratchpad_)});
   }

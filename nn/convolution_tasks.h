@@ -20,6 +20,7 @@ struct ConvolutionTask {
   struct Candidate {
     ConvolutionAlgorithm algorithm;
     onednn::Planned planned;
+    std::vector<onednn::Planned> conversions;  ///< of what is read or written, where it computes in another precision
   };
 
   Arguments arguments;
@@ -40,15 +41,19 @@ class ConvolutionTaskRunner {
  public:
   ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks);
 
-  /// A candidate that was found to be fastest, ready to run as long as the runner lives.
+  using Operations = std::vector<std::unique_ptr<PrimitiveOperation>>;
+  /// A candidate that was found to be fastest, ready to run as long as the runner lives: the convolution first, its
+  /// conversions behind it.
   struct Fastest {
     ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
-    std::unique_ptr<PrimitiveOperation> operation;
+    Operations operations;
   };
   Fastest fastest(const ConvolutionTask& task);
 
  private:
-  std::unique_ptr<PrimitiveOperation> make_operation(const ConvolutionTask& task, const onednn::Planned& planned);
+  Operations make_operations(const ConvolutionTask& task, const ConvolutionTask::Candidate& candidate);
+  std::unique_ptr<PrimitiveOperation> make_operation(const onednn::Planned& planned,
+                                                     std::vector<PrimitiveOperation::Argument> arguments);
   Tensor* tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory);
 
   const onednn::Device& device_;

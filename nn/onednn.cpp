@@ -61,6 +61,12 @@ Precision precision_of(const Descriptor& desc) {
   return desc.data_type() == DataType::bf16 ? Precision::bf16 : Precision::fp32;
 }
 
+Descriptor in_precision(const Descriptor& desc, Precision precision) {
+  Descriptor converted = desc;
+  converted.data.data_type = dnnl::memory::convert_to_c(data_type(precision));
+  return converted;
+}
+
 std::optional<ChannelLayout> channel_layout(const Descriptor& desc) {
   const Dims dims = desc.dims();
   const auto channels = static_cast<std::size_t>(dims[1]);

@@ -49,6 +49,8 @@ Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
 /// In a format for oneDNN to choose.
 Descriptor any(const Dims& dims, Precision precision);
 Precision precision_of(const Descriptor& desc);
+/// The same values in the same order as fp32 or bf16.
+Descriptor in_precision(const Descriptor& desc, Precision precision);
 /// Of {N, C, H, W} or {N, C}; none for formats of another form.
 std::optional<ChannelLayout> channel_layout(const Descriptor& desc);
 

@@ -13,8 +13,6 @@ class ConvolutionLayer final : public WeightedLayer {
     src_shape_ = graph.shape(node().src[0]);
     set_weight_dims({options_.oc, src_shape_.channels, options_.kernel, options_.kernel});
     const onednn::Dims dst_dims = onednn::image_dims(planner.range_images(), graph.shape(node().dst));
-    src_any_ = onednn::any(onednn::image_dims(planner.range_images(), src_shape_), planner.precision());
-    dst_any_ = onednn::any(dst_dims, planner.precision());
     Tensor* from = src[0].tensor;
     const onednn::Descriptor dst = onednn::any(dst_dims, planner.precision_of_dst(node()));
     return {append_forward(planner, choose(planner, Direction::forward, from->desc(), dst), from)};
@@ -31,11 +29,11 @@ class ConvolutionLayer final : public WeightedLayer {
   using Direction = ConvolutionCase::Direction;
 
   /// Keeps the formats the neighbours have if oneDNN has a generated kernel for them (no reorder), else lets it choose.
-  /// Choices may have been made for another precision or processor: what cannot be done is computed directly.
+  /// Choices may have been made for another processor: what cannot be done is computed directly.
   onednn::Planned choose(Planner& planner, Direction direction, const onednn::Descriptor& src,
                          const onednn::Descriptor& dst) const {
-    const ConvolutionAlgorithm chosen =
-        planner.surroundings().options.convolutions.of({direction, src_shape_, options_, planner.range_images()});
+    const ConvolutionAlgorithm chosen = planner.surroundings().options.convolutions.of(
+        {direction, src_shape_, options_, planner.range_images(), planner.precision()});
     if (chosen != ConvolutionAlgorithm::direct) {
       if (auto planned = choose_formats(planner, direction, chosen, src, dst)) return *planned;
     }
@@ -44,28 +42,29 @@ class ConvolutionLayer final : public WeightedLayer {
     return *planned;
   }
 
-  /// None if oneDNN cannot do it by this algorithm.
+  /// None if oneDNN cannot do it by this algorithm. The formats may be of another precision than the neighbours'.
   std::optional<onednn::Planned> choose_formats(Planner& planner, Direction direction, ConvolutionAlgorithm algorithm,
                                                 const onednn::Descriptor& src, const onednn::Descriptor& dst) const {
-    const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : planner.precision();
+    const Precision precision = computed_in(algorithm, planner.precision());
+    const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : precision;
+    const bool writes_dst = direction == Direction::forward && algorithm == ConvolutionAlgorithm::direct;
+    const Precision of_dst = writes_dst ? onednn::precision_of(dst) : precision;
     onednn::ConvolutionRequest request{.algorithm = algorithm,
-                                       .src = src,
+                                       .src = onednn::in_precision(src, precision),
                                        .weights = onednn::any(weight_dims(), weights),
-                                       .dst = dst,
+                                       .dst = onednn::in_precision(dst, of_dst),
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
     auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
     if (planned && planned->is_generated()) return planned;
-    request.src = src_any_;
-    request.dst = direction == Direction::forward ? onednn::any(dst.dims(), onednn::precision_of(dst)) : dst_any_;
+    request.src = onednn::any(src.dims(), precision);
+    request.dst = onednn::any(dst.dims(), of_dst);
     return onednn::convolution_if_implemented(planner.device(), direction, request);
   }
 
   Convolution options_;
   ImageShape src_shape_;
-  onednn::Descriptor src_any_;
-  onednn::Descriptor dst_any_;
 };
 
 }  // namespace

@@ -4,17 +4,24 @@ namespace dcs3gd::nn {
 
 Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
   original_src_ = src->desc();
-  src_ = planner.in_format(src, onednn::as_images(planned.src));
+  Tensor* from = planner.in_format(src, onednn::as_images(planned.src));
+  // A copy in another order is kept, which backward will want too; a copy in fp32 would be twice as large.
+  src_ = from->precision() == src->precision() ? from : src;
   weights_ = planner.weights(node_.parameters[0], onednn::plain(weight_dims_), planned.weights);
   Tensor* dst = planner.activation(node_.name, onednn::as_images(planned.dst));
   std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, src_, planned.src}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, dst, planned.dst}};
+      {DNNL_ARG_SRC, from, planned.src}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, dst, planned.dst}};
   if (bias_) {
     const onednn::Descriptor bias = onednn::plain({oc_});
     arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
   }
   planner.append(node_.name + " forward", kind_, planned, std::move(arguments));
-  return dst;
+  return planner.in_format(dst, onednn::in_precision(dst->desc(), planner.precision_of_dst(node_)));
+}
+
+Tensor* WeightedLayer::diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc) {
+  if (diff_dst_ == nullptr || diff_dst_->desc() != desc) diff_dst_ = planner.in_format(diff_dst, desc);
+  return diff_dst_;
 }
 
 void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
@@ -24,7 +31,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
   std::vector<PrimitiveOperation::Argument> arguments{
       {DNNL_ARG_SRC, planner.in_format(planner.in_backward(src_), onednn::as_images(planned.src)), planned.src},
-      {DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
+      {DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
       {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
   if (bias_) {
     arguments.push_back({DNNL_ARG_DIFF_BIAS, planner.gradient(node_.parameters[1], onednn::plain({oc_}))});
@@ -42,7 +49,7 @@ Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Pla
   }
   Tensor* diff_src = planner.activation(node_.name + " diff_src", onednn::as_images(planned.src));
   planner.append(node_.name + " backward data", kind_, planned,
-                 {{DNNL_ARG_DIFF_DST, planner.in_format(diff_dst, onednn::as_images(planned.dst)), planned.dst},
+                 {{DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
                   {DNNL_ARG_WEIGHTS, weights},
                   {DNNL_ARG_DIFF_SRC, diff_src, planned.src}});
   return {planner.in_format(diff_src, original_src_)};

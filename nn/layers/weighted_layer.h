@@ -21,10 +21,12 @@ class WeightedLayer : public Layer {
   void append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
   /// Returns diff_src in the format that src came in.
   Handover append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
-  /// src as the forward primitive reads it.
+  /// src as it is kept for backward.
   const onednn::Descriptor& src_desc() const { return src_->desc(); }
 
  private:
+  Tensor* diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc);
+
   const Node& node_;
   const char* kind_;
   std::int64_t oc_;
@@ -32,7 +34,8 @@ class WeightedLayer : public Layer {
   onednn::Dims weight_dims_;
   onednn::Descriptor original_src_;
   Tensor* src_ = nullptr;
-  Tensor* weights_ = nullptr;  ///< as forward reads them; backward's are made from them when needed
+  Tensor* weights_ = nullptr;   ///< as forward reads them; backward's are made from them when needed
+  Tensor* diff_dst_ = nullptr;  ///< as the weights' gradient read it
 };
 
 }  // namespace dcs3gd::nn
