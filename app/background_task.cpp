@@ -1,30 +1,17 @@
 #include "app/background_task.h"
 
-#include <csignal>
 #include <utility>
 
-#include <pthread.h>
-
 #include "app/agreement.h"
+#include "core/helper_thread.h"
 
 namespace dcs3gd::app {
-namespace {
-
-void prepare_thread(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.c_str());
-  // Signals are the main thread's business.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
-}
-
-}  // namespace
 
 void BackgroundTask::start(std::function<void()> task) {
   running_ = true;
   const auto no_thread = attempt([&] {
     thread_ = std::jthread([this, task = std::move(task)] {
-      prepare_thread(name_);
+      begin_helper_thread(name_);
       error_ = attempt(task);
       running_ = false;
     });

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdlib>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "comm/placement.h"
 #include "core/error.h"
 #include "core/format.h"
+#include "core/helper_thread.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
 
@@ -27,11 +27,7 @@ constexpr double kStuckGrace_s = 2;
 constexpr seconds kAbortPatience{3};
 
 void prepare_thread() {
-  pthread_setname_np(pthread_self(), "dcs3gd-comm");
-  // Signals are the main thread's business.
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  begin_helper_thread("dcs3gd-comm");
   // Naps as short as asked for, not rounded up by the system's 50 µs.
   constexpr unsigned long kTimerSlack_ns = 1000;
   prctl(PR_SET_TIMERSLACK, kTimerSlack_ns);

@@ -3,10 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include <pthread.h>
-
 #include "core/error.h"
 #include "core/format.h"
+#include "core/helper_thread.h"
 #include "core/log.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
@@ -82,7 +81,7 @@ const Batch* BatchLoader::next() {
 }
 
 void BatchLoader::run(const std::stop_token& stop, int thread) {
-  pthread_setname_np(pthread_self(), format("dcs3gd-load{}", thread).c_str());
+  begin_helper_thread(format("dcs3gd-load{}", thread));
   const auto slot_count = static_cast<std::int64_t>(slots_.size());
   const auto can_go_on = [&] { return next_batch_ == batch_count_ || next_batch_ < consumed_ + slot_count; };
   std::unique_lock lock(mutex_);
