@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/format.h"
+#include "core/lower_case.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -33,10 +34,8 @@ bool is_safe_without_quotes(const std::string& text) {
   const auto is_safe = [](char c) {
     return is_letter(c) || is_digit(c) || c == '_' || c == '-' || c == '.' || c == '/';
   };
-  std::string lower = text;
-  for (char& c : lower) c = is_letter(c) ? static_cast<char>(c | 0x20) : c;
   return !text.empty() && (is_letter(text.front()) || text.front() == '/') && std::ranges::all_of(text, is_safe) &&
-         std::ranges::find(kOtherMeaning, lower) == kOtherMeaning.end();
+         std::ranges::find(kOtherMeaning, lower_case(text)) == kOtherMeaning.end();
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <zlib.h>
 
 #include "core/format.h"
+#include "core/lower_case.h"
 
 namespace {
 
@@ -337,6 +338,11 @@ std::string unknown_kind(FileKind kind) {
 void DecodedImage::allocate() {
   const auto count = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
   pixels.resize(count * kPixelBytes + kPixelPadding);
+}
+
+bool is_image_extension(std::string_view extension) {
+  const std::string name = lower_case(std::string(extension));
+  return name == "jpg" || name == "jpeg" || name == "png";
 }
 
 std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size) {

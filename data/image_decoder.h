@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/framing.h"
@@ -45,6 +46,9 @@ struct DecodedImage {
   /// Makes room for width × height pixels.
   void allocate();
 };
+
+/// Whether files of this extension ("jpg", without the dot, in any case) are taken for images that can be decoded.
+bool is_image_extension(std::string_view extension);
 
 /// Reads the size from the header. Returns what is wrong with the file, as decode_image() does.
 std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size);

@@ -21,9 +21,8 @@ namespace fs = std::filesystem;
 bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
 
 bool has_image_name(const fs::path& path) {
-  std::string extension = path.extension().string();
-  for (char& c : extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+  const std::string extension = path.extension().string();
+  return !extension.empty() && is_image_extension(std::string_view(extension).substr(1));
 }
 
 [[noreturn]] void refuse(const fs::path& path, std::string_view what) {

@@ -12,6 +12,8 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/lower_case.h"
+#include "data/image_decoder.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -193,7 +195,7 @@ class TarWalk {
 /// A member's name in its two halves; both empty if it is no part of a sample.
 struct SampleName {
   std::string_view key;
-  std::string extension;  ///< small letters
+  std::string_view extension;
 };
 
 SampleName sample_name(std::string_view name) {
@@ -201,9 +203,7 @@ SampleName sample_name(std::string_view name) {
   const std::size_t base = slash == std::string_view::npos ? 0 : slash + 1;
   const std::size_t dot = name.find('.', base);
   if (dot == std::string_view::npos || dot == base) return {};
-  SampleName split{.key = name.substr(0, dot), .extension = std::string(name.substr(dot + 1))};
-  for (char& c : split.extension) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-  return split;
+  return {.key = name.substr(0, dot), .extension = name.substr(dot + 1)};
 }
 
 /// Puts members together to samples.
@@ -214,8 +214,8 @@ class SampleBuilder {
   void add(const Member& member) {
     if (member.type == '5') return;
     const SampleName name = sample_name(member.name);
-    const bool is_image = name.extension == "jpg" || name.extension == "jpeg" || name.extension == "png";
-    const bool is_label = name.extension == "cls";
+    const bool is_image = is_image_extension(name.extension);
+    const bool is_label = lower_case(std::string(name.extension)) == "cls";
     if (!member.is_file() || !(is_image || is_label)) {
       ++samples_.ignored;
       return;
