@@ -57,10 +57,10 @@ void for_each_chunk(std::size_t pixels, Body body) {
 }
 
 /// The coefficients from a channel on.
-Normalisation at(const Normalisation& normalisation, std::size_t channel) {
+Normalisation from_channel(const Normalisation& normalisation, std::size_t channel) {
   return {normalisation.mean + channel, normalisation.scale + channel, normalisation.shift + channel};
 }
-SourceGradient at(const SourceGradient& coefficients, std::size_t channel) {
+SourceGradient from_channel(const SourceGradient& coefficients, std::size_t channel) {
   return {coefficients.of_gradient + channel, coefficients.of_src + channel, coefficients.constant + channel};
 }
 
@@ -187,7 +187,7 @@ void gradient_sums_of_images(const Images& images, const void* src, const Normal
     StripOf<const Element> part(images, strip, diff_dst.part);
     StripOf<const Element> other_part(images, strip, diff_dst.other_part);
     StripOf<Element> written(images, strip, diff_normalised);
-    const Normalisation of_strip = at(normalisation, strip.channel);
+    const Normalisation of_strip = from_channel(normalisation, strip.channel);
     Lanes sum{};
     Lanes sum_src{};
     for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {
@@ -243,7 +243,7 @@ void normalise(const Images& images, const void* src, const Normalisation& norma
       StripOf<const Element> src_strip(images, strip, src);
       StripOf<const Element> addend(images, strip, follow.addend);
       StripOf<Element> dst_strip(images, strip, dst);
-      const Normalisation of_strip = at(normalisation, strip.channel);
+      const Normalisation of_strip = from_channel(normalisation, strip.channel);
       for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {
         normalise_rows(Rows<Element>{src_strip.read(first, pixels), addend.read(first, pixels), pixels}, of_strip,
                        follow.relu, dst_strip.place(first));
@@ -284,8 +284,8 @@ void backward_data(const Images& images, const void* src, const Normalisation& n
       StripOf<const Element> src_strip(images, strip, src);
       StripOf<const Element> diff_dst_strip(images, strip, diff_dst);
       StripOf<Element> diff_src_strip(images, strip, diff_src);
-      const Normalisation of_strip = at(normalisation, strip.channel);
-      const SourceGradient coefficients_of_strip = at(coefficients, strip.channel);
+      const Normalisation of_strip = from_channel(normalisation, strip.channel);
+      const SourceGradient coefficients_of_strip = from_channel(coefficients, strip.channel);
       for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {
         differentiate_rows(Rows<Element>{src_strip.read(first, pixels), nullptr, pixels}, of_strip, relu,
                            diff_dst_strip.read(first, pixels), coefficients_of_strip, diff_src_strip.place(first));

@@ -82,6 +82,11 @@ class Coefficients {
   float epsilon_;
 };
 
+/// Null for no tensor.
+void* address(const Tensor* tensor, const ImageRange& range) {
+  return tensor == nullptr ? nullptr : tensor->address(range);
+}
+
 /// Everything about an activation's passes that does not change from run to run.
 struct Form {
   Precision precision;
@@ -90,7 +95,7 @@ struct Form {
 
   Images images(int count) const { return {precision, layout, static_cast<std::size_t>(count)}; }
   Follow follow(const Tensor* addend, const ImageRange& range) const {
-    return {.addend = addend == nullptr ? nullptr : addend->address(range), .relu = relu};
+    return {.addend = address(addend, range), .relu = relu};
   }
 };
 
@@ -254,13 +259,10 @@ class BatchNormLayer final : public Layer {
                            diff_beta, sums.tensor()}),
         [form = form_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
          other_part = diff_dst.addend, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
-          const auto address = [&](const Tensor* tensor) {
-            return tensor == nullptr ? nullptr : tensor->address(range);
-          };
           const Images images = form.images(range.count);
           batch_norm::reduce_gradient(images, src->address(range), coefficients.normalisation(),
-                                      form.follow(addend, range), {address(part), address(other_part)},
-                                      address(diff_normalised), partial_sums->values(), sums.array(kSum),
+                                      form.follow(addend, range), {address(part, range), address(other_part, range)},
+                                      address(diff_normalised, range), partial_sums->values(), sums.array(kSum),
                                       sums.array(kSumSrc));
           const double values = static_cast<double>(images.values_per_channel());
           for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
