@@ -14,7 +14,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from run_results import RunError, number, read_run
+from run_results import RunError, milliseconds, number, read_run
 
 STYLE = """
 :root { color-scheme: light; }
@@ -163,10 +163,10 @@ def times_table(plots, runs):
             cell(start.get("ranks", "–")),
             cell(start.get("threads", "–")),
             cell(figure_text(images_per_s(run), "{:,.1f}")),
-            cell(figure_text(mean(step_ms), "{:.4g} ms")),
-            cell(figure_text(percentile(step_ms, 0.5), "{:.4g} ms")),
-            cell(figure_text(percentile(step_ms, 0.99), "{:.4g} ms")),
-            *[cell(figure_text(mean(run.column(key)), "{:.3g} ms"))
+            cell(milliseconds(mean(step_ms))),
+            cell(milliseconds(percentile(step_ms, 0.5))),
+            cell(milliseconds(percentile(step_ms, 0.99))),
+            *[cell(milliseconds(mean(run.column(key))))
               for key in ("compute_ms", "all_reduce_ms", "wait_ms")],
             cell(figure_text(100 * overlap(run), "{:.1f} %")),
             cell(figure_text(number(start.get("all_reduce_bytes")) / 1e6, "{:,.2f} MB")),

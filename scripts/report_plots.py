@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt  # noqa: E402  (the backend first)
 import numpy as np  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
-from run_results import number  # noqa: E402
+from run_results import milliseconds, number  # noqa: E402
 
 # Told apart by most readers with a colour deficiency, too (Okabe and Ito's, then darker ones). Run i has colour i.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222", "#8c564b", "#808000", "#27307a",
@@ -177,9 +177,9 @@ def step_times(name, runs, times):
     axes.set_title(title)
     for index, (compute, wait, all_reduce) in enumerate(times):
         waited = min(wait, all_reduce)
-        _bar(axes, index, "step", 0, f"{compute + wait:.3g} ms", compute=compute, wait=wait)
+        _bar(axes, index, "step", 0, milliseconds(compute + wait), compute=compute, wait=wait)
         if all_reduce > 0:
-            _bar(axes, index, "all-reduce", 0.34, f"all-reduce {all_reduce:.3g} ms", hidden=all_reduce - waited,
+            _bar(axes, index, "all-reduce", 0.34, f"all-reduce {milliseconds(all_reduce)}", hidden=all_reduce - waited,
                  wait=waited)
     axes.set_yticks(range(len(runs)), [shortened(run.name, 44) for run in runs])
     for index, label in enumerate(axes.get_yticklabels()):

@@ -72,6 +72,13 @@ def number(value):
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
+def milliseconds(value):
+    """Three digits or more, without an exponent for what is long; a dash for no number."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+
+
 def flat(value, prefix=""):
     """{"a": {"b": 1}} as {"a.b": 1}"""
     if not isinstance(value, dict) or not value:

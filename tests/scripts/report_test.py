@@ -74,6 +74,11 @@ class Report(ScriptTest):
             self.assertIn(f">{words}<", text)
         self.assertNotIn("Differences of configuration", text)
 
+    def test_times_are_written_without_exponents(self):
+        times = (0.04318, 7, 50, 99.96, 3599.2, 44699, math.nan)
+        self.assertEqual([run_results.milliseconds(time) for time in times],
+                         ["0.0432 ms", "7 ms", "50 ms", "100 ms", "3,599 ms", "44,699 ms", "–"])
+
     def test_a_real_run(self):
         self.write("tiny.yaml", "run: {epochs: 2}\nmodel: {name: lenet5, classes: 2}\n"
                    "data: {image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 20}}\n"
