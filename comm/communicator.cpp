@@ -52,12 +52,14 @@ std::shared_ptr<Job> run_here(std::unique_ptr<Operation> operation) {
   return job;
 }
 
+bool are_on_several_hosts(const std::vector<RankPlace>& places) {
+  return std::ranges::any_of(places, [&](const RankPlace& place) { return place.host != places.front().host; });
+}
+
 /// The same on all ranks, for all know all places.
-std::size_t segment_bytes(const Options& options, const std::vector<RankPlace>& places) {
-  const bool one_host = std::all_of(places.begin(), places.end(),
-                                    [&](const RankPlace& place) { return place.host == places.front().host; });
+std::size_t segment_bytes(const Options& options, bool between_hosts) {
   const std::size_t wanted =
-      options.segment_bytes.value_or(one_host ? kSegmentBytesOnOneHost : kSegmentBytesBetweenHosts);
+      options.segment_bytes.value_or(between_hosts ? kSegmentBytesBetweenHosts : kSegmentBytesOnOneHost);
   return wanted / kLineBytes * kLineBytes;
 }
 
@@ -83,7 +85,9 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       hosts.push_back(places_.back().host);
     }
     ring_ = Ring(rank(), size(), std::move(hosts));
-    scratch_ = std::make_unique<RingScratch>(segment_bytes(options_, places_));
+    const bool between_hosts = are_on_several_hosts(places_);
+    progress_->set_between_hosts(between_hosts);
+    scratch_ = std::make_unique<RingScratch>(segment_bytes(options_, between_hosts));
   } catch (const std::exception& exception) {
     abort(exception.what());
     throw;

@@ -10,8 +10,10 @@ using std::chrono::microseconds;
 
 constexpr microseconds kSpin{100};      ///< asking again at once, for this long at most
 constexpr microseconds kLongWait{200};  ///< where waits are usually longer, asking at once is in vain
-constexpr int kNapShare = 4;            ///< a nap lasts this part of the wait, so far or as usual
-constexpr microseconds kMaxNap{500};
+// A nap lasts as long as the wait, so far or as usual; on one machine a part of that.
+constexpr int kNapShareOnOneHost = 4;
+constexpr microseconds kMaxNapOnOneHost{500};
+constexpr microseconds kMaxNapBetweenHosts{2000};
 
 /// A straggler must not make the thread sleepy for long.
 constexpr microseconds kMostLearned{1000};
@@ -25,7 +27,9 @@ void Patience::learn(Duration waited) {
 
 void Patience::pause(Duration waited) const {
   if (waited < kSpin && usual_wait_ < kLongWait) return;
-  std::this_thread::sleep_for(std::min<Duration>(std::max(waited, usual_wait_) / kNapShare, kMaxNap));
+  const Duration wait = std::max(waited, usual_wait_);
+  std::this_thread::sleep_for(between_hosts_ ? std::min<Duration>(wait, kMaxNapBetweenHosts)
+                                             : std::min<Duration>(wait / kNapShareOnOneHost, kMaxNapOnOneHost));
 }
 
 }  // namespace dcs3gd::comm

@@ -68,6 +68,8 @@ class ProgressThread {
   void abort(int exit_code, const std::string& reason);
   /// The name of the operation at work, empty if there is none.
   std::string current_operation() const;
+  /// How it waits depends on whether the ranks are on several machines.
+  void set_between_hosts(bool between_hosts) { patience_.set_between_hosts(between_hosts); }
   /// Confines the thread to one core; false if the system refuses.
   bool pin(int core);
 
@@ -89,8 +91,8 @@ class ProgressThread {
   const Clock::duration timeout_;
   std::unique_ptr<Transport> transport_;  ///< constant from construction to the end of the thread
 
-  // Only the progress thread.
   Patience patience_;
+  // Only the progress thread.
   std::exception_ptr error_;         ///< what broke the world
   std::shared_ptr<Job> broken_job_;  ///< messages into its memory may still be under way
 

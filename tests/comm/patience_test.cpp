@@ -31,6 +31,17 @@ TEST_CASE("it asks again at once, then naps for a part of the wait, never for lo
   CHECK(shortest_pause(patience, milliseconds(1000)) < milliseconds(5));
 }
 
+TEST_CASE("between hosts naps are as long as the wait, never for long") {
+  Patience patience;
+  patience.set_between_hosts(true);
+  CHECK(shortest_pause(patience, microseconds(1)) < microseconds(10));
+  CHECK(shortest_pause(patience, microseconds(400)) >= microseconds(400));
+  CHECK(shortest_pause(patience, milliseconds(1000)) >= milliseconds(2));
+  CHECK(shortest_pause(patience, milliseconds(1000)) < milliseconds(20));
+  for (int i = 0; i < 40; ++i) patience.learn(microseconds(900));
+  CHECK(shortest_pause(patience, microseconds(1)) >= microseconds(800));
+}
+
 TEST_CASE("where waits are usually long it naps from the start, and forgets again") {
   Patience patience;
   for (int i = 0; i < 40; ++i) patience.learn(microseconds(900));
