@@ -9,8 +9,8 @@
 namespace dcs3gd {
 
 /// Allocates `bytes` of zeroed memory, 64-byte aligned; blocks of 2 MiB and more are aligned to 2 MiB and marked for
-/// transparent huge pages. Every page is touched, so a step never pays for a page fault. Throws Error{failure} that
-/// names the size when memory is short or the size is beyond any memory.
+/// transparent huge pages. Every page is touched, by the caller's OpenMP team, so a step never pays for a page fault.
+/// Throws Error{failure} that names the size when memory is short or the size is beyond any memory.
 void* allocate_aligned(std::size_t bytes);
 void free_aligned(void* memory) noexcept;
 
