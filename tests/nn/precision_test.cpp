@@ -171,6 +171,9 @@ TEST_CASE("choices that were made for fp32 are none for bf16") {
   const Graph graph = two_convolutions(64, 13);
   const NetworkOptions options{.batch = 4, .precision = Precision::bf16, .convolutions = winograd_everywhere(graph, 4)};
   CHECK(Network(graph, options).convolutions().winograd == 0);
+  const Distances found = distances(graph, options);
+  CHECK(found.loss < 0.02);
+  CHECK(found.gradient < 0.15);
 }
 
 TEST_CASE("choices: direct unless chosen, written and read back, measured once") {
