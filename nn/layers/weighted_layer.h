@@ -25,6 +25,7 @@ class WeightedLayer : public Layer {
   const onednn::Descriptor& src_desc() const { return src_->desc(); }
 
  private:
+  /// Converted once if both backward primitives want the same.
   Tensor* diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc);
 
   const Node& node_;
