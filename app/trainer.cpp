@@ -240,7 +240,7 @@ RankWishes Trainer::wishes() const {
   const std::optional<double> every = configuration_.checkpoint.every_minutes;
   return {.stop = run_start_.stop_wanted(),
           .checkpoint = communicator_.rank() == 0 && every && since_checkpoint_.elapsed_s() >= 60 * *every,
-          .ready = checkpoint_writer_.is_ready()};
+          .ready = checkpoint_writer_.is_ready() && !best_model_task_.is_running()};
 }
 
 /// Does what waits for all ranks as often as every step.
@@ -265,6 +265,7 @@ bool Trainer::checkpoint_is_due(std::int64_t step) const {
 /// The mean model of all finished steps and its statistics; training does not notice.
 void Trainer::gather_mean_model() {
   if (gathered_at_ == steps_done_) return;
+  settle_best_model();
   watched([&] { algorithm_->drain(mean_model_); });
   // The invariant that everything rests on; memory errors and faulty transports break it.
   expect_same(communicator_, ErrorKind::failure, "mean model",
@@ -295,9 +296,15 @@ void Trainer::evaluate() {
                    course_.epochs_begun(steps_done_), configuration_.run.epochs, 100 * result.top1, 100 * result.top5,
                    result.loss, result.images, is_best ? "  best so far" : ""));
   if (!is_best) return;
-  if (const auto error = attempt([&] { save_model(folder_.best()); })) {
-    log::warn(format("{}; training goes on", error->what()));
-  }
+  best_model_task_.start([this] {
+    const trace::Span writing("checkpoint", "write best model");
+    save_model(folder_.best());
+  });
+}
+
+/// Waits for the best model under way, if there is one: the mean model may change again.
+void Trainer::settle_best_model() {
+  if (const auto error = best_model_task_.wait()) log::warn(format("{}; training goes on", error->what()));
 }
 
 std::vector<CheckpointFile> Trainer::files_to_save() {
@@ -364,6 +371,7 @@ void Trainer::begin_checkpoint(CheckpointCopy* copy) {
 void Trainer::advance_checkpoint() {
   const trace::Span span("compute", "checkpoint");
   const Stopwatch watch;
+  settle_best_model();  // no checkpoint knows a best accuracy whose model is not there
   const bool is_there = checkpoint_writer_.advance();
   checkpoint_event_.stall_s += watch.elapsed_s();
   if (!is_there) return;
@@ -433,6 +441,7 @@ void Trainer::write_start() {
 }
 
 void Trainer::write_end(const std::string& status, int exit_code) {
+  settle_best_model();
   const double images = static_cast<double>(global_batch(configuration_, communicator_) * steps_reported_);
   const EndEvent event{.status = status,
                        .exit_code = exit_code,

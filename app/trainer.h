@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "app/background_task.h"
 #include "app/checkpoint.h"
 #include "app/checkpoint_writer.h"
 #include "app/configuration.h"
@@ -71,6 +72,7 @@ class Trainer {
   bool checkpoint_is_due(std::int64_t step) const;
   void gather_mean_model();
   void evaluate();
+  void settle_best_model();
   std::vector<CheckpointFile> files_to_save();
   CheckpointManifest checkpoint_manifest() const;
   void save_periodic_checkpoint();
@@ -128,6 +130,9 @@ class Trainer {
   std::optional<std::int64_t> evaluated_at_;   ///< steps done
   std::optional<double> best_top1_;
   std::optional<double> final_top1_;
+
+  /// Rank 0's, from the mean model as it is. Last: uses all of the above.
+  BackgroundTask best_model_task_{"dcs3gd-best"};
 };
 
 }  // namespace dcs3gd::app

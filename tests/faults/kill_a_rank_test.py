@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """A run on four ranks, one of which gets a signal at a random moment, twenty times; each time the same command is
-started again. The final weights and steps are those of a run that nobody disturbed, bit for bit.
+started again. The final and the best weights and the steps are those of a run that nobody disturbed, bit for bit.
 
     kill_a_rank_test.py PROGRAM MPIRUN KILL|TERM [SEED]
 """
@@ -139,9 +139,10 @@ def main():
             job = start(program, mpirun, folder, name)
             if job.wait(timeout=LIMIT_S) != 0:
                 problems.append((folder / f"{name}.txt").read_text(encoding="utf-8")[-2000:])
-        models = [(folder / f"runs/{name}/model.safetensors").read_bytes() for name in ("hit", "whole")]
-        if models[0] != models[1]:
-            problems.append("the final weights differ")
+        for weights in ("model.safetensors", "best.safetensors"):
+            hit_file, whole_file = (folder / f"runs/{name}/{weights}" for name in ("hit", "whole"))
+            if hit_file.read_bytes() != whole_file.read_bytes():
+                problems.append(f"{weights} differs")
         if steps_of(folder, "hit") != steps_of(folder, "whole") or len(steps_of(folder, "whole")) != STEPS:
             problems.append("the steps differ")
     for problem in problems:
