@@ -19,6 +19,7 @@ namespace dcs3gd::app {
 namespace {
 
 constexpr mode_t kNewFileMode = 0666;  // less the umask
+constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND;
 
 /// Repeats a system call that a signal interrupted.
 template <typename Call>
@@ -26,6 +27,12 @@ auto retry_interrupted(Call&& call) {
   auto result = call();
   while (result < 0 && errno == EINTR) result = call();
   return result;
+}
+
+/// Whether what is written there is lost; network file systems do not know such files any more.
+bool is_removed(const FileDescriptor& file) {
+  struct stat status {};
+  return ::fstat(file.get(), &status) == 0 ? status.st_nlink == 0 : errno == ESTALE;
 }
 
 }  // namespace
@@ -75,14 +82,14 @@ bool write_fully(int descriptor, std::span<const std::byte> bytes) {
   return true;
 }
 
-AppendedFile::AppendedFile(std::string path)
-    : path_(std::move(path)), descriptor_(path_, O_WRONLY | O_CREAT | O_APPEND) {
+AppendedFile::AppendedFile(std::string path) : path_(std::move(path)), descriptor_(path_, kAppend) {
   if (!descriptor_.is_open()) {
     throw Error(ErrorKind::failure, format("cannot open {}: {}", path_, system_reason()));
   }
 }
 
 void AppendedFile::append(std::string_view record) {
+  if (is_removed(descriptor_)) begin_anew();
   const off_t end = ::lseek(descriptor_.get(), 0, SEEK_END);
   if (write_fully(descriptor_.get(), std::as_bytes(std::span(record)))) return;
   const std::string reason = system_reason();
@@ -91,6 +98,15 @@ void AppendedFile::append(std::string_view record) {
   if (!std::exchange(warned_, true)) {
     log::warn(format("cannot write {}: {}; what belongs there is lost{}, the run goes on", path_, reason,
                      taken_back ? "" : " or cut off"));
+  }
+}
+
+void AppendedFile::begin_anew() {
+  if (FileDescriptor anew(path_, kAppend); anew.is_open()) {
+    descriptor_ = std::move(anew);
+    log::warn(format("{} was removed; it is begun anew", path_));
+  } else if (!std::exchange(warned_, true)) {
+    log::warn(format("{} was removed; what belongs there is lost until it can be made anew", path_));
   }
 }
 

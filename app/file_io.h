@@ -48,10 +48,12 @@ class AppendedFile {
   explicit AppendedFile(std::string path);
 
   /// The record is in the file whole, or not at all, when this returns. When the disk is full records are lost, the run
-  /// goes on, and one warning says so.
+  /// goes on, and one warning says so. A file that was removed is begun anew.
   void append(std::string_view record);
 
  private:
+  void begin_anew();
+
   std::string path_;
   FileDescriptor descriptor_;
   bool warned_ = false;

@@ -115,6 +115,22 @@ TEST_CASE("the writer appends whole lines, at once") {
   CHECK(test::error_of([&] { MetricsWriter(folder / "missing/metrics.jsonl"); }).kind() == ErrorKind::failure);
 }
 
+TEST_CASE("a file that is removed under the writer is begun anew, as soon as its folder is there") {
+  const TemporaryFolder folder;
+  const std::string run = folder / "run";
+  const std::string path = run + "/metrics.jsonl";
+  std::filesystem::create_directory(run);
+  MetricsWriter metrics(path);
+  metrics.write(some_step());
+  std::filesystem::remove_all(run);
+  metrics.write(some_step());
+  CHECK_FALSE(std::filesystem::exists(path));
+  std::filesystem::create_directory(run);
+  metrics.write(EndEvent{});
+  metrics.write(EndEvent{});
+  CHECK(test::content_of(path) == to_json_line(EndEvent{}) + "\n" + to_json_line(EndEvent{}) + "\n");
+}
+
 TEST_CASE("a full disk costs lines and one warning, not the run") {
   const TemporaryFolder folder;
   const std::string log_path = folder / "log.txt";

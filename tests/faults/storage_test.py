@@ -144,6 +144,23 @@ class OtherFiles(StorageTest):
 
 
 class Vanished(StorageTest):
+    def test_a_run_folder_that_is_removed(self):
+        process = self.start("--config", "run.yaml", "--set", "run.epochs=1000000", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                             encoding="utf-8")
+        folder = self.folder / "runs/run"
+        self.assertTrue(wait_until((folder / "checkpoints/step-00000004").exists))
+        removed = self.folder / "removed"
+        folder.rename(removed)  # at once: a checkpoint may be written meanwhile
+        shutil.rmtree(removed)
+        metrics = folder / "metrics.jsonl"
+        self.assertTrue(wait_until(metrics.exists))
+        process.send_signal(signal.SIGTERM)
+        err = process.communicate(timeout=TIMEOUT_S)[1]
+        self.assertEqual(process.returncode, 75, err)
+        self.assertIn("metrics.jsonl was removed", err)
+        self.assertIn('"status":"stopped"', metrics.read_text().splitlines()[-1])
+        self.assertTrue((folder / "summary.json").exists())
+
     def test_a_run_folder_that_goes_away(self):
         process = self.start("--config", "run.yaml", "--set", "run.epochs=1000000", stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                              encoding="utf-8")
