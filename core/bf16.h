@@ -5,9 +5,9 @@
 
 namespace dcs3gd {
 
-/// A bf16: the upper half of an fp32. NaN stays NaN.
+/// A bf16: the upper half of an fp32. NaN stays NaN. No value by itself: a buffer is not zeroed before it is filled.
 struct Bf16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits;
 };
 
 /// To nearest, ties to even.

@@ -18,6 +18,7 @@ constexpr std::size_t kChunkPixels = 128;
 template <typename Element>
 using Chunk = std::array<Element, kLanes * kChunkPixels>;
 using Lanes = std::array<float, kLanes>;
+using DoubleLanes = std::array<double, kLanes>;
 
 /// Up to 16 neighbouring channels of an image.
 struct Strip {
@@ -35,16 +36,19 @@ void for_each_strip(const Images& images, Body body) {
   const ChannelLayout& layout = images.layout;
   const std::size_t strips_per_block = (layout.width + kLanes - 1) / kLanes;
   const std::size_t strips = layout.blocks * strips_per_block;
-#pragma omp parallel for schedule(static)
-  for (std::size_t index = 0; index < images.count * strips; ++index) {
-    const std::size_t image = index / strips;
-    const std::size_t block = index % strips / strips_per_block;
-    const std::size_t first = index % strips_per_block * kLanes;
-    body(Strip{.image = image,
-               .channel = block * layout.width + first,
-               .lanes = std::min(kLanes, layout.width - first),
-               .offset = image * layout.stored_elements_per_image() + block * layout.pixels * layout.width + first,
-               .stride = layout.width});
+#pragma omp parallel
+  {
+#pragma omp for schedule(static) nowait
+    for (std::size_t index = 0; index < images.count * strips; ++index) {
+      const std::size_t image = index / strips;
+      const std::size_t block = index % strips / strips_per_block;
+      const std::size_t first = index % strips_per_block * kLanes;
+      body(Strip{.image = image,
+                 .channel = block * layout.width + first,
+                 .lanes = std::min(kLanes, layout.width - first),
+                 .offset = image * layout.stored_elements_per_image() + block * layout.pixels * layout.width + first,
+                 .stride = layout.width});
+    }
     finish_streaming();
   }
 }
@@ -177,6 +181,18 @@ void statistics_of_images(const Images& images, const void* src, float* image_me
   });
 }
 
+/// Over the images, of an array of values per image and channel: for the channels from `first` on.
+DoubleLanes sum_of_images(const float* values, std::size_t images, std::size_t channels, std::size_t first,
+                          std::size_t lanes) {
+  DoubleLanes sum{};
+  for (std::size_t image = 0; image < images; ++image) {
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+      sum[lane] += static_cast<double>(values[image * channels + first + lane]);
+    }
+  }
+  return sum;
+}
+
 template <typename Element>
 void gradient_sums_of_images(const Images& images, const void* src, const Normalisation& normalisation,
                              const Follow& follow, const DiffDst& diff_dst, void* diff_normalised, float* image_sums,
@@ -217,20 +233,20 @@ void statistics(const Images& images, const void* src, float* scratch, float* me
   with_element(images.precision,
                [&](auto element) { statistics_of_images<decltype(element)>(images, src, image_means, image_squares); });
   for_each_channels(images.layout, [&](std::size_t first, std::size_t lanes) {
-    for (std::size_t channel = first; channel < first + lanes; ++channel) {
-      double sum = 0;
-      double squares = 0;
-      for (std::size_t image = 0; image < images.count; ++image) {
-        sum += static_cast<double>(image_means[image * channels + channel]);
+    DoubleLanes center = sum_of_images(image_means, images.count, channels, first, lanes);
+    for (double& value : center) value /= static_cast<double>(images.count);
+    DoubleLanes squares{};
+    for (std::size_t image = 0; image < images.count; ++image) {
+      const std::size_t at = image * channels + first;
+      for (std::size_t lane = 0; lane < lanes; ++lane) {
+        const double delta = static_cast<double>(image_means[at + lane]) - center[lane];
+        squares[lane] +=
+            static_cast<double>(image_squares[at + lane]) + delta * delta * static_cast<double>(images.layout.pixels);
       }
-      const double center = sum / static_cast<double>(images.count);
-      for (std::size_t image = 0; image < images.count; ++image) {
-        const double delta = static_cast<double>(image_means[image * channels + channel]) - center;
-        squares += static_cast<double>(image_squares[image * channels + channel]) +
-                   delta * delta * static_cast<double>(images.layout.pixels);
-      }
-      mean[channel] = static_cast<float>(center);
-      variance[channel] = static_cast<float>(squares / static_cast<double>(images.values_per_channel()));
+    }
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+      mean[first + lane] = static_cast<float>(center[lane]);
+      variance[first + lane] = static_cast<float>(squares[lane] / static_cast<double>(images.values_per_channel()));
     }
   });
 }
@@ -263,15 +279,11 @@ void reduce_gradient(const Images& images, const void* src, const Normalisation&
                                                image_sums, image_sums_src);
   });
   for_each_channels(images.layout, [&](std::size_t first, std::size_t lanes) {
-    for (std::size_t channel = first; channel < first + lanes; ++channel) {
-      double total = 0;
-      double total_src = 0;
-      for (std::size_t image = 0; image < images.count; ++image) {
-        total += static_cast<double>(image_sums[image * channels + channel]);
-        total_src += static_cast<double>(image_sums_src[image * channels + channel]);
-      }
-      sum[channel] = static_cast<float>(total);
-      sum_src[channel] = static_cast<float>(total_src);
+    const DoubleLanes total = sum_of_images(image_sums, images.count, channels, first, lanes);
+    const DoubleLanes total_src = sum_of_images(image_sums_src, images.count, channels, first, lanes);
+    for (std::size_t lane = 0; lane < lanes; ++lane) {
+      sum[first + lane] = static_cast<float>(total[lane]);
+      sum_src[first + lane] = static_cast<float>(total_src[lane]);
     }
   });
 }
