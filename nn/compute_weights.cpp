@@ -1,5 +1,9 @@
 #include "nn/compute_weights.h"
 
+#include <utility>
+
+#include "nn/reorder.h"
+
 namespace dcs3gd::nn {
 
 ComputeWeights::ComputeWeights(const onednn::Device& device, std::size_t parameter_count)
@@ -15,7 +19,17 @@ Tensor* ComputeWeights::in_format(std::size_t parameter, const onednn::Descripto
   copy.tensor = std::make_unique<Tensor>("weights", desc, Tensor::Memory::external);
   copy.memory = AlignedBuffer<std::byte>(copy.tensor->size_bytes());
   copy.tensor->place(copy.memory.data());
-  onednn::Planned planned = onednn::reorder(device_, plain, desc);
+  if (auto kernel = own_reorder(copy.plain.get(), copy.tensor.get())) {
+    copy.reorder = std::make_unique<KernelOperation>("weights", "reorder", std::vector<Tensor*>(), std::move(kernel));
+  } else {
+    plan_reorder(copy);
+  }
+  copies_[parameter].push_back(std::move(copy));
+  return copies_[parameter].back().tensor.get();
+}
+
+void ComputeWeights::plan_reorder(Copy& copy) const {
+  onednn::Planned planned = onednn::reorder(device_, copy.plain->desc(), copy.tensor->desc());
   copy.scratchpad = std::make_unique<Tensor>("scratchpad", planned.scratchpad, Tensor::Memory::external);
   copy.scratchpad_memory = AlignedBuffer<std::byte>(copy.scratchpad->size_bytes());
   copy.scratchpad->place(copy.scratchpad_memory.data());
@@ -25,13 +39,11 @@ Tensor* ComputeWeights::in_format(std::size_t parameter, const onednn::Descripto
   copy.reorder =
       std::make_unique<PrimitiveOperation>("weights", "reorder", device_, std::move(planned), std::move(arguments));
   copy.reorder->bind();
-  copies_[parameter].push_back(std::move(copy));
-  return copies_[parameter].back().tensor.get();
 }
 
 void ComputeWeights::write(std::size_t parameter, const float* plain) {
   for (Copy& copy : copies_[parameter]) {
-    // oneDNN takes its inputs through the same pointer type as its outputs; a reorder only reads its source.
+    // Tensors are written or read through one type of pointer; a reorder only reads its source.
     copy.plain->place(const_cast<float*>(plain));
     copy.reorder->run({});
   }

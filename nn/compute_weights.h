@@ -25,11 +25,13 @@ class ComputeWeights {
   struct Copy {
     std::unique_ptr<Tensor> plain;  ///< external: the values being written
     std::unique_ptr<Tensor> tensor;
-    std::unique_ptr<Tensor> scratchpad;  ///< of the reorder
+    std::unique_ptr<Tensor> scratchpad;  ///< of oneDNN's reorder
     AlignedBuffer<std::byte> memory;
     AlignedBuffer<std::byte> scratchpad_memory;
-    std::unique_ptr<PrimitiveOperation> reorder;
+    std::unique_ptr<Operation> reorder;
   };
+
+  void plan_reorder(Copy& copy) const;
 
   const onednn::Device& device_;
   std::vector<std::vector<Copy>> copies_;  ///< by parameter

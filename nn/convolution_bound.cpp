@@ -14,7 +14,7 @@ struct ConvolutionBound::Implementation {
   onednn::Device device;
   std::vector<ConvolutionTask> tasks;
   ConvolutionTaskRunner runner;
-  std::vector<std::unique_ptr<PrimitiveOperation>> operations;
+  std::vector<std::unique_ptr<Operation>> operations;
 };
 
 ConvolutionBound::ConvolutionBound(const Graph& graph, int batch, Precision precision)

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/stopwatch.h"
+#include "nn/reorder.h"
 
 namespace dcs3gd::nn {
 namespace {
@@ -17,14 +18,13 @@ constexpr ConvolutionTask::Arguments kBackwardWeights{DNNL_ARG_SRC, DNNL_ARG_DIF
                                                       DNNL_ARG_DIFF_BIAS};
 
 /// Between what the neighbours have, in `precision`, and what the primitive reads or writes.
-std::vector<Planned> conversions(const onednn::Device& device, Direction direction, const Planned& planned,
-                                 Precision precision) {
+std::vector<ConvolutionTask::Conversion> conversions(Direction direction, const Planned& planned, Precision precision) {
   if (onednn::precision_of(planned.src) == precision) return {};
   const auto reading = [&](const onednn::Descriptor& desc) {
-    return onednn::reorder(device, onednn::in_precision(desc, precision), desc);
+    return ConvolutionTask::Conversion{onednn::in_precision(desc, precision), desc};
   };
   const auto writing = [&](const onednn::Descriptor& desc) {
-    return onednn::reorder(device, desc, onednn::in_precision(desc, precision));
+    return ConvolutionTask::Conversion{desc, onednn::in_precision(desc, precision)};
   };
   return {direction == Direction::backward_data ? writing(planned.src) : reading(planned.src),
           direction == Direction::forward ? writing(planned.dst) : reading(planned.dst)};
@@ -57,7 +57,7 @@ class TaskList {
            .stride = options.stride,
            .padding = options.padding});
       if (!planned) continue;
-      auto converted = conversions(device_, direction, *planned, precision_);
+      auto converted = conversions(direction, *planned, precision_);
       tasks_.back().candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
     }
   }
@@ -136,10 +136,9 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
       weights = std::max(weights, planned.weights.get_size());
       dst = std::max(dst, planned.dst.get_size());
       scratchpad = std::max(scratchpad, planned.scratchpad.get_size());
-      for (const Planned& conversion : conversions) {
-        src = std::max(src, conversion.src.get_size());
-        dst = std::max(dst, conversion.dst.get_size());
-        scratchpad = std::max(scratchpad, conversion.scratchpad.get_size());
+      for (const auto& [from, to] : conversions) {
+        src = std::max(src, from.get_size());
+        dst = std::max(dst, to.get_size());
       }
     }
   }
@@ -175,23 +174,18 @@ ConvolutionTaskRunner::Operations ConvolutionTaskRunner::make_operations(const C
                                                       {task.arguments.weights, tensor(planned.weights, weights_)},
                                                       {task.arguments.dst, tensor(planned.dst, dst_)}};
   if (task.bias > 0) arguments.push_back({task.arguments.bias, tensor(onednn::plain({task.bias}), bias_)});
-  Operations operations;
-  operations.push_back(make_operation(planned, std::move(arguments)));
-  for (const Planned& conversion : candidate.conversions) {
-    operations.push_back(make_operation(
-        conversion, {{DNNL_ARG_FROM, tensor(conversion.src, src_)}, {DNNL_ARG_TO, tensor(conversion.dst, dst_)}}));
-  }
-  return operations;
-}
-
-std::unique_ptr<PrimitiveOperation> ConvolutionTaskRunner::make_operation(
-    const Planned& planned, std::vector<PrimitiveOperation::Argument> arguments) {
   if (planned.scratchpad.get_size() > 0) {
     arguments.push_back({DNNL_ARG_SCRATCHPAD, tensor(planned.scratchpad, scratchpad_)});
   }
-  auto operation = std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments));
-  operation->bind();
-  return operation;
+  Operations operations;
+  operations.push_back(
+      std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments)));
+  operations.back()->bind();
+  for (const auto& [from, to] : candidate.conversions) {
+    operations.push_back(std::make_unique<KernelOperation>("task", "conversion", std::vector<Tensor*>(),
+                                                           own_reorder(tensor(from, src_), tensor(to, dst_))));
+  }
+  return operations;
 }
 
 Tensor* ConvolutionTaskRunner::tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory) {

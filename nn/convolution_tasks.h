@@ -17,10 +17,13 @@ struct ConvolutionTask {
   struct Arguments {
     int src, weights, dst, bias;
   };
+  struct Conversion {
+    onednn::Descriptor from, to;
+  };
   struct Candidate {
     ConvolutionAlgorithm algorithm;
     onednn::Planned planned;
-    std::vector<onednn::Planned> conversions;  ///< of what is read or written, where it computes in another precision
+    std::vector<Conversion> conversions;  ///< of what is read or written, where it computes in another precision
   };
 
   Arguments arguments;
@@ -41,7 +44,7 @@ class ConvolutionTaskRunner {
  public:
   ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks);
 
-  using Operations = std::vector<std::unique_ptr<PrimitiveOperation>>;
+  using Operations = std::vector<std::unique_ptr<Operation>>;
   /// A candidate that was found to be fastest, ready to run as long as the runner lives: the convolution first, its
   /// conversions behind it.
   struct Fastest {
@@ -52,8 +55,6 @@ class ConvolutionTaskRunner {
 
  private:
   Operations make_operations(const ConvolutionTask& task, const ConvolutionTask::Candidate& candidate);
-  std::unique_ptr<PrimitiveOperation> make_operation(const onednn::Planned& planned,
-                                                     std::vector<PrimitiveOperation::Argument> arguments);
   Tensor* tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory);
 
   const onednn::Device& device_;

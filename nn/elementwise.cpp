@@ -1,5 +1,6 @@
 #include "nn/elementwise.h"
 
+#include <cstring>
 #include <type_traits>
 
 #include "core/bf16.h"
@@ -79,6 +80,15 @@ void add_relu_block(const Bf16* src0, const Bf16* src1, Bf16* dst, std::size_t c
   for (std::size_t i = 0; i < count; ++i) dst[i] = AddRelu::of(src0[i], src1[i]);
 }
 
+DCS3GD_SIMD_CLONES
+void convert_block(const float* src, Bf16* dst, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) dst[i] = to_bf16(src[i]);
+}
+DCS3GD_SIMD_CLONES
+void convert_block(const Bf16* src, float* dst, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) dst[i] = to_float(src[i]);
+}
+
 /// Calls body(src0, src1, dst, count) on blocks of the arrays, as elements of the precision.
 template <typename Body>
 void for_each_block_of(Precision precision, const void* src0, const void* src1, void* dst, std::size_t count,
@@ -117,6 +127,24 @@ void add_forward(Precision precision, const void* src0, const void* src1, void* 
 void add_relu_forward(Precision precision, const void* src0, const void* src1, void* dst, std::size_t count) {
   for_each_block_of(precision, src0, src1, dst, count,
                     [](auto* from0, auto* from1, auto* to, std::size_t n) { add_relu_block(from0, from1, to, n); });
+}
+
+void convert(Precision from, const void* src, Precision to, void* dst, std::size_t count) {
+  if (from == to) {
+    const std::size_t element = element_bytes(from);
+    for_each_block(count, [&](std::size_t first, std::size_t n) {
+      std::memcpy(static_cast<std::byte*>(dst) + first * element, static_cast<const std::byte*>(src) + first * element,
+                  n * element);
+    });
+  } else if (to == Precision::bf16) {
+    for_each_block(count, [&](std::size_t first, std::size_t n) {
+      convert_block(static_cast<const float*>(src) + first, static_cast<Bf16*>(dst) + first, n);
+    });
+  } else {
+    for_each_block(count, [&](std::size_t first, std::size_t n) {
+      convert_block(static_cast<const Bf16*>(src) + first, static_cast<float*>(dst) + first, n);
+    });
+  }
 }
 
 }  // namespace dcs3gd::nn

@@ -18,4 +18,7 @@ void add_forward(Precision precision, const void* src0, const void* src1, void* 
 /// dst = max(src0 + src1, 0)
 void add_relu_forward(Precision precision, const void* src0, const void* src1, void* dst, std::size_t count);
 
+/// dst = src in another precision; of the same it is a copy
+void convert(Precision from, const void* src, Precision to, void* dst, std::size_t count);
+
 }  // namespace dcs3gd::nn

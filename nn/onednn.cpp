@@ -1,5 +1,7 @@
 #include "nn/onednn.h"
 
+#include <array>
+
 #include "core/format.h"
 
 namespace dcs3gd::nn::onednn {
@@ -78,6 +80,46 @@ std::optional<ChannelLayout> channel_layout(const Descriptor& desc) {
   if (is(Tag::aBcd8b)) return ChannelLayout{pixels, 8, (channels + 7) / 8};
   if (is(Tag::aBcd16b)) return ChannelLayout{pixels, 16, (channels + 15) / 16};
   return std::nullopt;
+}
+
+std::optional<WeightsLayout> weights_layout(const Descriptor& desc) {
+  const Dims dims = desc.dims();
+  const bool has_kernel = dims.size() == 4;
+  if (desc.data.format_kind != dnnl_blocked || desc.data.offset0 != 0 || !(has_kernel || dims.size() == 2)) {
+    return std::nullopt;
+  }
+  const dnnl_blocking_desc_t& blocking = desc.data.format_desc.blocking;
+  if (has_kernel && blocking.strides[2] != blocking.strides[3] * dims[3]) return std::nullopt;
+  std::array<std::size_t, 2> tile{1, 1};
+  for (int block = 0; block < blocking.inner_nblks; ++block) {
+    const auto dimension = static_cast<std::size_t>(blocking.inner_idxs[block]);
+    if (dimension >= tile.size()) return std::nullopt;
+    tile[dimension] *= static_cast<std::size_t>(blocking.inner_blks[block]);
+  }
+  WeightsLayout layout{.oc = static_cast<std::size_t>(dims[0]),
+                       .ic = static_cast<std::size_t>(dims[1]),
+                       .positions = has_kernel ? static_cast<std::size_t>(dims[2] * dims[3]) : 1,
+                       .tile_oc = tile[0],
+                       .tile_ic = tile[1],
+                       .oc_stride = static_cast<std::size_t>(blocking.strides[0]),
+                       .ic_stride = static_cast<std::size_t>(blocking.strides[1]),
+                       .position_stride = has_kernel ? static_cast<std::size_t>(blocking.strides[3]) : 0,
+                       .in_tile = {}};
+  for (std::size_t index = 0; index < tile[0] * tile[1]; ++index) {
+    // The inner blocks are the digits of a channel, the last one the lowest.
+    std::array<std::size_t, 2> left{index / tile[1], index % tile[1]};
+    std::size_t offset = 0;
+    std::size_t stride = 1;
+    for (int block = blocking.inner_nblks - 1; block >= 0; --block) {
+      auto& channel = left[static_cast<std::size_t>(blocking.inner_idxs[block])];
+      const auto size = static_cast<std::size_t>(blocking.inner_blks[block]);
+      offset += channel % size * stride;
+      channel /= size;
+      stride *= size;
+    }
+    layout.in_tile.push_back(static_cast<std::uint32_t>(offset));
+  }
+  return layout;
 }
 
 std::string version() {

@@ -9,6 +9,7 @@
 #include "nn/convolution_choice.h"
 #include "nn/graph.h"
 #include "nn/precision.h"
+#include "nn/weights_layout.h"
 
 /// The one place that meets oneDNN's primitive-descriptor API, which differs between major versions. The layers see
 /// planned primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
@@ -53,6 +54,8 @@ Precision precision_of(const Descriptor& desc);
 Descriptor in_precision(const Descriptor& desc, Precision precision);
 /// Of {N, C, H, W} or {N, C}; none for formats of another form.
 std::optional<ChannelLayout> channel_layout(const Descriptor& desc);
+/// Of OIHW or OI; none for formats of another form.
+std::optional<WeightsLayout> weights_layout(const Descriptor& desc);
 
 /// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
 struct ConvolutionRequest {

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "nn/reorder.h"
 
 namespace dcs3gd::nn {
 
@@ -82,7 +83,12 @@ Tensor* Planner::in_format(Tensor* src, const onednn::Descriptor& desc) {
 }
 
 void Planner::append_reorder(Tensor* src, Tensor* dst) {
-  append(src->name() + " reorder", "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
+  const std::string name = src->name() + " reorder";
+  if (auto kernel = own_reorder(src, dst)) {
+    append(name, "reorder", {src, dst}, std::move(kernel));
+    return;
+  }
+  append(name, "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
 }
 

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "nn/operation.h"
+
+namespace dcs3gd::nn {
+
+/// Our own reorders: copy the values of one tensor to another of another format, for what a step reorders most:
+/// activations to another precision, gradients of weights from tiles to plain. oneDNN's take up to four times as long
+/// for them. Empty for all other pairs of formats, which are oneDNN's. They run on the caller's OpenMP team.
+KernelOperation::Kernel own_reorder(Tensor* src, Tensor* dst);
+
+}  // namespace dcs3gd::nn
