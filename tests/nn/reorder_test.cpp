@@ -94,9 +94,9 @@ TEST_CASE("gradients of weights come out of every kind of tile, whole and padded
       {{20, 18, 3, 3}, Tag::ohwi},        {{130, 70}, Tag::AB16b64a},
       {{10, 512}, Tag::BA16a16b},         {{1000, 48}, Tag::ba},
   };
-  for (const auto& [dims, tag] : cases) {
-    CAPTURE(static_cast<int>(tag));
-    check_like_onednn({dims, DataType::f32, tag}, onednn::plain(dims));
+  for (const Case& weights : cases) {
+    CAPTURE(static_cast<int>(weights.tag));
+    check_like_onednn({weights.dims, DataType::f32, weights.tag}, onednn::plain(weights.dims));
   }
 }
 
