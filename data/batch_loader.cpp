@@ -9,7 +9,7 @@
 #include "core/log.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
-#include "data/mixup.h"
+#include "data/transform/mixup.h"
 
 namespace dcs3gd::data {
 namespace {

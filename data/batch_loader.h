@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include "data/augmentation.h"
 #include "data/batch.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
+#include "data/transform/augmentation.h"
 
 namespace dcs3gd::data {
 

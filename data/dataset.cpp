@@ -5,12 +5,12 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "data/cifar_reader.h"
-#include "data/idx_reader.h"
-#include "data/image_folder.h"
-#include "data/photo_dataset.h"
-#include "data/shards.h"
-#include "data/stored_dataset.h"
+#include "data/photos/image_folder.h"
+#include "data/photos/photo_dataset.h"
+#include "data/photos/shards.h"
+#include "data/stored/cifar_reader.h"
+#include "data/stored/idx_reader.h"
+#include "data/stored/stored_dataset.h"
 #include "data/synthetic_dataset.h"
 
 namespace dcs3gd::data {

@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "data/folder_state.h"
-#include "data/framing.h"
-#include "data/image_decoder.h"
 #include "data/options.h"
+#include "data/photos/folder_state.h"
+#include "data/photos/image_decoder.h"
+#include "data/transform/framing.h"
 
 namespace dcs3gd::data {
 

@@ -9,7 +9,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
-#include "data/resample.h"
+#include "data/transform/resample.h"
 
 namespace dcs3gd::data {
 namespace {

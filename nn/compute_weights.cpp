@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "nn/reorder.h"
+#include "nn/kernels/reorder.h"
 
 namespace dcs3gd::nn {
 

@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "nn/compute_weights.h"
-#include "nn/cpu.h"
+#include "nn/onednn/cpu.h"
 #include "nn/program.h"
 
 namespace dcs3gd::nn {

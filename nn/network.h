@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "core/parameter_arena.h"
-#include "nn/convolution_choice.h"
+#include "nn/convolution/convolution_choice.h"
 #include "nn/graph.h"
-#include "nn/precision.h"
+#include "nn/kernels/precision.h"
 
 namespace dcs3gd::nn {
 

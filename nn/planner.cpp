@@ -4,7 +4,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/reorder.h"
+#include "nn/kernels/reorder.h"
 
 namespace dcs3gd::nn {
 

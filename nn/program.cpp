@@ -4,7 +4,7 @@
 #include <map>
 
 #include "core/stopwatch.h"
-#include "nn/elementwise.h"
+#include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
 #include "nn/memory_plan.h"
 

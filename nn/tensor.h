@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <string>
 
-#include "nn/onednn.h"
+#include "nn/onednn/onednn.h"
 
 namespace dcs3gd::nn {
 

@@ -1,4 +1,4 @@
-#include "nn/elementwise.h"
+#include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {

@@ -3,7 +3,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/batch_norm_kernels.h"
+#include "nn/kernels/batch_norm_kernels.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {

@@ -6,9 +6,9 @@
 #include <optional>
 #include <vector>
 
-#include "app/configuration.h"
-#include "app/running_statistics.h"
-#include "app/update_algorithm.h"
+#include "app/config/configuration.h"
+#include "app/rules/running_statistics.h"
+#include "app/rules/update_algorithm.h"
 #include "comm/communicator.h"
 #include "core/parameter_arena.h"
 #include "nn/network.h"

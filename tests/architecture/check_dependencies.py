@@ -22,6 +22,19 @@ ALLOWED_FOLDERS = {
     "tests": set(CODE_FOLDERS) | {"tests"},
 }
 
+# Folder -> its floors from the ground up, each a set of rooms (sub-folders): a room includes its own headers and those of
+# lower floors.
+FLOORS = {
+    "app": (
+        {"job", "config"},
+        {"rules", "record"},
+        {"model", "photos"},
+        {"checkpoint", "report", "bench"},
+        {"train"},
+        {"programs"},
+    ),
+}
+
 # Third-party header -> the files that may include it. The tests of a folder may use what the folder may.
 THIRD_PARTY_HOMES = (
     (r"dnnl|oneapi/", r"nn/"),
@@ -72,6 +85,26 @@ def check_third_party(path, header):
     return f"<{header}> has no home: is it needed? Then name its folder in THIRD_PARTY_HOMES"
 
 
+def floor_of(folder, room):
+    return next((number for number, rooms in enumerate(FLOORS[folder]) if room in rooms), None)
+
+
+def check_room(path, header):
+    """Within a folder, an arrow only downward."""
+    folder, *rest = path.split("/")
+    target_folder, *target_rest = header.split("/")
+    if folder != target_folder or folder not in FLOORS:
+        return None
+    room, target = (parts[0] if len(parts) > 1 else "" for parts in (rest, target_rest))
+    floor, target_floor = floor_of(folder, room), floor_of(folder, target)
+    for name, number in ((room, floor), (target, target_floor)):
+        if number is None:
+            return f'{folder} has no room "{name}": name its floor in FLOORS'
+    if room != target and target_floor >= floor:
+        return f'{folder}/{room} must not include {folder}/{target}: "{header}"'
+    return None
+
+
 def check_own(path, header, files):
     folder = path.split("/")[0]
     target = header.split("/")[0]
@@ -81,7 +114,7 @@ def check_own(path, header, files):
         return f"{folder} must not include {target}: \"{header}\""
     if header == "core/format.h" and not path.endswith(".cpp"):
         return "core/format.h belongs in source files, not in headers"
-    return None
+    return check_room(path, header)
 
 
 def check_includes(files):
@@ -98,7 +131,7 @@ def check_includes(files):
                 yield path, number, problem
             if third_party and IMAGE_CODEC.match(third_party) and path.startswith("data/"):
                 decoders.setdefault(path, number)
-    decoders.pop("data/image_encoder.cpp", None)
+    decoders.pop("data/photos/image_encoder.cpp", None)
     for path in sorted(decoders)[1:]:
         yield path, decoders[path], f"image decoders live in one file: {min(decoders)}"
 

@@ -1,4 +1,4 @@
-#include "data/augmentation.h"
+#include "data/transform/augmentation.h"
 
 #include <algorithm>
 #include <cmath>

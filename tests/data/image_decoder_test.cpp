@@ -1,4 +1,4 @@
-#include "data/image_decoder.h"
+#include "data/photos/image_decoder.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,8 +9,8 @@
 
 #include <sys/resource.h>
 
-#include "data/image_encoder.h"
-#include "data/resample.h"
+#include "data/photos/image_encoder.h"
+#include "data/transform/resample.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
 

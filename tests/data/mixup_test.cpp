@@ -1,4 +1,4 @@
-#include "data/mixup.h"
+#include "data/transform/mixup.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,10 +6,10 @@
 
 #include "core/hash.h"
 #include "data/batch_loader.h"
-#include "data/color_jitter.h"
-#include "data/image_folder.h"
-#include "data/resample.h"
-#include "data/shards.h"
+#include "data/photos/image_folder.h"
+#include "data/photos/shards.h"
+#include "data/transform/color_jitter.h"
+#include "data/transform/resample.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
 

@@ -15,10 +15,10 @@
 #include <string>
 #include <vector>
 
-#include "data/color_jitter.h"
-#include "data/image_decoder.h"
-#include "data/image_folder.h"
-#include "data/resample.h"
+#include "data/photos/image_decoder.h"
+#include "data/photos/image_folder.h"
+#include "data/transform/color_jitter.h"
+#include "data/transform/resample.h"
 
 namespace {
 

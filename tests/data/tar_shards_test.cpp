@@ -1,9 +1,9 @@
-#include "data/tar_shards.h"
+#include "data/photos/tar_shards.h"
 
 #include <algorithm>
 #include <filesystem>
 
-#include "data/tar_reader.h"
+#include "data/photos/tar_reader.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
 #include "tests/data/tar_file.h"

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "app"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from cli_support import CliTest, main
 from processes import TIMEOUT_S, wait_until
 

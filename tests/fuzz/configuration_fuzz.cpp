@@ -1,8 +1,8 @@
 // The configuration: what was understood says the same when it is written and read again.
 #include <array>
 
-#include "app/configuration.h"
-#include "app/yaml_reader.h"
+#include "app/config/configuration.h"
+#include "app/config/yaml_reader.h"
 #include "tests/fuzz/fuzz_target.h"
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,7 +1,7 @@
 // IDX files, plain and gzip: images in front, then labels; the first two bytes say how long the images' file is.
 #include <algorithm>
 
-#include "data/idx_reader.h"
+#include "data/stored/idx_reader.h"
 #include "tests/fuzz/fuzz_target.h"
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -6,8 +6,8 @@
 
 #include <zlib.h>
 
-#include "data/image_decoder.h"
-#include "data/resample.h"
+#include "data/photos/image_decoder.h"
+#include "data/transform/resample.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace {

@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "app/configuration.h"
-#include "app/safetensors.h"
+#include "app/config/configuration.h"
+#include "app/model/safetensors.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "data/shards.h"
+#include "data/photos/shards.h"
 #include "tests/data/encoded_images.h"
 #include "tests/data/tar_file.h"
 

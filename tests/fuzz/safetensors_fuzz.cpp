@@ -2,7 +2,7 @@
 #include <memory>
 #include <vector>
 
-#include "app/safetensors.h"
+#include "app/model/safetensors.h"
 #include "tests/fuzz/fuzz_target.h"
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

@@ -1,5 +1,5 @@
 // The manifest of a folder of shards: what was understood says the same when it is written and read again.
-#include "data/shards.h"
+#include "data/photos/shards.h"
 #include "tests/fuzz/fuzz_target.h"
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {

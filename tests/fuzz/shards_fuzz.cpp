@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/hash.h"
-#include "data/shards.h"
+#include "data/photos/shards.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace {

@@ -3,7 +3,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/tar_shards.h"
+#include "data/photos/tar_shards.h"
 #include "tests/data/tar_file.h"
 #include "tests/fuzz/fuzz_target.h"
 

@@ -8,7 +8,7 @@
 #include "core/bf16.h"
 #include "core/format.h"
 #include "core/random_stream.h"
-#include "nn/batch_norm_kernels.h"
+#include "nn/kernels/batch_norm_kernels.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;

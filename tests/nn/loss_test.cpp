@@ -4,7 +4,7 @@
 
 #include <doctest/doctest.h>
 
-#include "nn/cpu.h"
+#include "nn/onednn/cpu.h"
 #include "tests/nn/network_test_support.h"
 
 using namespace dcs3gd;

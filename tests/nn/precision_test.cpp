@@ -4,9 +4,9 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "nn/convolution_choice.h"
-#include "nn/cpu.h"
+#include "nn/convolution/convolution_choice.h"
 #include "nn/model_zoo.h"
+#include "nn/onednn/cpu.h"
 #include "tests/nn/network_cases.h"
 #include "tests/nn/network_test_support.h"
 

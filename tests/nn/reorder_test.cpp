@@ -1,4 +1,4 @@
-#include "nn/reorder.h"
+#include "nn/kernels/reorder.h"
 
 #include <cmath>
 #include <cstring>

@@ -5,8 +5,8 @@
 #include <span>
 #include <vector>
 
-#include "app/running_statistics.h"
-#include "app/update_algorithm.h"
+#include "app/rules/running_statistics.h"
+#include "app/rules/update_algorithm.h"
 #include "comm/communicator.h"
 #include "core/optim/learning_rate.h"
 #include "nn/model_zoo.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <string>
 
-#include "app/configuration.h"
+#include "app/config/configuration.h"
 #include "core/optim/momentum_sgd.h"
 #include "core/parameter_arena.h"
 #include "nn/graph.h"

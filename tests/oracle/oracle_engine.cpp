@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "app/safetensors.h"
+#include "app/model/safetensors.h"
 #include "core/error.h"
 #include "tests/oracle/comparison.h"
 #include "tests/oracle/engine_run.h"

@@ -1,0 +1,154 @@
+#include "app/bench/bench_comm.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "app/bench/bench_statistics.h"
+#include "comm/communicator.h"
+#include "core/aligned_buffer.h"
+#include "core/format.h"
+#include "core/stopwatch.h"
+
+namespace dcs3gd::app {
+namespace {
+
+using comm::Communicator;
+using comm::LibraryCall;
+using comm::Wire;
+
+constexpr std::size_t kSizes[] = {kSmallestCommSize, 16384, 262144, 1048576, 4194304, 25557032};
+constexpr std::size_t kMinRepetitions = 5;
+constexpr std::size_t kMaxRepetitions = 200;
+
+/// One way to sum; returns its milliseconds on this rank.
+struct Contender {
+  const char* algorithm;
+  const char* wire;
+  std::size_t wire_bytes;  ///< per element
+  std::function<double(std::size_t floats)> run_ms;
+};
+
+std::string to_blob(const std::vector<double>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
+}
+
+/// Per repetition the time of the slowest rank.
+std::vector<double> slowest(Communicator& communicator, const std::vector<double>& own) {
+  std::vector<double> result = own;
+  for (const std::string& blob : communicator.all_gather(to_blob(own))) {
+    for (std::size_t i = 0; i < result.size(); ++i) {
+      double value = 0;
+      std::memcpy(&value, blob.data() + i * sizeof(double), sizeof(double));
+      result[i] = std::max(result[i], value);
+    }
+  }
+  return result;
+}
+
+/// GB/s that a rank copies from memory to memory while all ranks do: what the ring could reach at most between ranks of
+/// one machine, where each byte that travels is copied once.
+double copy_limit_gb_s(Communicator& communicator, std::span<float> from, std::span<float> to) {
+  constexpr int kRepetitions = 5;
+  std::vector<double> times_s;
+  for (int i = 0; i < kRepetitions; ++i) {
+    communicator.barrier();
+    const Stopwatch stopwatch;
+    std::memcpy(to.data(), from.data(), from.size_bytes());
+    times_s.push_back(stopwatch.elapsed_s());
+  }
+  return static_cast<double>(from.size_bytes()) / summarize(slowest(communicator, times_s)).median / 1e9;
+}
+
+/// Every rank must repeat equally often: rank 0's first round decides.
+std::size_t repetitions(Communicator& communicator, double round_s, double budget_s) {
+  communicator.broadcast(std::as_writable_bytes(std::span(&round_s, 1)));
+  return std::clamp(static_cast<std::size_t>(budget_s / round_s), kMinRepetitions, kMaxRepetitions);
+}
+
+void print(const CommBenchOptions& options, const Contender& contender, int ranks, std::size_t floats,
+           const TimingSummary& summary, double limit_gb_s) {
+  const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(floats * contender.wire_bytes);
+  const double bus_gb_s = travelled / summary.median / 1e6;
+  if (options.json) {
+    std::puts(format(R"({{"bench":"comm","algorithm":"{}","wire":"{}","ranks":{},"floats":{},"n":{},"min_ms":{:.4f},)"
+                     R"("median_ms":{:.4f},"p99_ms":{:.4f},"bus_gb_s":{:.4f},"limit_gb_s":{:.4f}}})",
+                     contender.algorithm, contender.wire, ranks, floats, summary.n, summary.min, summary.median,
+                     summary.p99, bus_gb_s, limit_gb_s)
+                  .c_str());
+  } else {
+    std::puts(format("{:>10}  {:<14} {:<4}  {:>4} {:>10.3f} {:>10.3f} {:>10.3f} {:>10.2f} {:>10.2f}", floats,
+                     contender.algorithm, contender.wire, summary.n, summary.min, summary.median, summary.p99, bus_gb_s,
+                     limit_gb_s)
+                  .c_str());
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int run_comm_bench(const CommBenchOptions& options) {
+  comm::Options comm_options = options.comm;
+  comm_options.algorithm = comm::Algorithm::ring;
+  const auto communicator = Communicator::open(comm_options);
+  AlignedBuffer<float> values(options.max_floats);
+  AlignedBuffer<float> sums(options.max_floats);
+  std::fill(values.begin(), values.end(), 1.0F);  // an average of ones stays one
+
+  const auto ring = [&](Wire wire) {
+    return [&, wire](std::size_t floats) {
+      const Stopwatch stopwatch;
+      communicator->start_all_reduce({.values = values.span().first(floats), .wire = wire}).wait();
+      return stopwatch.elapsed_ms();
+    };
+  };
+  const auto library = [&](LibraryCall call) {
+    return [&, call](std::size_t floats) {
+      const std::span<float> target = sums.span().first(floats);
+      const std::span<const float> source = call == LibraryCall::in_place ? target : values.span().first(floats);
+      return communicator->time_library_all_reduce(call, source, target);
+    };
+  };
+  const Contender contenders[] = {
+      {"ring", "fp32", 4, ring(Wire::fp32)},
+      {"mpi", "fp32", 4, library(LibraryCall::two_buffers)},
+      {"ring", "bf16", 2, ring(Wire::bf16)},
+      {"mpi_in_place", "fp32", 4, library(LibraryCall::in_place)},
+      {"mpi_iallreduce", "fp32", 4, library(LibraryCall::nonblocking)},
+  };
+
+  const bool prints = communicator->rank() == 0;
+  const double limit_gb_s = copy_limit_gb_s(*communicator, values.span(), sums.span());
+  if (prints && !options.json) {
+    std::puts(format("{:>10}  {:<14} {:<4}  {:>4} {:>10} {:>10} {:>10} {:>10} {:>10}", "floats", "algorithm", "wire",
+                     "n", "min ms", "median ms", "p99 ms", "bus GB/s", "limit GB/s")
+                  .c_str());
+  }
+  for (const std::size_t floats : kSizes) {
+    if (floats > options.max_floats) break;
+    std::fill(sums.begin(), sums.end(), 0.0F);  // the in-place sums must not grow to infinity
+    const auto one_round = [&](std::vector<std::vector<double>>* times_ms) {
+      for (std::size_t i = 0; i < std::size(contenders); ++i) {
+        communicator->barrier();
+        const double time_ms = contenders[i].run_ms(floats);
+        if (times_ms != nullptr) (*times_ms)[i].push_back(time_ms);
+      }
+    };
+    const Stopwatch warm_up;
+    one_round(nullptr);
+    const std::size_t rounds = repetitions(*communicator, warm_up.elapsed_s(), options.seconds_per_size);
+    std::vector<std::vector<double>> times_ms(std::size(contenders));
+    for (std::size_t round = 0; round < rounds; ++round) one_round(&times_ms);
+    for (std::size_t i = 0; i < std::size(contenders); ++i) {
+      const TimingSummary summary = summarize(slowest(*communicator, times_ms[i]));
+      if (prints) print(options, contenders[i], communicator->size(), floats, summary, limit_gb_s);
+    }
+  }
+  return 0;
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,119 @@
+#include "app/bench/bench_command.h"
+
+#include <limits>
+#include <map>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "app/bench/bench_comm.h"
+#include "app/bench/bench_loader.h"
+#include "app/bench/bench_nn.h"
+#include "app/bench/bench_step.h"
+#include "app/bench/bench_update.h"
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::app {
+namespace {
+
+const std::map<std::string, nn::Precision> kPrecisions{{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}};
+
+}  // namespace
+
+int run_bench_command(int argc, const char* const* argv) {
+  CLI::App parser("Measures what this machine or cluster can do, beside the limit that physics or the rival sets.");
+  parser.require_subcommand(1);
+
+  NnBenchOptions nn;
+  CLI::App* nn_command = parser.add_subcommand("nn", "training steps of a model against its convolutions alone");
+  nn_command->add_option("--model", nn.model, "model, as in model.name")->capture_default_str();
+  nn_command->add_option("--batch", nn.batch, "images per step")->check(CLI::PositiveNumber)->capture_default_str();
+  nn_command->add_option("--precision", nn.precision, "fp32 or bf16 (default: fp32)")
+      ->transform(CLI::CheckedTransformer(kPrecisions));
+  nn_command->add_flag("--direct", nn.direct, "no Winograd convolutions");
+  nn_command->add_option("--threads", nn.threads, "OpenMP threads (default: all)")->check(CLI::PositiveNumber);
+  nn_command->add_option("--image-size", nn.image_size, "pixels (default: the model's own)")
+      ->check(CLI::PositiveNumber);
+  nn_command->add_option("--steps", nn.steps, "measured steps")->check(CLI::PositiveNumber)->capture_default_str();
+  nn_command->add_flag("--json", nn.json, "one JSON object a line");
+
+  CommBenchOptions comm;
+  CLI::App* comm_command = parser.add_subcommand("comm", "our ring against MPI_Allreduce, by size; run under mpirun");
+  comm_command->add_option("--max-floats", comm.max_floats, "largest array")
+      ->check(CLI::Range(kSmallestCommSize, std::numeric_limits<std::size_t>::max()))
+      ->capture_default_str();
+  comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  comm_command->add_flag("--json", comm.json, "one JSON object a line");
+
+  StepBenchOptions step;
+  CLI::App* step_command =
+      parser.add_subcommand("step", "training steps with and without communication; run under mpirun");
+  step_command->add_option("--model", step.model, "model, as in model.name")->capture_default_str();
+  step_command->add_option("--batch", step.batch, "images per worker")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step_command->add_option("--image-size", step.image_size, "pixels (default: the model's own)")
+      ->check(CLI::PositiveNumber);
+  step_command->add_option("--algorithm", step.algorithm, "dc_s3gd, s3gd or ssgd")
+      ->check(CLI::IsMember({"dc_s3gd", "s3gd", "ssgd"}))
+      ->capture_default_str();
+  step_command->add_option("--wire", step.wire, "fp32 or bf16")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str();
+  step_command->add_option("--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)")
+      ->check(CLI::PositiveNumber);
+  step_command->add_option("--rounds", step.rounds, "rounds of steps with and without communication")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  step_command->add_flag("--json", step.json, "one JSON object a line");
+
+  UpdateBenchOptions update;
+  CLI::App* update_command = parser.add_subcommand("update", "the update rule against memory bandwidth");
+  update_command->add_option("--floats", update.floats, "parameters")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  update_command->add_option("--repetitions", update.repetitions, "measured updates")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  update_command->add_flag("--json", update.json, "one JSON object a line");
+
+  LoaderBenchOptions loader;
+  CLI::App* loader_command = parser.add_subcommand("loader", "decoding and changing photos against decoding alone");
+  loader_command->add_option("--data", loader.data, "an image folder or a folder of shards")->required();
+  loader_command->add_option("--threads", loader.threads, "threads that decode")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader_command->add_option("--image-size", loader.image_size, "pixels")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  loader_command->add_option("--seconds", loader.seconds, "time to spend")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader_command->add_flag("--json", loader.json, "one JSON object a line");
+
+  const std::string benchmark = argc > 1 ? argv[1] : "";
+  const auto is_benchmark = [&](const CLI::App* command) { return command->get_name() == benchmark; };
+  if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommands(is_benchmark).empty()) {
+    throw Error(ErrorKind::input,
+                format("dcs3gd-bench: expected nn, step, comm, update or loader, found {}; see dcs3gd-bench --help",
+                       benchmark));
+  }
+  try {
+    parser.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return parser.exit(help);
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
+  }
+  if (comm_command->parsed()) return run_comm_bench(comm);
+  if (nn_command->parsed()) bench_nn(nn);
+  if (step_command->parsed()) bench_step(step);
+  if (update_command->parsed()) bench_update(update);
+  if (loader_command->parsed()) bench_loader(loader);
+  return 0;
+}
+
+}  // namespace dcs3gd::app

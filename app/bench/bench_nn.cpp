@@ -1,0 +1,116 @@
+#include "app/bench/bench_nn.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+#include <omp.h>
+#include <sys/resource.h>
+
+#include "app/bench/bench_statistics.h"
+#include "app/model/random_batch.h"
+#include "app/rules/update_algorithm.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/stopwatch.h"
+#include "nn/convolution/convolution_bound.h"
+#include "nn/model_zoo.h"
+#include "nn/onednn/cpu.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr int kWarmUpSteps = 2;
+
+std::size_t peak_memory_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
+}
+
+void print_times(const std::vector<nn::KindTime>& times, int steps) {
+  double total = 0;
+  for (const nn::KindTime& time : times) total += time.seconds;
+  for (const nn::KindTime& time : times) {
+    std::printf("  %-16s %9.3f ms %5.1f %%\n", time.kind.c_str(), 1e3 * time.seconds / steps,
+                100 * time.seconds / total);
+  }
+}
+
+}  // namespace
+
+void bench_nn(const NnBenchOptions& options) {
+  if (options.threads > 0) omp_set_num_threads(options.threads);
+  nn::ModelOptions model = nn::usual_options(options.model);
+  if (options.image_size > 0) model.image_size = options.image_size;
+  const nn::Graph graph = nn::build_model(model);
+  nn::ConvolutionChoices convolutions;
+  if (!options.direct) nn::measure_convolutions(graph, options.batch, options.precision, convolutions);
+  nn::Network network(graph, {.batch = options.batch, .precision = options.precision, .convolutions = convolutions});
+  const std::string precision = options.precision == nn::Precision::bf16 ? "bf16" : "fp32";
+  RunningStatistics statistics(network.statistics_layout());
+  ParameterArena weights(network.parameter_layout());
+  nn::initialize(graph, 1, weights, statistics.local());
+  const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(), 0);
+
+  const auto communicator = comm::Communicator::open({});
+  const AlgorithmConfiguration algorithm{.name = AlgorithmName::ssgd, .batch_per_worker = options.batch};
+  const optim::MomentumSgdOptions sgd;
+  const AlgorithmSurroundings surroundings{.communicator = *communicator,
+                                           .network = network,
+                                           .running_statistics = statistics,
+                                           .algorithm = algorithm,
+                                           .sgd = sgd,
+                                           .wire = comm::Wire::fp32,
+                                           .loss_limit = {},
+                                           .next_batch = [&] { return batch.view(); },
+                                           .on_step = [](const StepRecord&) {}};
+  const auto trainer = make_update_algorithm(surroundings, std::move(weights));
+
+  constexpr double kLearningRate = 1e-3;
+  for (int step = 0; step < kWarmUpSteps; ++step) trainer->step(step, kLearningRate);
+  const std::size_t peak_bytes = peak_memory_bytes();
+  nn::ConvolutionBound bound(graph, options.batch, options.precision);
+
+  std::vector<double> step_ms;
+  std::vector<double> bound_ms;
+  network.reset_times();
+  for (int step = 0; step < options.steps; ++step) {
+    const Stopwatch watch;
+    trainer->step(kWarmUpSteps + step, kLearningRate);
+    step_ms.push_back(watch.elapsed_ms());
+    bound_ms.push_back(1e3 * bound.run());
+  }
+
+  const TimingSummary steps = summarize(step_ms);
+  const TimingSummary bounds = summarize(bound_ms);
+  const double images_per_s = 1e3 * options.batch / steps.median;
+  const double bound_images_per_s = 1e3 * options.batch / bounds.median;
+  if (options.json) {
+    const nlohmann::ordered_json line = {{"bench", "nn"},
+                                         {"model", options.model},
+                                         {"batch", options.batch},
+                                         {"precision", precision},
+                                         {"threads", omp_get_max_threads()},
+                                         {"images_per_s", images_per_s},
+                                         {"bound_images_per_s", bound_images_per_s},
+                                         {"peak_memory_bytes", peak_bytes},
+                                         {"n", steps.n},
+                                         {"step_ms_min", steps.min},
+                                         {"step_ms_median", steps.median},
+                                         {"step_ms_p99", steps.p99}};
+    std::printf("%s\n", line.dump().c_str());
+    return;
+  }
+  std::printf("%s, batch %d, %s, %d threads, %s\n", options.model.c_str(), options.batch, precision.c_str(),
+              omp_get_max_threads(), nn::instruction_set().c_str());
+  std::printf("training step  %s  %.1f img/s\n", format_ms(steps).c_str(), images_per_s);
+  std::printf("bound          %s  %.1f img/s  (convolutions and linear layers alone)\n", format_ms(bounds).c_str(),
+              bound_images_per_s);
+  std::printf("share of the bound %.3f, peak memory %.1f MB\n", images_per_s / bound_images_per_s,
+              static_cast<double>(peak_bytes) / 1e6);
+  print_times(network.times(), options.steps);
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,142 @@
+#include "app/bench/bench_step.h"
+
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "app/bench/bench_statistics.h"
+#include "app/job/threads.h"
+#include "app/model/convolutions.h"
+#include "app/model/random_batch.h"
+#include "app/rules/update_algorithm.h"
+#include "comm/thread_world.h"
+#include "core/format.h"
+#include "nn/model_zoo.h"
+
+namespace dcs3gd::app {
+namespace {
+
+/// Steps of a round in each mode. The first is not counted: its all-reduce meets no computing before it.
+constexpr int kStepsPerRound = 4;
+constexpr double kLearningRate = 1e-3;
+
+AlgorithmName algorithm_name(const std::string& text) {
+  if (text == "ssgd") return AlgorithmName::ssgd;
+  return text == "s3gd" ? AlgorithmName::s3gd : AlgorithmName::dc_s3gd;
+}
+
+nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenchOptions& options,
+                                          comm::Communicator& communicator) {
+  nn::ConvolutionChoices choices;
+  if (communicator.rank() == 0) nn::measure_convolutions(graph, options.batch, nn::Precision::fp32, choices);
+  return choices_of_rank_0(communicator, choices);
+}
+
+/// One way to train, with its own state, on the shared network.
+class Contender {
+ public:
+  Contender(comm::Communicator& communicator, nn::Network& network, RunningStatistics& statistics,
+            const RandomBatch& batch, const AlgorithmConfiguration& algorithm, comm::Wire wire,
+            const ParameterArena& weights)
+      : algorithm_configuration_(algorithm),
+        surroundings_{.communicator = communicator,
+                      .network = network,
+                      .running_statistics = statistics,
+                      .algorithm = algorithm_configuration_,
+                      .sgd = sgd_,
+                      .wire = wire,
+                      .loss_limit = {},
+                      .next_batch = [&batch] { return batch.view(); },
+                      .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
+        algorithm_(make_update_algorithm(surroundings_, weights.copy())),
+        mean_model_(weights.shared_layout()) {}
+
+  void run_round() {
+    const std::size_t before = records_.size();
+    algorithm_->resume();
+    for (int step = 0; step < kStepsPerRound; ++step) algorithm_->step(steps_++, kLearningRate);
+    algorithm_->drain(mean_model_);
+    records_.erase(records_.begin() + static_cast<std::ptrdiff_t>(before));
+  }
+
+  TimingSummary summary_of(double StepRecord::*time) const {
+    std::vector<double> samples;
+    for (const StepRecord& record : records_) samples.push_back(record.*time);
+    return summarize(samples);
+  }
+  void forget() { records_.clear(); }
+
+ private:
+  const AlgorithmConfiguration algorithm_configuration_;
+  const optim::MomentumSgdOptions sgd_;
+  std::vector<StepRecord> records_;
+  AlgorithmSurroundings surroundings_;
+  std::unique_ptr<UpdateAlgorithm> algorithm_;
+  ParameterArena mean_model_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace
+
+void bench_step(const StepBenchOptions& options) {
+  const comm::Options comm{.wire = options.wire == "bf16" ? comm::Wire::bf16 : comm::Wire::fp32};
+  const auto communicator = comm::Communicator::open(comm);
+  use_threads(options.threads > 0 ? std::optional<int>(options.threads) : std::nullopt, *communicator);
+  nn::ModelOptions model = nn::usual_options(options.model);
+  if (options.image_size > 0) model.image_size = options.image_size;
+  const nn::Graph graph = nn::build_model(model);
+  nn::Network network(graph,
+                      {.batch = options.batch, .convolutions = measured_by_rank_0(graph, options, *communicator)});
+  ParameterArena weights(network.parameter_layout());
+  RunningStatistics statistics(network.statistics_layout());
+  nn::initialize(graph, 1, weights, statistics.local());
+  const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(),
+                          static_cast<std::uint64_t>(communicator->rank()));
+
+  const AlgorithmConfiguration algorithm{.name = algorithm_name(options.algorithm), .batch_per_worker = options.batch};
+  comm::Communicator alone([] { return comm::open_thread_transport(comm::make_thread_world(1), 0); }, comm);
+  Contender with(*communicator, network, statistics, batch, algorithm, comm.wire, weights);
+  Contender without(alone, network, statistics, batch, algorithm, comm.wire, weights);
+  for (int round = -1; round < options.rounds; ++round) {
+    for (Contender* contender : {&with, &without}) {
+      communicator->barrier();
+      contender->run_round();
+    }
+    if (round < 0) {  // warmed up
+      with.forget();
+      without.forget();
+    }
+  }
+  communicator->barrier();
+  if (communicator->rank() != 0) return;
+
+  const TimingSummary step = with.summary_of(&StepRecord::step_ms);
+  const TimingSummary compute = without.summary_of(&StepRecord::step_ms);
+  const double all_reduce_ms = with.summary_of(&StepRecord::all_reduce_ms).median;
+  const double wait_ms = with.summary_of(&StepRecord::wait_ms).median;
+  const double images_per_s = 1e3 * options.batch * communicator->size() / step.median;
+  if (options.json) {
+    const nlohmann::ordered_json line = {{"bench", "step"},
+                                         {"algorithm", options.algorithm},
+                                         {"wire", options.wire},
+                                         {"ranks", communicator->size()},
+                                         {"compute_ms", compute.median},
+                                         {"step_ms", step.median},
+                                         {"all_reduce_ms", all_reduce_ms},
+                                         {"wait_ms", wait_ms},
+                                         {"images_per_s", images_per_s},
+                                         {"n", step.n}};
+    std::printf("%s\n", line.dump().c_str());
+    return;
+  }
+  std::printf("%s, batch %d per worker, %s, wire %s, %d ranks\n", options.model.c_str(), options.batch,
+              options.algorithm.c_str(), options.wire.c_str(), communicator->size());
+  std::printf("step          %s  %.2f img/s\n", format_ms(step).c_str(), images_per_s);
+  std::printf("compute alone %s\n", format_ms(compute).c_str());
+  std::printf("all-reduce    median %.3f ms, waited for %.3f ms; step / compute = %.3f\n", all_reduce_ms, wait_ms,
+              step.median / compute.median);
+}
+
+}  // namespace dcs3gd::app

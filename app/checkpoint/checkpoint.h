@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "app/checkpoint/checkpoint_manifest.h"
+#include "app/rules/running_statistics.h"
+#include "app/rules/update_algorithm.h"
+#include "comm/communicator.h"
+
+/// Checkpoints: folders that appear whole or not at all, and that tell when they are whole no longer.
+///
+///   checkpoints/step-00001234/
+///     model.safetensors     the mean model and the average running statistics, for any program
+///     shared.state          what is the same on all workers: m, without the updates under way
+///     worker-00003.state    a worker's own: velocity, update, running statistics
+///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
+///
+/// All are safetensors but the manifest. The folder has to be on a file system that all ranks see. This is how they are
+/// found, checked and restored; checkpoint_writer.h is how they come to be.
+namespace dcs3gd::app {
+
+/// A checkpoint on disk that was found whole.
+struct Checkpoint {
+  std::string path;
+  CheckpointManifest manifest;
+
+  std::string model() const { return path + "/model.safetensors"; }
+};
+
+/// Collective: the newest checkpoint of the folder whose files are all as they were written; none if there is no
+/// checkpoint at all. Each damaged one is named in a warning. Throws Error{input} if none is whole.
+std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicator, const std::string& folder);
+
+/// Collective: the checkpoint at exactly this path. Throws Error{input} if it is not there or not whole.
+Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& path);
+
+/// Renames the checkpoints behind `step` to `<name>.1`, or the first number that is free: damaged ones, and those of a
+/// course that is left. Not collective.
+void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);
+
+/// Collective, with the algorithm freshly made at the checkpoint's mean model and the statistics its average. With as
+/// many workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same.
+/// Else the algorithm goes on from the mean model with the average velocity. Throws Error with Extent::all_ranks.
+void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateAlgorithm& algorithm,
+                        RunningStatistics& statistics);
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/model/safetensors.h"
+#include "data/epoch_plan.h"
+
+namespace dcs3gd::app {
+
+/// manifest.json of a checkpoint: what it is a state of, and what its files must be. Written last, so a checkpoint with
+/// a manifest is a whole one.
+struct CheckpointManifest {
+  std::string version;  ///< of the program that wrote it
+  data::Position position;
+  int ranks = 1;
+  int workers_per_rank = 1;
+  int threads = 1;  ///< per rank
+  std::string isa;
+  std::string data_fingerprint;
+  std::vector<std::string> configuration;         ///< "key: value", app/configuration.h
+  std::optional<std::int64_t> evaluated_at_step;  ///< of the last evaluation; none before the first
+  std::optional<double> best_top1;
+  std::optional<double> final_top1;         ///< of that evaluation
+  std::map<std::string, FileDigest> files;  ///< by name
+
+  int workers() const { return ranks * workers_per_rank; }
+};
+
+/// The text of the file. It carries its own checksum.
+std::string to_text(const CheckpointManifest& manifest);
+
+/// Throws Error{input} that says what is wrong for anything but the whole text as it was written.
+CheckpointManifest parse_manifest(const std::string& text);
+
+}  // namespace dcs3gd::app

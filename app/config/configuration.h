@@ -1,0 +1,128 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "comm/options.h"
+#include "core/optim/learning_rate.h"
+#include "core/optim/momentum_sgd.h"
+#include "data/options.h"
+#include "nn/kernels/precision.h"
+
+/// The configuration of a run: typed, with every default in its place. How it looks as YAML, the range and meaning of
+/// each key stand in app/configuration_schema.cpp, once.
+namespace dcs3gd::app {
+
+struct RunConfiguration {
+  std::string name;  ///< of the run folder; default: the configuration file's name without its extension
+  std::string output_dir = "runs";
+  std::uint64_t seed = 1;
+  std::int64_t epochs = 30;               ///< the horizon of the learning-rate schedule
+  std::optional<std::int64_t> max_steps;  ///< stops earlier without moving the horizon
+  std::int64_t eval_every_epochs = 1;     ///< 0: only at the end
+  std::optional<int> threads;             ///< per rank; none: auto
+  std::optional<double> time_limit_minutes;
+  std::optional<double> loss_limit;  ///< a loss above it counts as diverged
+};
+
+enum class ConvolutionChoice { automatic, direct };
+
+struct ModelConfiguration {
+  std::string name = "resnet20";
+  int classes = 10;
+  nn::Precision precision = nn::Precision::fp32;
+  ConvolutionChoice convolution = ConvolutionChoice::automatic;
+  std::optional<std::string> init;     ///< a .safetensors file; none: random
+  std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file
+  bool zero_init_residual = false;
+  float dropout = 0.5F;  ///< VGG only
+};
+
+enum class AlgorithmName { dc_s3gd, s3gd, ssgd };
+/// Scope of the norms in eq. 17.
+enum class LambdaNorm { global, tensor };
+
+struct AlgorithmConfiguration {
+  AlgorithmName name = AlgorithmName::dc_s3gd;
+  double lambda0 = 0.2;
+  LambdaNorm lambda_norm = LambdaNorm::global;
+  std::optional<double> lambda_max;
+  int workers_per_rank = 1;
+  int batch_per_worker = 128;
+  int micro_batches = 1;  ///< passes that a worker's batch is computed in; divides batch_per_worker
+  float label_smoothing = 0;
+  std::optional<double> gradient_clip_norm;
+
+  int images_per_pass() const { return batch_per_worker / micro_batches; }
+};
+
+struct OptimizerConfiguration {
+  optim::MomentumSgdOptions sgd;
+  optim::LearningRateOptions lr;
+};
+
+/// When to checkpoint besides the end of the run; any of the three is enough. At least 1 or none.
+struct CheckpointConfiguration {
+  std::optional<std::int64_t> every_epochs = 1;
+  std::optional<std::int64_t> every_steps;
+  std::optional<double> every_minutes;
+  int keep = 3;
+
+  /// Whether a run saves on its way, not only at its end.
+  bool is_periodic() const { return every_epochs || every_steps || every_minutes; }
+};
+
+enum class ProgressStyle { automatic, bar, lines, none };
+
+struct OutputConfiguration {
+  ProgressStyle progress = ProgressStyle::automatic;
+  std::int64_t metrics_every_steps = 1;
+  bool trace = false;
+};
+
+struct Configuration {
+  RunConfiguration run;
+  ModelConfiguration model;
+  data::DataOptions data;
+  AlgorithmConfiguration algorithm;
+  OptimizerConfiguration optimizer;
+  comm::Options comm;
+  CheckpointConfiguration checkpoint;
+  OutputConfiguration output;
+};
+
+/// The file that `--config name` means: `name` as given, or else `name` in the first of `folders` that has it.
+/// Throws Error{input} that says where it was looked for.
+std::filesystem::path find_configuration_file(const std::string& name, std::span<const std::filesystem::path> folders);
+
+/// What a configuration is read from.
+struct ConfigurationSource {
+  std::string file_name;               ///< for messages, and its stem is the default of run.name
+  std::string text;                    ///< YAML
+  std::vector<std::string> overrides;  ///< KEY=VALUE, the value in YAML; later ones win over earlier ones and the text
+};
+
+/// Reads the file behind a source; Error{input} if that fails.
+ConfigurationSource read_configuration_file(const std::filesystem::path& file, std::vector<std::string> overrides);
+
+/// The effective configuration, in which everything that can be checked without data is checked. `model_names` are the
+/// values model.name may have. Throws one Error{input} with all problems, one a line, in the order of the text and the
+/// overrides: `file:line:column: key: what is wrong. Did you mean …?` or `--set KEY=VALUE: key: what is wrong`.
+Configuration parse_configuration(const ConfigurationSource& source, std::span<const std::string> model_names);
+
+/// The configuration with all its keys as YAML, each with a comment that says what it is and what it accepts;
+/// parse_configuration() makes the same configuration of it.
+std::string to_yaml(const Configuration& configuration);
+
+/// A line `section.key: value` for each key, for comparisons.
+std::string to_lines(const Configuration& configuration);
+
+/// 16 hexadecimal digits that tell configurations apart: the hash of to_lines(). The same on every machine.
+std::string configuration_hash(const Configuration& configuration);
+
+}  // namespace dcs3gd::app

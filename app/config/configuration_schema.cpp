@@ -1,0 +1,234 @@
+#include "app/config/configuration_schema.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "app/config/suggestion.h"
+#include "core/format.h"
+#include "data/transform/mixup.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr std::int64_t kMillion = 1'000'000;
+constexpr std::int64_t kMaxCount = std::numeric_limits<std::int64_t>::max();
+constexpr int kMaxThreads = 4096;
+constexpr std::size_t kMaxNameBytes = 200;  // room for ".123" within the 255 of file systems
+
+template <typename T>
+Field field(const std::string& key, T& target, const Form<T>& form, const std::string& help) {
+  return {.key = key,
+          .help = help,
+          .accepts = form.accepts,
+          .words = form.words,
+          .read =
+              [&target, form](const YamlValue& value) {
+                std::optional<T> parsed = form.parse(value);
+                if (parsed) target = std::move(*parsed);
+                return parsed.has_value();
+              },
+          .print = [&target, form] { return form.print(target); }};
+}
+
+}  // namespace
+
+std::vector<Field> schema(Configuration& configuration) {
+  auto& [run, model, data, algorithm, optimizer, comm, checkpoint, output] = configuration;
+  auto& [sgd, lr] = optimizer;
+
+  const auto count = [](std::int64_t low) { return whole<std::int64_t>(low, kMaxCount); };
+  const auto format = choice<data::Format>({{"synthetic", data::Format::synthetic},
+                                            {"cifar10", data::Format::cifar10},
+                                            {"cifar100", data::Format::cifar100},
+                                            {"idx", data::Format::idx},
+                                            {"image_folder", data::Format::image_folder},
+                                            {"shards", data::Format::shards}});
+  const auto on_bad_image =
+      choice<data::OnBadImage>({{"error", data::OnBadImage::error}, {"skip", data::OnBadImage::skip}});
+  const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
+  const auto convolution =
+      choice<ConvolutionChoice>({{"auto", ConvolutionChoice::automatic}, {"direct", ConvolutionChoice::direct}});
+  const auto algorithm_name = choice<AlgorithmName>(
+      {{"dc_s3gd", AlgorithmName::dc_s3gd}, {"s3gd", AlgorithmName::s3gd}, {"ssgd", AlgorithmName::ssgd}});
+  const auto lambda_norm = choice<LambdaNorm>({{"global", LambdaNorm::global}, {"tensor", LambdaNorm::tensor}});
+  const auto scaling = choice<optim::LearningRateScaling>({{"linear", optim::LearningRateScaling::linear},
+                                                           {"sqrt", optim::LearningRateScaling::sqrt},
+                                                           {"none", optim::LearningRateScaling::none}});
+  const auto schedule = choice<optim::ScheduleKind>({{"linear", optim::ScheduleKind::linear},
+                                                     {"cosine", optim::ScheduleKind::cosine},
+                                                     {"step", optim::ScheduleKind::step},
+                                                     {"poly", optim::ScheduleKind::poly},
+                                                     {"constant", optim::ScheduleKind::constant}});
+  const auto all_reduce = choice<comm::Algorithm>({{"ring", comm::Algorithm::ring}, {"mpi", comm::Algorithm::mpi}});
+  const auto wire = choice<comm::Wire>({{"fp32", comm::Wire::fp32}, {"bf16", comm::Wire::bf16}});
+  const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
+                                               {"bar", ProgressStyle::bar},
+                                               {"lines", ProgressStyle::lines},
+                                               {"none", ProgressStyle::none}});
+
+  // clang-format off
+  return {
+      field("run.name", run.name, text(), "run folder within output_dir"),
+      field("run.output_dir", run.output_dir, text(), "where run folders are made"),
+      field("run.seed", run.seed, whole<std::uint64_t>(0, kMaxCount), "seed of initialisation, order, augmentation and dropout"),
+      field("run.epochs", run.epochs, whole<std::int64_t>(1, kMillion), "length of the run and of the learning-rate schedule"),
+      field("run.max_steps", run.max_steps, or_word("null", count(1)), "stop earlier without changing the schedule"),
+      field("run.eval_every_epochs", run.eval_every_epochs, whole<std::int64_t>(0, kMillion), "evaluate after this many epochs; 0: only at the end"),
+      field("run.threads", run.threads, or_word("auto", whole<int>(1, kMaxThreads)), "compute threads per rank"),
+      field("run.time_limit_minutes", run.time_limit_minutes, or_word("null", real<double>(above(0))), "checkpoint and stop after this time; null: none"),
+      field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none"),
+
+      field("model.name", model.name, text(), "network"),
+      field("model.classes", model.classes, whole<int>(2, kMillion), "number of classes"),
+      field("model.precision", model.precision, precision, "format of activations and compute weights"),
+      field("model.convolution", model.convolution, convolution, "auto: the fastest algorithm per layer"),
+      field("model.init", model.init, or_word("random", text()), "first weights: random or a .safetensors file"),
+      field("model.init_skip", model.init_skip, list_of(text()), "modules that stay random when init is a file"),
+      field("model.zero_init_residual", model.zero_init_residual, flag(), "last batch norm of each residual branch starts at 0"),
+      field("model.dropout", model.dropout, real<float>(fraction()), "rate of dropout, VGG only"),
+
+      field("data.format", data.format, format, "kind of data set"),
+      field("data.train", data.train, text_or_null(), "training images; relative to DCS3GD_DATA if set"),
+      field("data.eval", data.eval, text_or_null(), "evaluation images; relative to DCS3GD_DATA if set"),
+      field("data.image_size", data.image_size, whole<int>(1, 16384), "height and width in pixels"),
+      field("data.channels", data.channels, whole<int>(1, 3), "1 grey, 3 colour"),
+      field("data.shuffle", data.shuffle, flag(), "new order in each epoch"),
+      field("data.synthetic.train_images", data.synthetic.train_images, whole<std::int64_t>(1, 1000 * kMillion), "images generated for training"),
+      field("data.synthetic.eval_images", data.synthetic.eval_images, whole<std::int64_t>(1, 1000 * kMillion), "images generated for evaluation"),
+      field("data.normalize.mean", data.normalize.mean, list_of(real<float>({})), "per channel, of pixels 0 to 1; []: the format's own"),
+      field("data.normalize.std", data.normalize.std, list_of(real<float>(above(0))), "per channel; []: the format's own"),
+      field("data.augment.random_crop_padding", data.augment.random_crop_padding, whole<int>(0, 1024), "pixels around the image before the crop"),
+      field("data.augment.random_resized_crop", data.augment.random_resized_crop, flag(), "crop a random part, scale it to image_size"),
+      field("data.augment.horizontal_flip", data.augment.horizontal_flip, flag(), "mirror every other image"),
+      field("data.augment.color_jitter", data.augment.color_jitter, real<float>({.low = 0, .high = 1}), "brightness, contrast, saturation; 0: off"),
+      field("data.augment.mixup", data.augment.mixup, real<float>({.low = 0, .high = data::kMaxMixupAlpha}), "mix images; alpha of Beta(alpha, alpha); 0: off"),
+      field("data.loader.threads", data.loader.threads, or_word("auto", whole<int>(0, kMaxThreads)), "threads per rank that prepare batches"),
+      field("data.loader.prefetch_batches", data.loader.prefetch_batches, whole<int>(1, 1024), "batches made ahead"),
+      field("data.loader.on_bad_image", data.loader.on_bad_image, on_bad_image, "what to do when an image cannot be decoded"),
+
+      field("algorithm.name", algorithm.name, algorithm_name, "s3gd: dc_s3gd with lambda0 0; ssgd: synchronous SGD"),
+      field("algorithm.lambda0", algorithm.lambda0, real<double>(at_least(0)), "strength of the delay compensation"),
+      field("algorithm.lambda_norm", algorithm.lambda_norm, lambda_norm, "scope of the norms that lambda comes from"),
+      field("algorithm.lambda_max", algorithm.lambda_max, or_word("null", real<double>(above(0))), "cap of lambda; null: none"),
+      field("algorithm.workers_per_rank", algorithm.workers_per_rank, whole<int>(1, 4096), "workers that one process plays"),
+      field("algorithm.batch_per_worker", algorithm.batch_per_worker, whole<int>(1, kMillion), "images per step and worker"),
+      field("algorithm.micro_batches", algorithm.micro_batches, whole<int>(1, 4096), "parts of a batch whose gradients are summed"),
+      field("algorithm.label_smoothing", algorithm.label_smoothing, real<float>(fraction()), "part of the target spread over all classes"),
+      field("algorithm.gradient_clip_norm", algorithm.gradient_clip_norm, or_word("null", real<double>(above(0))), "longer gradients are scaled down to this norm; null: none"),
+
+      field("optimizer.momentum", sgd.momentum, real<float>(fraction()), "momentum of SGD"),
+      field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's form of momentum"),
+      field("optimizer.weight_decay", sgd.weight_decay, real<float>(at_least(0)), "decay of convolution and linear weights"),
+      field("optimizer.decay_norm_and_bias", sgd.decay_norm_and_bias, flag(), "decay batch norms and biases too"),
+      field("optimizer.lr.base", lr.base, real<double>(above(0)), "peak learning rate for reference_batch images per step"),
+      field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers"),
+      field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for"),
+      field("optimizer.lr.warmup_epochs", lr.warmup_epochs, real<double>(at_least(0)), "linear rise to the peak"),
+      field("optimizer.lr.warmup_start", lr.warmup_start, real<double>(at_least(0)), "learning rate it rises from"),
+      field("optimizer.lr.schedule", lr.schedule, schedule, "what follows the warm-up"),
+      field("optimizer.lr.milestones", lr.milestones, list_of(real<double>(at_least(0))), "epochs at which schedule step multiplies by gamma"),
+      field("optimizer.lr.gamma", lr.gamma, real<double>(above(0)), "factor of schedule step"),
+      field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly"),
+      field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly"),
+
+      field("comm.algorithm", comm.algorithm, all_reduce, "who averages the updates"),
+      field("comm.wire", comm.wire, wire, "what travels between ranks"),
+      field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends"),
+      field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread"),
+      field("comm.timeout_s", comm.timeout_s, real<double>(above(0)), "silence after which the job ends"),
+
+      field("checkpoint.every_epochs", checkpoint.every_epochs, or_word("null", whole<std::int64_t>(0, kMillion)), "checkpoint after this many epochs; 0 or null: never"),
+      field("checkpoint.every_steps", checkpoint.every_steps, or_word("null", count(1)), "checkpoint after this many steps"),
+      field("checkpoint.every_minutes", checkpoint.every_minutes, or_word("null", real<double>(above(0))), "checkpoint after this time"),
+      field("checkpoint.keep", checkpoint.keep, whole<int>(1, kMillion), "checkpoints kept, the newest ones"),
+
+      field("output.progress", output.progress, progress, "how the run shows itself; auto: a bar on a terminal, lines elsewhere"),
+      field("output.metrics_every_steps", output.metrics_every_steps, count(1), "steps per step line in metrics.jsonl"),
+      field("output.trace", output.trace, flag(), "write trace.json"),
+  };
+  // clang-format on
+}
+
+namespace {
+
+std::string name_violation(const Configuration& c) {
+  const std::string& name = c.run.name;
+  const YamlDocument written = parse_yaml(print_text(name));
+  const bool is_folder_name = name.find('/') == std::string::npos && name != "." && name != "..";
+  if (is_folder_name && name.size() <= kMaxNameBytes && !written.problem && is_scalar(written.root, name)) return "";
+  return format("must be a name for a folder, without \"/\" and of at most {} bytes; found \"{}\"", kMaxNameBytes,
+                shortened(name));
+}
+
+std::string model_violation(const std::string& name, const std::vector<std::string>& names) {
+  if (std::ranges::find(names, name) != names.end()) return "";
+  return format("must be {}; found {}{}", choice_accepts(names), shortened(name), did_you_mean(name, names));
+}
+
+std::string paths_violation(const Configuration& c) {
+  if (c.data.format == data::Format::synthetic || (!c.data.train.empty() && !c.data.eval.empty())) return "";
+  return format("data on disk needs data.train and data.eval; missing: {}{}{}",
+                c.data.train.empty() ? "data.train" : "", c.data.train.empty() && c.data.eval.empty() ? ", " : "",
+                c.data.eval.empty() ? "data.eval" : "");
+}
+
+/// For one of mean and std, which belong together.
+std::string normalize_violation(const Configuration& c, const std::vector<float>& values,
+                                const std::vector<float>& others, const char* other_key) {
+  if (values.empty()) return "";
+  if (others.empty()) return format("needs {} beside it", other_key);
+  if (values.size() == static_cast<std::size_t>(c.data.channels)) return "";
+  return format("must have one entry per channel (data.channels: {}); found {}", c.data.channels, values.size());
+}
+
+std::string milestones_violation(const Configuration& c) {
+  const std::vector<double>& milestones = c.optimizer.lr.milestones;
+  const bool ascending = std::ranges::adjacent_find(milestones, std::greater_equal()) == milestones.end();
+  return ascending ? "" : "must be in ascending order";
+}
+
+}  // namespace
+
+std::vector<Rule> rules(std::span<const std::string> model_names) {
+  const std::vector<std::string> names(model_names.begin(), model_names.end());
+  return {
+      {{"run.name"}, name_violation},
+      {{"model.name"}, [=](const Configuration& c) { return model_violation(c.model.name, names); }},
+      {{"data.format", "data.train", "data.eval"}, paths_violation},
+      {{"data.channels"},
+       [](const Configuration& c) { return c.data.channels == 2 ? "must be 1 (grey) or 3 (colour); found 2" : ""; }},
+      {{"data.normalize.mean", "data.normalize.std", "data.channels"},
+       [](const Configuration& c) {
+         return normalize_violation(c, c.data.normalize.mean, c.data.normalize.std, "data.normalize.std");
+       }},
+      {{"data.normalize.std", "data.normalize.mean", "data.channels"},
+       [](const Configuration& c) {
+         return normalize_violation(c, c.data.normalize.std, c.data.normalize.mean, "data.normalize.mean");
+       }},
+      {{"data.augment.mixup", "algorithm.batch_per_worker"},
+       [](const Configuration& c) {
+         const bool is_alone = c.data.augment.mixup > 0 && c.algorithm.batch_per_worker == 1;
+         return is_alone ? "mixes the images of a worker's batch; algorithm.batch_per_worker must be at least 2" : "";
+       }},
+      {{"optimizer.lr.milestones"}, milestones_violation},
+      {{"optimizer.lr.schedule", "optimizer.lr.milestones"},
+       [](const Configuration& c) {
+         const bool stays = c.optimizer.lr.schedule == optim::ScheduleKind::step && c.optimizer.lr.milestones.empty();
+         return stays ? "step needs optimizer.lr.milestones, for example [15, 25]" : "";
+       }},
+      {{"algorithm.micro_batches", "algorithm.batch_per_worker"},
+       [](const Configuration& c) {
+         return c.algorithm.batch_per_worker % c.algorithm.micro_batches == 0
+                    ? ""
+                    : format("must divide algorithm.batch_per_worker, {}; found {}", c.algorithm.batch_per_worker,
+                             c.algorithm.micro_batches);
+       }},
+      {{"comm.wire", "comm.algorithm"},
+       [](const Configuration& c) {
+         const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
+         return clash ? "bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only" : "";
+       }},
+  };
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "app/config/configuration.h"
+#include "app/config/configuration_form.h"
+
+namespace dcs3gd::app {
+
+/// One key of the configuration, bound to its place in a Configuration.
+struct Field {
+  std::string key;      ///< dotted, such as optimizer.lr.base
+  std::string help;     ///< what it is, in a few words
+  std::string accepts;  ///< completes "must be …"
+  std::vector<std::string> words;
+  std::function<bool(const YamlValue& value)> read;  ///< false: not acceptable
+  std::function<std::string()> print;
+};
+
+/// All keys in the order in which they are printed, a section's keys together, bound to `configuration`, which must
+/// outlive them. This is the one list that reading, printing, suggestions and help are made of.
+std::vector<Field> schema(Configuration& configuration);
+
+/// A condition on the value of a key that involves other keys.
+struct Rule {
+  /// The first is the one the rule is about. Checked when that one was given (defaults keep every rule) and the values
+  /// of all could be read.
+  std::vector<std::string> keys;
+  std::function<std::string(const Configuration& configuration)> violation;  ///< what is wrong; empty: nothing
+};
+
+/// Rules between keys.
+std::vector<Rule> rules(std::span<const std::string> model_names);
+
+}  // namespace dcs3gd::app

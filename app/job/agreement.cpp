@@ -1,0 +1,107 @@
+#include "app/job/agreement.h"
+
+#include <algorithm>
+#include <exception>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/format.h"
+#include "core/hash.h"
+#include "core/log.h"
+
+namespace dcs3gd::app {
+namespace {
+
+/// An error as a blob: a digit for its kind, then the message. Empty: none.
+std::string pack(const std::optional<Error>& error) {
+  return error ? format("{}{}", error->exit_code(), error->what()) : "";
+}
+
+Error unpack(const std::string& blob, const std::string& origin) {
+  return {static_cast<ErrorKind>(blob.front() - '0'), origin + blob.substr(1), Extent::all_ranks};
+}
+
+/// The first rank that has what most have.
+std::size_t rank_of_majority(const std::vector<std::string>& hashes) {
+  const auto votes = [&](const std::string& hash) { return std::ranges::count(hashes, hash); };
+  return static_cast<std::size_t>(std::ranges::max_element(hashes, {}, votes) - hashes.begin());
+}
+
+/// The first lines that differ between what an odd rank has and what is usual.
+std::string difference(const std::string& odd, const std::string& usual) {
+  constexpr int kMostLines = 5;
+  std::istringstream odd_lines(odd);
+  std::istringstream usual_lines(usual);
+  std::string text;
+  int differing = 0;
+  for (std::string here, there;;) {
+    const bool more_here = static_cast<bool>(std::getline(odd_lines, here));
+    const bool more_there = static_cast<bool>(std::getline(usual_lines, there));
+    if (!more_here && !more_there) break;
+    if (!more_here) here = "(nothing)";
+    if (!more_there) there = "(nothing)";
+    if (here == there) continue;
+    if (++differing <= kMostLines) text += format("{}'{}' instead of '{}'", text.empty() ? "" : ", ", here, there);
+  }
+  return differing > kMostLines ? format("{} and {} more", text, differing - kMostLines) : text;
+}
+
+}  // namespace
+
+std::optional<Error> attempt(const std::function<void()>& task) {
+  try {
+    task();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::exception& error) {
+    return Error(ErrorKind::failure, error.what());
+  }
+}
+
+void agree(comm::Communicator& communicator, const std::optional<Error>& mine) {
+  const std::vector<std::string> blobs = communicator.all_gather(pack(mine));
+  for (std::size_t rank = 0; rank < blobs.size(); ++rank) {
+    if (blobs[rank].empty()) continue;
+    // What rank 0 meets is mostly met by all; what another rank meets before it says something about that rank.
+    const std::string origin = rank == 0 ? "" : format("rank {} on {}: ", rank, communicator.places()[rank].host);
+    throw unpack(blobs[rank], origin);
+  }
+}
+
+void agree(comm::Communicator& communicator, const std::function<void()>& task) { agree(communicator, attempt(task)); }
+
+void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
+                 std::string_view advice) {
+  const std::vector<std::string> hashes = communicator.all_gather(hash_text(mine));
+  const std::size_t usual = rank_of_majority(hashes);
+  std::vector<std::size_t> odd;
+  for (std::size_t rank = 0; rank < hashes.size(); ++rank) {
+    if (hashes[rank] != hashes[usual]) odd.push_back(rank);
+  }
+  if (odd.empty()) return;
+  const std::vector<std::string> texts = communicator.all_gather(mine);
+  std::string names;
+  for (const std::size_t rank : odd) {
+    names += format("{}rank {} on {}", names.empty() ? "" : ", ", rank, communicator.places()[rank].host);
+  }
+  throw Error(kind,
+              format("{}: another {} than on rank {} on {}: {}; {}", names, what, usual,
+                     communicator.places()[usual].host, difference(texts[odd.front()], texts[usual]), advice),
+              Extent::all_ranks);
+}
+
+int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {
+  int exit_code = 0;
+  const std::optional<Error> error = attempt([&] { exit_code = part(); });
+  if (!error) return exit_code;
+  if (communicator.size() > 1 && error->extent() == Extent::this_rank) {
+    communicator.abort(error->what(), error->exit_code());
+  } else if (communicator.rank() == 0) {
+    log::error(error->what());
+  }
+  return error->exit_code();
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,156 @@
+#include "app/job/rank_report.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include <unistd.h>
+
+#include "core/format.h"
+
+namespace dcs3gd::app {
+namespace {
+
+struct PackedUse {
+  int threads;
+  int host_cores;
+};
+
+std::string counted(std::size_t count, std::string_view noun) {
+  return format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+/// "core 3", "cores 0-3"
+std::string cores_text(const std::vector<int>& cores) {
+  return format("core{} {}", cores.size() == 1 ? "" : "s", format_ranges(cores));
+}
+
+std::string ranks_text(const std::vector<int>& ranks) {
+  return format("rank{} {}", ranks.size() == 1 ? "" : "s", format_ranges(ranks));
+}
+
+std::vector<comm::RankPlace> places_of(const std::vector<RankUse>& ranks) {
+  std::vector<comm::RankPlace> places;
+  places.reserve(ranks.size());
+  for (const RankUse& rank : ranks) places.push_back(rank.place);
+  return places;
+}
+
+std::vector<int> cores_of(const std::vector<RankUse>& ranks, const std::vector<int>& numbers) {
+  std::set<int> cores;
+  for (const int number : numbers) {
+    const std::vector<int>& own = ranks[static_cast<std::size_t>(number)].place.cores;
+    cores.insert(own.begin(), own.end());
+  }
+  return {cores.begin(), cores.end()};
+}
+
+/// Ranks that compete for cores, where their threads are more than those cores.
+void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string>& warnings) {
+  const std::vector<comm::RankPlace> places = places_of(ranks);
+  for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+    const std::vector<int> sharers = comm::ranks_on_same_cores(places, rank);
+    if (sharers.front() != rank) continue;  // said by the first of them
+    const std::vector<int> cores = cores_of(ranks, sharers);
+    std::size_t threads = 0;
+    for (const int sharer : sharers)
+      threads += static_cast<std::size_t>(ranks[static_cast<std::size_t>(sharer)].threads);
+    if (threads <= cores.size()) continue;
+    warnings.push_back(format("{} on {}: {} on {} ({})", ranks_text(sharers),
+                              places[static_cast<std::size_t>(rank)].host, counted(threads, "thread"),
+                              counted(cores.size(), "core"), format_ranges(cores)));
+  }
+}
+
+std::map<std::string, std::vector<int>> ranks_by_host(const std::vector<RankUse>& ranks) {
+  std::map<std::string, std::vector<int>> hosts;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    hosts[ranks[rank].place.host].push_back(static_cast<int>(rank));
+  }
+  return hosts;
+}
+
+/// Hosts whose cores are, by the launcher's binding, not all in reach of the ranks.
+void warn_of_idle_cores(const std::vector<RankUse>& ranks, std::vector<std::string>& warnings) {
+  for (const auto& [host, numbers] : ranks_by_host(ranks)) {
+    const std::vector<int> cores = cores_of(ranks, numbers);
+    const int host_cores = ranks[static_cast<std::size_t>(numbers.front())].host_cores;
+    if (static_cast<int>(cores.size()) >= host_cores) continue;
+    warnings.push_back(format("{} on {}: bound to {}, but the host has {}", ranks_text(numbers), host,
+                              cores_text(cores), counted(static_cast<std::size_t>(host_cores), "core")));
+  }
+}
+
+/// The threads per rank that fit on every host; 0 if a host has more ranks than cores.
+int fitting_threads(const std::vector<RankUse>& ranks) {
+  int threads = ranks.front().host_cores;
+  for (const auto& [host, numbers] : ranks_by_host(ranks)) {
+    const int host_cores = ranks[static_cast<std::size_t>(numbers.front())].host_cores;
+    threads = std::min(threads, host_cores / static_cast<int>(numbers.size()));
+  }
+  return threads;
+}
+
+std::string remedy(const std::vector<RankUse>& ranks, const std::string& command) {
+  const int threads = fitting_threads(ranks);
+  if (threads == 0) {
+    return "there are more ranks than cores: start fewer; with algorithm.workers_per_rank the number of workers can "
+           "stay";
+  }
+  if (ranks.size() == 1) {
+    return format("set OMP_NUM_THREADS or run.threads to {} at most", ranks.front().place.cores.size());
+  }
+  return format("start it like this: mpirun -n {} --bind-to none {} --set run.threads={}", ranks.size(), command,
+                threads);
+}
+
+}  // namespace
+
+std::vector<RankUse> gather_rank_uses(comm::Communicator& communicator, int threads) {
+  const PackedUse mine{threads, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN))};
+  std::vector<RankUse> ranks;
+  for (const std::string& blob : communicator.all_gather({reinterpret_cast<const char*>(&mine), sizeof(mine)})) {
+    PackedUse use{};
+    std::memcpy(&use, blob.data(), sizeof(use));
+    ranks.push_back({communicator.places()[ranks.size()], use.threads, use.host_cores});
+  }
+  return ranks;
+}
+
+std::string format_ranges(const std::vector<int>& numbers) {
+  std::string text;
+  for (std::size_t first = 0; first < numbers.size();) {
+    std::size_t last = first;
+    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
+    text += format("{}{}", text.empty() ? "" : ",", numbers[first]);
+    if (last > first) text += format("-{}", numbers[last]);
+    first = last + 1;
+  }
+  return text;
+}
+
+std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
+  std::vector<std::string> lines;
+  for (std::size_t first = 0; first < ranks.size();) {
+    const RankUse& use = ranks[first];
+    std::vector<int> group;
+    while (first < ranks.size() && ranks[first].place == use.place && ranks[first].threads == use.threads) {
+      group.push_back(static_cast<int>(first++));
+    }
+    lines.push_back(format("{} on {}: {}{}, {}{}", ranks_text(group), use.place.host,
+                           counted(static_cast<std::size_t>(use.threads), "thread"), group.size() > 1 ? " each" : "",
+                           cores_text(use.place.cores), group.size() > 1 ? " shared" : ""));
+  }
+  return lines;
+}
+
+std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command) {
+  std::vector<std::string> warnings;
+  warn_of_crowding(ranks, warnings);
+  if (ranks.size() > 1) warn_of_idle_cores(ranks, warnings);  // a single process was confined on purpose
+  if (!warnings.empty()) warnings.push_back(remedy(ranks, command));
+  return warnings;
+}
+
+}  // namespace dcs3gd::app

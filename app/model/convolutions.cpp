@@ -1,0 +1,97 @@
+#include "app/model/convolutions.h"
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "app/job/agreement.h"
+#include "app/model/model.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/format.h"
+#include "core/hash.h"
+#include "core/log.h"
+
+namespace dcs3gd::app {
+namespace {
+
+/// Empty if the user has no folder for such things.
+std::filesystem::path cache_file(const std::string& machine) {
+  const std::filesystem::path folder = user_cache_folder();
+  if (folder.empty()) return {};
+  return folder / ("convolutions-" + hash_text(machine) + ".txt");
+}
+
+/// The first line names the machine, the others are choices. Empty for a file that is missing or not ours.
+nn::ConvolutionChoices read_cache(const std::filesystem::path& path, const std::string& machine) {
+  std::ifstream file(path);
+  std::string first_line;
+  if (!std::getline(file, first_line) || first_line != machine) return {};
+  std::stringstream rest;
+  rest << file.rdbuf();
+  try {
+    return nn::ConvolutionChoices::from_text(rest.str());
+  } catch (const Error& error) {
+    log::warn(format("{}: {}; measuring again", path.string(), error.what()));
+    return {};
+  }
+}
+
+void write_cache(const std::filesystem::path& path, const std::string& machine, const nn::ConvolutionChoices& choices) {
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  try {
+    write_file_atomically(path, format("{}\n{}", machine, choices.to_text()));
+  } catch (const Error& failure) {
+    log::warn(format("{}; the next run will time its convolutions again", failure.what()));
+  }
+}
+
+void measure_what_is_missing(const Configuration& configuration, nn::ConvolutionChoices& choices) {
+  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.images_per_pass(),
+                           configuration.model.precision, choices);
+}
+
+nn::ConvolutionChoices known_or_measured(const Configuration& configuration) {
+  const std::string machine = nn::describe_machine();
+  const std::filesystem::path path = cache_file(machine);
+  const nn::ConvolutionChoices known = read_cache(path, machine);
+  nn::ConvolutionChoices choices = known;
+  measure_what_is_missing(configuration, choices);
+  if (choices != known && !path.empty()) write_cache(path, machine, choices);
+  return choices;
+}
+
+nn::ConvolutionChoices choices_of_run(const Configuration& configuration, const std::string& file_of_run) {
+  std::ifstream file(file_of_run);
+  std::stringstream text;
+  text << file.rdbuf();
+  try {
+    nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(text.str());
+    measure_what_is_missing(configuration, choices);
+    return choices;
+  } catch (const Error& error) {
+    throw Error(ErrorKind::input, format("{}: {}", file_of_run, error.what()));
+  }
+}
+
+}  // namespace
+
+nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const nn::ConvolutionChoices& mine) {
+  return nn::ConvolutionChoices::from_text(communicator.all_gather(mine.to_text()).front());
+}
+
+nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator,
+                                           const std::string& file_of_run) {
+  if (configuration.model.convolution == ConvolutionChoice::direct) return {};
+  nn::ConvolutionChoices choices;
+  agree(communicator, [&] {
+    if (communicator.rank() != 0) return;
+    choices = std::filesystem::exists(file_of_run) ? choices_of_run(configuration, file_of_run)
+                                                   : known_or_measured(configuration);
+  });
+  return choices_of_rank_0(communicator, choices);
+}
+
+}  // namespace dcs3gd::app

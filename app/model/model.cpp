@@ -1,0 +1,43 @@
+#include "app/model/model.h"
+
+#include <algorithm>
+
+#include "app/job/process_memory.h"
+#include "app/model/safetensors.h"
+#include "nn/model_zoo.h"
+
+namespace dcs3gd::app {
+
+nn::Graph build_graph(const Configuration& configuration) {
+  return nn::build_model({.name = configuration.model.name,
+                          .classes = configuration.model.classes,
+                          .channels = configuration.data.channels,
+                          .image_size = configuration.data.image_size,
+                          .dropout = configuration.model.dropout,
+                          .zero_init_residual = configuration.model.zero_init_residual});
+}
+
+Model::Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank)
+    : graph(build_graph(configuration)),
+      network(graph, {.batch = configuration.algorithm.images_per_pass(),
+                      .label_smoothing = configuration.algorithm.label_smoothing,
+                      .seed = configuration.run.seed,
+                      .precision = configuration.model.precision,
+                      .convolutions = convolutions}),
+      weights(network.parameter_layout()),
+      statistics(network.statistics_layout()) {
+  const std::size_t resident = resident_bytes();
+  program_bytes = resident - std::min(resident, network.memory_bytes() + weights.values().size_bytes());
+  if (rank != 0) return;
+  nn::initialize(graph, configuration.run.seed, weights, statistics.local());
+  if (configuration.model.init) {
+    load_safetensors(*configuration.model.init, {&weights, &statistics.local()}, configuration.model.init_skip);
+  }
+}
+
+void Model::broadcast(comm::Communicator& communicator) {
+  communicator.broadcast(std::as_writable_bytes(weights.values()));
+  communicator.broadcast(std::as_writable_bytes(statistics.local().values()));
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "app/config/configuration.h"
+#include "app/rules/running_statistics.h"
+#include "comm/communicator.h"
+#include "core/parameter_arena.h"
+#include "nn/network.h"
+
+namespace dcs3gd::app {
+
+/// The graph of the configured model.
+nn::Graph build_graph(const Configuration& configuration);
+
+/// The model of a run as it starts: rank 0 draws or loads the weights, the others receive them.
+struct Model {
+  /// Not collective. Throws Error{input} for images too small for the model, a precision that this processor has not,
+  /// and, on rank 0, for a file of weights that does not fit.
+  Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank);
+  /// Collective: all ranks get rank 0's weights and running statistics.
+  void broadcast(comm::Communicator& communicator);
+
+  nn::Graph graph;
+  nn::Network network;
+  ParameterArena weights;
+  RunningStatistics statistics;
+  /// What else this process had in memory when the model was there: program, libraries, the code that oneDNN generates.
+  std::size_t program_bytes = 0;
+};
+
+}  // namespace dcs3gd::app

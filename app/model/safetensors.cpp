@@ -1,0 +1,354 @@
+#include "app/model/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <iterator>
+#include <limits>
+#include <set>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/hash.h"
+#include "core/vector_math.h"
+
+namespace dcs3gd::app {
+namespace {
+
+using Json = nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "safetensors data are little endian and copied as they are");
+
+constexpr std::uint64_t kLengthBytes = 8;
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the reference implementation's limit
+constexpr std::size_t kMaxDimensions = 64;              // of a tensor; PyTorch's limit
+constexpr std::size_t kMaxKeys = 10'000;                // of an object below the header; __metadata__ may have many
+constexpr std::uint64_t kDataAlignment = 8;             // of the data in files we write, by padding the header
+constexpr std::size_t kMaxListed = 20;                  // lines of a difference that a message shows
+constexpr std::size_t kMaxPrintedBytes = 200;           // of a name, in messages
+constexpr const char* kMetadataKey = "__metadata__";
+constexpr std::string_view kIgnoredSuffix = "num_batches_tracked";
+
+struct DtypeSize {
+  std::string_view dtype;
+  std::uint64_t bytes;
+};
+constexpr DtypeSize kDtypeSizes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},   {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"U16", 2},
+                                     {"I16", 2},  {"F16", 2}, {"BF16", 2}, {"U32", 4},     {"I32", 4},     {"F32", 4},
+                                     {"U64", 8},  {"I64", 8}, {"F64", 8},  {"C64", 8}};
+
+/// A name from a file, safe to print: quoted, escaped and cut to a sensible length.
+std::string printable(const std::string& name) {
+  return Json(name.substr(0, kMaxPrintedBytes)).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+[[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorKind::input, reason); }
+
+/// Turns the JSON header into entries, one tensor object at a time: each is dropped from the document as soon as it is
+/// understood, so that memory stays within a small multiple of the header's size whatever it says.
+class HeaderReader {
+ public:
+  std::vector<SafetensorsEntry> entries;
+  std::map<std::string, std::string> metadata;
+
+  void read(const std::string& text) {
+    if (!text.starts_with('{')) refuse("the header is not a JSON object");
+    const auto reader = [this](int depth, Event event, const Json& parsed) { return on(depth, event, parsed); };
+    const Json rest = Json::parse(text, reader);  // {}: all members were dropped
+  }
+
+ private:
+  using Event = Json::parse_event_t;
+
+  /// What the parser meets, with the number of objects and arrays around it. False drops a finished value.
+  bool on(int depth, Event event, const Json& parsed) {
+    if ((event == Event::object_start && depth > 1) || (event == Event::array_start && depth != 2) ||
+        (event == Event::value && depth < 2)) {
+      refuse(format("{}: expected an object of strings and arrays of numbers", printable(name_)));
+    }
+    if (event == Event::key && depth == 1) begin_member(parsed.get<std::string>());
+    if (event == Event::key && depth == 2) check_key(parsed.get<std::string>());
+    if (event == Event::array_start) array_size_ = 0;
+    if (event == Event::value && depth == 3 && ++array_size_ > kMaxDimensions) {
+      refuse(format("{}: an array of more than {} numbers", printable(name_), kMaxDimensions));
+    }
+    if (event == Event::object_end && depth == 1) {
+      end_member(parsed);
+      return false;
+    }
+    return true;
+  }
+
+  void begin_member(std::string name) {
+    name_ = std::move(name);
+    keys_.clear();
+    if (!names_.insert(name_).second) refuse(format("the name {} stands twice", printable(name_)));
+  }
+
+  void check_key(const std::string& key) {
+    if (!keys_.insert(key).second) {
+      refuse(format("{}: the key {} stands twice", printable(name_), printable(key)));
+    }
+    if (keys_.size() > kMaxKeys) refuse(format("{}: more than {} keys", printable(name_), kMaxKeys));
+  }
+
+  void end_member(const Json& object) {
+    if (name_ == kMetadataKey) {
+      for (const auto& [key, value] : object.items()) {
+        if (!value.is_string()) refuse(format("{}: {} is not a string", kMetadataKey, printable(key)));
+        metadata.emplace(key, value.get<std::string>());
+      }
+    } else {
+      entries.push_back(to_entry(object));
+    }
+  }
+
+  SafetensorsEntry to_entry(const Json& object) const {
+    if (object.size() != 3 || !object.contains("dtype") || !object.contains("shape") ||
+        !object.contains("data_offsets")) {
+      refuse(format("{}: expected the keys dtype, shape and data_offsets, and no other", printable(name_)));
+    }
+    if (!object["dtype"].is_string()) refuse(format("{}: dtype is not a string", printable(name_)));
+    SafetensorsEntry entry{name_, object["dtype"].get<std::string>(), Shape(numbers(object, "shape")), 0, 0};
+    const std::vector<std::int64_t> offsets = numbers(object, "data_offsets");
+    if (offsets.size() != 2 || offsets[0] > offsets[1]) {
+      refuse(format("{}: data_offsets is not a pair [begin, end]", printable(name_)));
+    }
+    entry.begin = static_cast<std::uint64_t>(offsets[0]);
+    entry.bytes = static_cast<std::uint64_t>(offsets[1]) - entry.begin;
+    check_size(entry);
+    return entry;
+  }
+
+  std::vector<std::int64_t> numbers(const Json& object, const char* key) const {
+    const Json& array = object[key];
+    constexpr auto kMaxNumber = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+    const auto fits = [&](const Json& n) { return n.is_number_unsigned() && n.get<std::uint64_t>() <= kMaxNumber; };
+    if (!array.is_array() || !std::all_of(array.begin(), array.end(), fits)) {
+      refuse(format("{}: {} is not an array of whole numbers ≥ 0", printable(name_), key));
+    }
+    return array.get<std::vector<std::int64_t>>();
+  }
+
+  static void check_size(const SafetensorsEntry& entry) {
+    const auto* const size = std::find_if(std::begin(kDtypeSizes), std::end(kDtypeSizes),
+                                          [&](const DtypeSize& known) { return known.dtype == entry.dtype; });
+    if (size == std::end(kDtypeSizes)) {
+      refuse(format("{}: unknown dtype {}", printable(entry.name), printable(entry.dtype)));
+    }
+    std::uint64_t bytes = size->bytes;
+    bool overflow = false;
+    for (const std::int64_t dim : entry.shape.dims()) {
+      overflow |= __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(dim), &bytes);
+    }
+    if (overflow) refuse(format("{}: its shape has more elements than can be counted", printable(entry.name)));
+    if (bytes != entry.bytes) {
+      refuse(format("{}: dtype and shape make {} bytes, data_offsets {}", printable(entry.name), bytes, entry.bytes));
+    }
+  }
+
+  std::string name_;                       // of the member being read
+  std::size_t array_size_ = 0;             // of the array being read, so far
+  std::unordered_set<std::string> names_;  // of all members so far
+  std::set<std::string> keys_;             // of this member so far
+};
+
+/// Sorts the entries by their place and checks that they cover the data from the first byte to the last, each byte
+/// once.
+void check_coverage(std::vector<SafetensorsEntry>& entries, std::uint64_t data_bytes) {
+  std::sort(entries.begin(), entries.end(),
+            [](const auto& a, const auto& b) { return std::tie(a.begin, a.bytes) < std::tie(b.begin, b.bytes); });
+  std::uint64_t end = 0;
+  for (const SafetensorsEntry& entry : entries) {
+    if (entry.begin != end) {
+      refuse(format("{}: its data begin at byte {}, those before it end at byte {}", printable(entry.name), entry.begin,
+                    end));
+    }
+    end += entry.bytes;  // the end in its data_offsets, so below 2^63
+  }
+  if (end != data_bytes) {
+    refuse(format("the header describes {} bytes of data, the file has {}: it is cut off or damaged", end, data_bytes));
+  }
+}
+
+/// Whether `name` is the module or tensor `prefix` or stands below it: "fc" covers "fc.weight" but not "fc2.weight".
+bool is_below(std::string_view name, std::string_view prefix) {
+  if (prefix.ends_with('.')) prefix.remove_suffix(1);
+  return name.starts_with(prefix) && (name.size() == prefix.size() || name[prefix.size()] == '.');
+}
+
+std::string described(const SafetensorsEntry& entry) { return entry.dtype + " " + entry.shape.to_string(); }
+
+std::string described(const ParameterSlice& slice) { return "F32 " + slice.shape.to_string(); }
+
+/// Where a tensor of the file goes.
+struct Assignment {
+  const SafetensorsEntry* entry;
+  std::span<float> values;
+};
+
+/// Matches the tensors of a file with those of a model and gathers what does not fit.
+class Matching {
+ public:
+  Matching(const SafetensorsFile& file, const std::vector<ArenaPart<ParameterArena>>& arenas,
+           const std::vector<std::string>& skipped_prefixes)
+      : prefixes_(skipped_prefixes), prefix_used_(skipped_prefixes.size(), false) {
+    for (const SafetensorsEntry& entry : file.entries()) {
+      if (!entry.name.ends_with(kIgnoredSuffix) && !is_skipped(entry.name)) unclaimed_.emplace(entry.name, &entry);
+    }
+    for (const auto& [arena, prefix] : arenas) {
+      for (const ParameterSlice& slice : arena->layout().slices()) {
+        const std::string name = prefix + slice.name;
+        if (!is_skipped(name)) claim(name, slice, arena->slice(slice));
+      }
+    }
+    for (const SafetensorsEntry& entry : file.entries()) {
+      if (unclaimed_.contains(entry.name)) {
+        differences_.push_back(format("not in the model: {} ({})", printable(entry.name), described(entry)));
+      }
+    }
+    for (std::size_t i = 0; i < prefixes_.size(); ++i) {
+      if (!prefix_used_[i])
+        differences_.push_back(format("prefix to skip that stands for nothing: '{}'", prefixes_[i]));
+    }
+  }
+
+  const std::vector<Assignment>& assignments() const { return assignments_; }
+  const std::vector<std::string>& differences() const { return differences_; }
+
+ private:
+  bool is_skipped(std::string_view name) {
+    bool skipped = false;
+    for (std::size_t i = 0; i < prefixes_.size(); ++i) {
+      if (!is_below(name, prefixes_[i])) continue;
+      prefix_used_[i] = true;
+      skipped = true;
+    }
+    return skipped;
+  }
+
+  void claim(const std::string& name, const ParameterSlice& slice, std::span<float> values) {
+    const auto found = unclaimed_.find(name);
+    if (found == unclaimed_.end()) {
+      differences_.push_back(format("missing in the file: {} ({})", printable(name), described(slice)));
+      return;
+    }
+    const SafetensorsEntry* entry = found->second;
+    unclaimed_.erase(found);
+    if (entry->dtype == "F32" && entry->shape == slice.shape) {
+      assignments_.push_back({entry, values});
+    } else {
+      differences_.push_back(
+          format("different: {}: file {}, model {}", printable(name), described(*entry), described(slice)));
+    }
+  }
+
+  const std::vector<std::string>& prefixes_;
+  std::vector<bool> prefix_used_;
+  std::unordered_map<std::string_view, const SafetensorsEntry*> unclaimed_;
+  std::vector<Assignment> assignments_;
+  std::vector<std::string> differences_;
+};
+
+void refuse_differences(const std::string& path, const std::vector<std::string>& differences) {
+  std::string message = format("{} does not fit the model:", path);
+  for (std::size_t i = 0; i < std::min(differences.size(), kMaxListed); ++i) message += "\n  " + differences[i];
+  if (differences.size() > kMaxListed) message += format("\n  and {} more", differences.size() - kMaxListed);
+  message += "\nUse the weights of the same model (F32), or list modules that may differ in model.init_skip";
+  refuse(message);
+}
+
+/// The JSON header of the arenas, padded with spaces so that the data behind it are aligned.
+std::string make_header(const std::vector<ArenaPart<const ParameterArena>>& arenas,
+                        const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header[kMetadataKey] = metadata;
+  std::size_t arena_begin = 0;
+  for (const auto& [arena, prefix] : arenas) {
+    for (const ParameterSlice& slice : arena->layout().slices()) {
+      const std::size_t begin = arena_begin + slice.offset * sizeof(float);
+      header[prefix + slice.name] = {{"dtype", "F32"},
+                                     {"shape", slice.shape.dims()},
+                                     {"data_offsets", {begin, begin + slice.count * sizeof(float)}}};
+    }
+    arena_begin += arena->values().size_bytes();
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + kDataAlignment - 1) / kDataAlignment * kDataAlignment, ' ');
+  return text;
+}
+
+}  // namespace
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+  try {
+    if (file_.size() < kLengthBytes) refuse(format("{} bytes are too few for a header", file_.size()));
+    std::uint64_t header_bytes = 0;
+    file_.read(0, std::as_writable_bytes(std::span(&header_bytes, 1)));
+    if (header_bytes > kMaxHeaderBytes || header_bytes > file_.size() - kLengthBytes) {
+      refuse(format("a header of {} bytes does not fit in the file's {} (limit {})", header_bytes, file_.size(),
+                    kMaxHeaderBytes));
+    }
+    std::string text(header_bytes, '\0');
+    file_.read(kLengthBytes, std::as_writable_bytes(std::span(text)));
+    HeaderReader header;
+    header.read(text);
+    data_begin_ = kLengthBytes + header_bytes;
+    check_coverage(header.entries, file_.size() - data_begin_);
+    entries_ = std::move(header.entries);
+    metadata_ = std::move(header.metadata);
+  } catch (const Json::exception&) {
+    refuse(format("{} is not a valid safetensors file: the header is not JSON", path));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    refuse(format("{} is not a valid safetensors file: {}", path, error.what()));
+  }
+}
+
+void SafetensorsFile::read(const SafetensorsEntry& entry, std::span<float> values) const {
+  if (entry.dtype != "F32" || entry.bytes != values.size_bytes()) {
+    throw Error(ErrorKind::failure, format("{}: read of {} into {} floats", path(), described(entry), values.size()));
+  }
+  file_.read(data_begin_ + entry.begin, std::as_writable_bytes(values));
+}
+
+void load_safetensors(const std::string& path, const std::vector<ArenaPart<ParameterArena>>& arenas,
+                      const std::vector<std::string>& skipped_prefixes) {
+  const SafetensorsFile file(path);
+  const Matching matching(file, arenas, skipped_prefixes);
+  if (!matching.differences().empty()) refuse_differences(path, matching.differences());
+  for (const auto& [entry, values] : matching.assignments()) {
+    file.read(*entry, values);
+    if (!std::isfinite(squared_norm(values))) {
+      refuse(format("{}: {} holds NaN or Inf; a network with it cannot be trained", path, printable(entry->name)));
+    }
+  }
+}
+
+FileDigest save_safetensors(const std::string& path, const std::vector<ArenaPart<const ParameterArena>>& arenas,
+                            const std::map<std::string, std::string>& metadata) {
+  const std::string header = make_header(arenas, metadata);
+  const std::uint64_t header_bytes = header.size();
+  AtomicFile file(path);
+  FileDigest digest;
+  StreamingHash hash;
+  const auto write = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    hash.add(bytes);
+    digest.bytes += bytes.size();
+  };
+  write(std::as_bytes(std::span(&header_bytes, 1)));
+  write(std::as_bytes(std::span(header)));
+  for (const auto& [arena, prefix] : arenas) write(std::as_bytes(arena->values()));
+  file.commit();
+  digest.hash = hash.value();
+  return digest;
+}
+
+}  // namespace dcs3gd::app

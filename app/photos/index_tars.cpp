@@ -1,0 +1,50 @@
+#include "app/photos/index_tars.h"
+
+#include <atomic>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "app/job/parallel_tasks.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "data/photos/photo_dataset.h"
+#include "data/photos/tar_shards.h"
+
+namespace dcs3gd::app {
+namespace {
+
+void index_folder(const std::string& folder, int threads) {
+  const std::vector<std::string> tars = data::list_tars(folder);
+  std::atomic<std::uint64_t> images = 0;
+  std::atomic<std::uint64_t> ignored = 0;
+  std::atomic<std::uint64_t> kept = 0;
+  run_tasks(tars.size(), threads, [&](std::uint64_t number) {
+    const data::OpenFile tar(tars[number]);
+    if (!tar.problem().empty()) throw Error(ErrorKind::input, format("{}: {}", tar.path(), tar.problem()));
+    data::TarSamples samples;
+    if (data::read_tar_index(tar, samples).empty()) {
+      ++kept;
+    } else {
+      samples = data::index_tar(tar);
+      write_file_atomically(data::tar_index_path(tar.path()), data::tar_index_file(tar, samples));
+    }
+    images += samples.index.records.size();
+    ignored += samples.ignored;
+  });
+  log::info(format("{}: {} images in {} tar files, {} other files passed over; {} indices there before", folder,
+                   images.load(), tars.size(), ignored.load(), kept.load()));
+}
+
+}  // namespace
+
+void index_tars(const std::string& path, int threads) {
+  for (const std::string& folder :
+       std::set{data::part_folder(path, data::Part::train), data::part_folder(path, data::Part::eval)}) {
+    index_folder(folder, threads);
+  }
+}
+
+}  // namespace dcs3gd::app

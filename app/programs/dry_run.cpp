@@ -1,0 +1,178 @@
+#include "app/programs/dry_run.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "app/job/agreement.h"
+#include "app/job/process_memory.h"
+#include "app/job/stop_signals.h"
+#include "app/model/convolutions.h"
+#include "app/model/datasets.h"
+#include "app/model/model.h"
+#include "app/model/random_batch.h"
+#include "app/report/preflight.h"
+#include "app/report/rank_memory.h"
+#include "app/report/start_report.h"
+#include "app/rules/update_algorithm.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "data/dataset.h"
+#include "data/sampler.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr int kSteps = 2;
+constexpr std::size_t kAllReduces = 3;
+
+void print_layers(const Model& model) {
+  std::printf("%-28s %-14s %-16s %12s\n", "layer", "kind", "output (CxHxW)", "parameters");
+  for (const nn::LayerInfo& layer : model.network.layers()) {
+    std::printf("%-28s %-14s %-16s %12zu\n", layer.name.c_str(), layer.kind.c_str(), layer.dst.to_string().c_str(),
+                layer.parameters);
+  }
+}
+
+/// Both parts of the data.
+struct DataReport {
+  std::vector<std::shared_ptr<const data::Dataset>> datasets;  ///< open, as in a run
+  std::vector<ReportRow> rows;
+  std::optional<std::int64_t> steps_per_epoch;
+};
+
+/// Collective: one part of the data, opened and checked. A plan may be made where the data are not: then that is all it
+/// says.
+std::string describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator,
+                          DataReport& report) {
+  const bool is_training = part == data::Part::train;
+  const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
+  if (std::ranges::count(presence, "absent") > 0) {
+    return format("not on {}: {}; nothing of it was checked",
+                  presence.front() == "absent" ? "this machine" : "every machine",
+                  is_training ? configuration.data.train : configuration.data.eval);
+  }
+  const auto dataset = open_dataset(configuration, part, communicator);
+  report.datasets.push_back(dataset);
+  if (!is_training) return dataset->description();
+  agree(communicator, [&] {
+    const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
+                                 .workers = configuration.algorithm.workers_per_rank * communicator.size(),
+                                 .batch_per_worker = configuration.algorithm.batch_per_worker},
+                                dataset->size(), configuration.data.shuffle);
+    report.steps_per_epoch = sampler.steps_per_epoch();
+  });
+  return format("{}; {} steps per epoch", dataset->description(), *report.steps_per_epoch);
+}
+
+DataReport describe_data(const Configuration& configuration, comm::Communicator& communicator) {
+  DataReport report;
+  report.rows = {{"training data", describe_data(configuration, data::Part::train, communicator, report)},
+                 {"evaluation data", describe_data(configuration, data::Part::eval, communicator, report)}};
+  return report;
+}
+
+void print_rows(const std::vector<ReportRow>& rows) {
+  std::printf("\n");
+  for (const std::string& line : format_rows(rows)) std::printf("%s\n", line.c_str());
+}
+
+void print_plan(const Configuration& configuration, const Model& model, const RankMemory& memory,
+                const std::vector<RankUse>& ranks, std::vector<ReportRow> rows) {
+  std::ranges::copy(plan_rows(configuration, model, memory, ranks), std::back_inserter(rows));
+  print_rows(rows);
+  std::printf("\nparameters: %zu\n", model.weights.layout().element_count());
+}
+
+/// The median of a few all-reduces of the model's size; 0 on one rank. Collective. The values stay: they are the same
+/// on all ranks.
+double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
+                             ParameterArena& values) {
+  if (communicator.size() == 1) return 0;
+  std::array<double, kAllReduces> times_ms{};
+  for (double& time_ms : times_ms) {
+    communicator.barrier();
+    time_ms = communicator.start_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
+                  .wait()
+                  .all_reduce_ms;
+  }
+  std::ranges::sort(times_ms);
+  return times_ms[kAllReduces / 2];
+}
+
+/// The slowest rank's. Collective.
+double largest(comm::Communicator& communicator, double mine) {
+  double result = mine;
+  for (const std::string& text : communicator.all_gather(format("{}", mine)))
+    result = std::max(result, std::stod(text));
+  return result;
+}
+
+}  // namespace
+
+void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
+             const std::string& command) {
+  const std::size_t at_start = resident_bytes();
+  const std::size_t available = available_bytes();
+  communicator.barrier();  // what is free, before any rank takes of it
+  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
+  const DataReport data = describe_data(configuration, communicator);
+  std::optional<Model> built;
+  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
+  Model& model = *built;
+  model.broadcast(communicator);
+  const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);
+  const RankMemory memory = plan_memory(configuration, model);
+  const bool prints = communicator.rank() == 0;
+  if (prints) {
+    print_layers(model);
+    print_plan(configuration, model, memory, ranks, data.rows);
+    for (const std::string& line : placement_warnings(ranks, command)) log::warn(line);
+  }
+  const RandomBatch batch(configuration.algorithm.batch_per_worker, model.graph.shape(model.graph.input()),
+                          configuration.model.classes, static_cast<std::uint64_t>(communicator.rank()));
+  StepRecord last;
+  const AlgorithmSurroundings surroundings{.communicator = communicator,
+                                           .network = model.network,
+                                           .running_statistics = model.statistics,
+                                           .algorithm = configuration.algorithm,
+                                           .sgd = configuration.optimizer.sgd,
+                                           .wire = configuration.comm.wire,
+                                           .loss_limit = {},
+                                           .next_batch = [&] { return batch.view(); },
+                                           .on_step =
+                                               [&](const StepRecord& record) {
+                                                 last = record;
+                                                 if (prints) {
+                                                   const auto step = static_cast<long long>(record.step) + 1;
+                                                   std::printf("step %lld on random images: loss %.4f, %.1f ms\n", step,
+                                                               record.loss, record.step_ms);
+                                                 }
+                                               }};
+  const auto algorithm = make_update_algorithm(surroundings, model.weights.copy());
+  for (int step = 0; step < kSteps; ++step) algorithm->step(step, 0);
+  algorithm->drain(model.weights);
+
+  const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
+  const PreflightFacts facts{.compute_ms = largest(communicator, last.compute_ms),
+                             .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights),
+                             .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
+                             .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
+                             .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
+                             .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
+                             .time_limit_s = TimeLimit(configuration.run.time_limit_minutes, std::getenv).left_s(),
+                             .steps_per_epoch = data.steps_per_epoch};
+  const Preflight found = preflight(
+      configuration, gather_needs(communicator, memory.total() - std::min(memory.total(), at_start), available), facts);
+  if (!prints) return;
+  print_rows(found.rows);
+  for (const std::string& warning : found.warnings) log::warn(warning);
+}
+
+}  // namespace dcs3gd::app

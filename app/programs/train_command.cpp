@@ -1,0 +1,187 @@
+#include "app/programs/train_command.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+
+#include "app/job/agreement.h"
+#include "app/job/exit_code.h"
+#include "app/job/stop_signals.h"
+#include "app/model/convolutions.h"
+#include "app/model/datasets.h"
+#include "app/model/predictions.h"
+#include "app/programs/dry_run.h"
+#include "app/record/progress.h"
+#include "app/train/resume.h"
+#include "app/train/trainer.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "core/version.h"
+#include "nn/model_zoo.h"
+
+namespace dcs3gd::app {
+namespace {
+
+/// Where configurations are found by name: beside the build's bin folder in a checkout, and where they are installed.
+std::vector<std::filesystem::path> configuration_folders() {
+  const std::filesystem::path bin = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  return {bin / "../../../configs", bin / "../share/dcs3gd-train/configs"};
+}
+
+Configuration load_configuration(const CommandLine& command_line) {
+  const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
+  return parse_configuration(read_configuration_file(file, command_line.overrides), nn::model_names());
+}
+
+/// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
+std::optional<Checkpoint> prepare_resume(const Configuration& configuration, const CommandLine& command_line,
+                                         const RunFolder& folder, comm::Communicator& communicator,
+                                         std::optional<RunFolderClaim>& claim) {
+  const ResumeMode mode = command_line.resume.value_or(ResumeMode::automatic);
+  agree(communicator, [&] {
+    if (communicator.rank() != 0 || mode == ResumeMode::never || !folder.is_used()) return;
+    claim.emplace(folder, IfUsed::go_on);
+    if (mode == ResumeMode::path) expect_own(folder, command_line.resume_path);
+  });
+  auto checkpoint = find_checkpoint(communicator, folder, mode, command_line.resume_path);
+  agree(communicator, [&] {
+    if (checkpoint) expect_continuable(*checkpoint, configuration);
+  });
+  return checkpoint;
+}
+
+/// Whether there is nothing left to do; says so. Rank 0 looks, before anything is opened or built. Collective.
+bool says_finished(const Configuration& configuration, const RunFolder& folder,
+                   const std::optional<Checkpoint>& checkpoint, comm::Communicator& communicator) {
+  const bool prints = communicator.rank() == 0;
+  const bool mine = prints && checkpoint && is_finished(folder, *checkpoint, configuration.run);
+  if (communicator.all_gather(mine ? "finished" : "")[0].empty()) return false;
+  if (prints) {
+    log::info(
+        format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
+               "--resume never",
+               folder.path()));
+  }
+  return true;
+}
+
+int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+  const TimeLimit time_limit(configuration.run.time_limit_minutes, std::getenv);
+  const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
+  const RunFolder folder(configuration.run.output_dir, configuration.run.name);
+  // Whatever can be refused is refused before anything is written.
+  std::optional<RunFolderClaim> claim;
+  RunStart run_start{.threads = threads, .command = command_line.verbatim};
+  run_start.checkpoint = prepare_resume(configuration, command_line, folder, communicator, claim);
+  if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
+  run_start.convolutions =
+      choose_convolutions(configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
+  StopSignals signals;
+  run_start.signals = &signals;
+  run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
+  const Datasets datasets = open_datasets(configuration, communicator);
+  std::optional<Trainer> trainer;
+  agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
+  expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
+              "let data.train and data.eval lead to the same files on all hosts");
+  agree(communicator, [&] {
+    if (communicator.rank() != 0) return;
+    const bool anew = command_line.resume == ResumeMode::never;
+    if (!claim) claim.emplace(folder, anew ? IfUsed::set_aside : IfUsed::refuse);
+    write_file_atomically(folder.config(), to_yaml(configuration));
+    write_file_atomically(folder.convolutions(), run_start.convolutions.to_text());
+  });
+  log::open({.rank = communicator.rank(),
+             .rank_count = communicator.size(),
+             .file = folder.log(communicator.rank()),
+             .status_line = resolve_progress_style(configuration.output.progress) == ProgressStyle::bar});
+  if (const auto left_s = time_limit.left_s(); left_s && communicator.rank() == 0) {
+    log::info(format("time limit: in {}", format_duration(*left_s)));
+  }
+  return trainer->train() == RunEnd::done ? 0 : kExitStopped;
+}
+
+/// The weights of a checkpoint, or of the file itself.
+std::string weights_at(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path, ignored) ? path + "/model.safetensors" : path;
+}
+
+/// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named.
+void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+  const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
+  Configuration with_weights = configuration;
+  with_weights.model.init = command_line.evaluate_path.empty()
+                                ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
+                                : weights_at(command_line.evaluate_path);
+  with_weights.model.init_skip.clear();
+  const nn::ConvolutionChoices convolutions = choose_convolutions(with_weights, communicator);
+  const auto dataset = open_dataset(configuration, data::Part::eval, communicator);
+  std::optional<Model> model;
+  agree(communicator, [&] { model.emplace(with_weights, convolutions, communicator.rank()); });
+  std::optional<PredictionFile> predictions;
+  Evaluator::BatchDone batch_done;
+  if (!command_line.predictions_path.empty()) {
+    predictions.emplace(communicator, command_line.predictions_path, *dataset);
+    batch_done = [&](const data::Batch& batch, std::span<const float> logits) { predictions->add(batch, logits); };
+  }
+  model->broadcast(communicator);
+  Evaluator evaluator(communicator, model->network, dataset, configuration.data,
+                      data::loader_thread_count(configuration.data.loader.threads, threads.spare));
+  const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
+  if (predictions) predictions->commit();
+  if (communicator.rank() == 0) {
+    log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", *with_weights.model.init,
+                     100 * result.top1, 100 * result.top5, result.loss, result.images));
+  }
+}
+
+void print_configuration(const Configuration& configuration, const comm::Communicator& communicator) {
+  if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
+}
+
+int run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
+                 comm::Communicator& communicator) {
+  switch (command_line.action) {
+    case Action::train:
+      return train(configuration, command_line, communicator);
+    case Action::evaluate:
+      evaluate(configuration, command_line, communicator);
+      break;
+    case Action::dry_run:
+      dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator), command_line.verbatim);
+      break;
+    case Action::print_config:
+      print_configuration(configuration, communicator);
+      break;
+    case Action::show_version:
+    case Action::show_help:
+      break;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int run_train_command(const CommandLine& command_line) {
+  if (command_line.action == Action::show_help) return std::fputs(help_text().c_str(), stdout), 0;
+  if (command_line.action == Action::show_version) return std::printf("dcs3gd-train %s\n", kVersion), 0;
+  // All ranks read the configuration and would refuse it: they meet first, so that it is said once.
+  Configuration configuration;
+  const std::optional<Error> refusal = attempt([&] { configuration = load_configuration(command_line); });
+  const auto communicator = comm::Communicator::open(configuration.comm);
+  const int exit_code = exit_code_in_job(*communicator, [&] {
+    agree(*communicator, refusal);
+    expect_same(*communicator, ErrorKind::input, "version or configuration",
+                format("dcs3gd-train {}\n{}", kVersion, to_lines(configuration)),
+                "start the same program with the same configuration on all ranks");
+    return run_on_ranks(configuration, command_line, *communicator);
+  });
+  log::close();
+  return exit_code;
+}
+
+}  // namespace dcs3gd::app

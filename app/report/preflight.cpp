@@ -1,0 +1,139 @@
+#include "app/report/preflight.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <sstream>
+#include <system_error>
+
+#include "app/record/progress.h"
+#include "core/format.h"
+
+namespace dcs3gd::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kMegabyte = 1e6;
+constexpr double kGigabyte = 1e9;
+
+std::string gigabytes(double bytes) { return format("{:.1f} GB", bytes / kGigabyte); }
+std::string megabytes(double bytes) { return format("{:.1f} MB", bytes / kMegabyte); }
+
+/// The ranks of each host together against what is free there.
+void check_memory(const std::vector<RankNeed>& ranks, Preflight& result) {
+  std::vector<std::string> hosts;
+  for (const RankNeed& rank : ranks) {
+    if (std::ranges::find(hosts, rank.host) == hosts.end()) hosts.push_back(rank.host);
+  }
+  for (const std::string& host : hosts) {
+    double needed = 0;
+    double available = 0;
+    int count = 0;
+    for (const RankNeed& rank : ranks) {
+      if (rank.host != host) continue;
+      needed += static_cast<double>(rank.bytes);
+      const auto free = static_cast<double>(rank.available);
+      available = count == 0 ? free : std::min(available, free);
+      ++count;
+    }
+    result.rows.push_back({host == hosts.front() ? "memory needed" : "",
+                           format("{} of {} free on {} ({} rank{})", gigabytes(needed), gigabytes(available), host,
+                                  count, count == 1 ? "" : "s")});
+    if (needed <= available) continue;
+    result.warnings.push_back(
+        format("the ranks on {} need {} of memory and {} are free: lower algorithm.batch_per_worker, raise "
+               "algorithm.micro_batches, or start fewer ranks there",
+               host, gigabytes(needed), gigabytes(available)));
+  }
+}
+
+void check_all_reduce(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
+  if (facts.all_reduce_bytes == 0) return;
+  result.rows.push_back(
+      {"all-reduce time", format("{:.1f} ms for {}; a step computes for {:.1f} ms", facts.all_reduce_ms,
+                                 megabytes(static_cast<double>(facts.all_reduce_bytes)), facts.compute_ms)});
+  if (facts.all_reduce_ms <= facts.compute_ms) return;
+  const bool is_fp32 = configuration.comm.wire == comm::Wire::fp32;
+  result.warnings.push_back(
+      format("the all-reduce takes {:.1f} ms and a step computes for {:.1f} ms: the rest of it cannot be hidden; raise "
+             "algorithm.batch_per_worker{}, or use a faster network",
+             facts.all_reduce_ms, facts.compute_ms, is_fp32 ? ", set comm.wire: bf16" : ""));
+}
+
+/// All that are kept, the one that is being written, best and final model.
+void check_disk(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
+  const int kept = configuration.checkpoint.keep + (configuration.checkpoint.is_periodic() ? 1 : 0);
+  const auto each = static_cast<double>(facts.checkpoint_bytes);
+  const double needed = kept * each + 2 * static_cast<double>(facts.model_bytes);
+  const std::string& folder = configuration.run.output_dir;
+  const auto free = static_cast<double>(facts.free_disk_bytes.value_or(0));
+  result.rows.push_back({"disk needed", format("{}{} at {} (checkpoints: {} x {})", gigabytes(needed),
+                                               facts.free_disk_bytes ? format(" of {} free", gigabytes(free)) : "",
+                                               folder, kept, megabytes(each))});
+  if (!facts.free_disk_bytes || needed <= free) return;
+  result.warnings.push_back(
+      format("the run needs {} of disk and {} are free at {}: lower checkpoint.keep, or choose "
+             "another run.output_dir",
+             gigabytes(needed), gigabytes(free), folder));
+}
+
+void check_time(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
+  if (!facts.time_limit_s) return;
+  // Synchronous training waits for its all-reduce but for what backward hides; the others hide all that fits.
+  const double step_ms = configuration.algorithm.name == AlgorithmName::ssgd
+                             ? facts.compute_ms + facts.all_reduce_ms
+                             : std::max(facts.compute_ms, facts.all_reduce_ms);
+  const auto fitting = static_cast<std::int64_t>(1e3 * std::max(0.0, *facts.time_limit_s) / std::max(step_ms, 1e-3));
+  std::string text = format("{}: about {} steps of {:.1f} ms", format_duration(*facts.time_limit_s), fitting, step_ms);
+  if (facts.steps_per_epoch) {
+    const double epochs = static_cast<double>(fitting) / static_cast<double>(*facts.steps_per_epoch);
+    text += epochs < static_cast<double>(configuration.run.epochs)
+                ? format(", {:.1f} of {} epochs", epochs, configuration.run.epochs)
+                : ", the whole run";
+  }
+  result.rows.push_back({"time limit", text});
+  if (fitting > 0) return;
+  result.warnings.push_back(
+      "not a single step fits in the time limit: raise run.time_limit_minutes, or that of the job");
+}
+
+}  // namespace
+
+Preflight preflight(const Configuration& configuration, const std::vector<RankNeed>& ranks,
+                    const PreflightFacts& facts) {
+  Preflight result;
+  check_memory(ranks, result);
+  check_all_reduce(configuration, facts, result);
+  check_disk(configuration, facts, result);
+  check_time(configuration, facts, result);
+  return result;
+}
+
+std::vector<RankNeed> gather_needs(comm::Communicator& communicator, std::size_t bytes, std::size_t available) {
+  std::vector<RankNeed> needs;
+  for (const std::string& text : communicator.all_gather(format("{} {}", bytes, available))) {
+    RankNeed need{.host = communicator.places()[needs.size()].host};
+    std::istringstream(text) >> need.bytes >> need.available;
+    needs.push_back(need);
+  }
+  return needs;
+}
+
+std::optional<std::int64_t> free_disk_bytes(const std::string& folder) {
+  std::error_code error;
+  fs::path there = fs::absolute(folder, error);
+  while (!fs::exists(there, error) && there.has_relative_path()) there = there.parent_path();
+  const fs::space_info space = fs::space(there, error);
+  return error ? std::nullopt : std::optional(static_cast<std::int64_t>(space.available));
+}
+
+std::int64_t checkpoint_bytes(const Configuration& configuration, const Model& model, int rank_count) {
+  const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
+  const auto statistics = static_cast<std::int64_t>(model.network.statistics_layout()->element_count());
+  const std::int64_t workers = std::int64_t{configuration.algorithm.workers_per_rank} * rank_count;
+  const bool is_ssgd = configuration.algorithm.name == AlgorithmName::ssgd;
+  const std::int64_t arrays = is_ssgd ? 3 : 2 + 2 * workers;
+  return static_cast<std::int64_t>(sizeof(float)) * (arrays * parameters + (1 + workers) * statistics);
+}
+
+}  // namespace dcs3gd::app

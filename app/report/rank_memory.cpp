@@ -1,0 +1,62 @@
+#include "app/report/rank_memory.h"
+
+#include "core/format.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr double kMegabyte = 1e6;
+
+/// Beside the network: the mean model as evaluated and saved, and what the algorithm keeps; app/update_algorithm.cpp
+/// has the names.
+std::size_t parameter_arrays(const AlgorithmConfiguration& algorithm) {
+  const auto workers = static_cast<std::size_t>(algorithm.workers_per_rank);
+  constexpr std::size_t kMeanModel = 1;
+  constexpr std::size_t kPerRank = 2;
+  constexpr std::size_t kPerWorker = 3;
+  constexpr std::size_t kSsgd = 3;
+  const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
+  return kMeanModel + of_parts +
+         (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
+}
+
+/// Rank 0's copy of what a checkpoint is written from: mean model, m, velocities and updates.
+std::size_t copied_arrays(const Configuration& configuration) {
+  if (!configuration.checkpoint.is_periodic()) return 0;
+  const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
+  return configuration.algorithm.name == AlgorithmName::ssgd ? 3 : 2 + 2 * workers;
+}
+
+/// Of both loaders: an evaluation has its own beside that of training.
+std::size_t batch_bytes(const Configuration& configuration) {
+  const data::DataOptions& options = configuration.data;
+  const auto size = static_cast<std::size_t>(options.image_size);
+  const std::size_t image = static_cast<std::size_t>(options.channels) * size * size * sizeof(float);
+  const auto training = static_cast<std::size_t>(configuration.algorithm.batch_per_worker);
+  const auto evaluation = static_cast<std::size_t>(configuration.algorithm.images_per_pass());
+  const std::size_t batches =
+      options.loader.threads == 0 ? 1 : static_cast<std::size_t>(options.loader.prefetch_batches) + 1;
+  return batches * (training + evaluation) * image;
+}
+
+}  // namespace
+
+RankMemory plan_memory(const Configuration& configuration, const Model& model) {
+  const std::size_t array = model.weights.layout().element_count() * sizeof(float);
+  return {.network = model.network.memory_bytes(),
+          .arrays = parameter_arrays(configuration.algorithm) * array,
+          .copy = copied_arrays(configuration) * array,
+          .batches = batch_bytes(configuration),
+          .program = model.program_bytes};
+}
+
+std::string memory_text(const RankMemory& memory) {
+  const auto megabytes = [](std::size_t bytes) { return static_cast<double>(bytes) / kMegabyte; };
+  return format(
+      "{:.1f} MB per rank (network {:.1f}, weights and optimizer {:.1f}, copy for checkpoints {:.1f}, batches {:.1f}, "
+      "program {:.1f})",
+      megabytes(memory.total()), megabytes(memory.network), megabytes(memory.arrays), megabytes(memory.copy),
+      megabytes(memory.batches), megabytes(memory.program));
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,146 @@
+#include "app/report/start_report.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+#include "core/version.h"
+#include "nn/onednn/cpu.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr double kMegabyte = 1e6;
+
+std::string counted(std::int64_t count, std::string_view noun) {
+  return format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
+std::string_view name_of(AlgorithmName name) {
+  switch (name) {
+    case AlgorithmName::dc_s3gd:
+      return "dc_s3gd";
+    case AlgorithmName::s3gd:
+      return "s3gd";
+    case AlgorithmName::ssgd:
+      return "ssgd";
+  }
+  return "";
+}
+
+std::string algorithm_text(const AlgorithmConfiguration& algorithm) {
+  std::string name(name_of(algorithm.name));
+  if (algorithm.name != AlgorithmName::dc_s3gd) return name;
+  return format("{}, lambda0 {}, norms of {}", name, algorithm.lambda0,
+                algorithm.lambda_norm == LambdaNorm::global ? "the whole model" : "each tensor");
+}
+
+std::string steps_text(const RunConfiguration& run, const RunPlan& plan) {
+  const std::int64_t horizon = run.epochs * plan.steps_per_epoch;
+  return format("{} ({} x {}){}", horizon, counted(run.epochs, "epoch"), plan.steps_per_epoch,
+                plan.steps < horizon ? format(", ends at step {}", plan.steps) : "");
+}
+
+std::string schedule_text(const optim::LearningRateOptions& lr) {
+  switch (lr.schedule) {
+    case optim::ScheduleKind::linear:
+      return format("linear to {}", lr.final_rate);
+    case optim::ScheduleKind::cosine:
+      return format("cosine to {}", lr.final_rate);
+    case optim::ScheduleKind::step:
+      return format("x {} at epochs {}", lr.gamma, fmt::join(lr.milestones, ", "));
+    case optim::ScheduleKind::poly:
+      return format("polynomial of power {} to {}", lr.power, lr.final_rate);
+    case optim::ScheduleKind::constant:
+      return "constant";
+  }
+  return "";
+}
+
+std::string learning_rate_text(const optim::LearningRateOptions& lr, double peak) {
+  std::string text = format("{:.4g}", peak);
+  if (peak != lr.base) text += format(" ({} for a batch of {})", lr.base, lr.reference_batch);
+  if (lr.warmup_epochs > 0) text += format(", warm-up from {} until epoch {:.4g}", lr.warmup_start, lr.warmup_epochs);
+  return text + ", " + schedule_text(lr);
+}
+
+std::string optimizer_text(const optim::MomentumSgdOptions& sgd) {
+  return format("{}momentum {}, weight decay {}{}", sgd.nesterov ? "Nesterov " : "", sgd.momentum, sgd.weight_decay,
+                sgd.decay_norm_and_bias ? " on all parameters" : "");
+}
+
+std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count) {
+  const std::int64_t workers = std::int64_t{algorithm.workers_per_rank} * rank_count;
+  const std::string origin = algorithm.workers_per_rank > 1
+                                 ? format(" ({} x {})", counted(rank_count, "rank"), algorithm.workers_per_rank)
+                                 : "";
+  const std::string parts =
+      algorithm.micro_batches > 1 ? format(" ({} x {})", algorithm.micro_batches, algorithm.images_per_pass()) : "";
+  return format("{}{} x batch {}{} = global batch {}", workers, origin, algorithm.batch_per_worker, parts,
+                workers * algorithm.batch_per_worker);
+}
+
+std::string all_reduce_text(const Configuration& configuration, std::int64_t parameters, int rank_count) {
+  if (rank_count == 1) return "none: one rank";
+  return format("{}, {}, {:.1f} MB per step and rank",
+                configuration.comm.algorithm == comm::Algorithm::ring ? "ring" : "MPI_Allreduce",
+                configuration.comm.wire == comm::Wire::bf16 ? "bf16" : "fp32",
+                static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
+}
+
+std::string convolutions_text(const Configuration& configuration, const nn::Network& network) {
+  const bool bf16 = configuration.model.precision == nn::Precision::bf16;
+  const nn::ConvolutionCount count = network.convolutions();
+  return format("{}, {} of {} by Winograd's algorithm{}", bf16 ? "bf16" : "fp32", count.winograd, count.all,
+                bf16 && count.winograd > 0 ? " in fp32" : "");
+}
+
+}  // namespace
+
+std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan) {
+  std::vector<ReportRow> rows{
+      {"program", format("dcs3gd-train {}", kVersion)},
+      {"command", plan.command},
+      {"run folder", plan.folder},
+      {"training data", plan.training_data},
+      {"evaluation data", plan.evaluation_data},
+      {"steps", steps_text(configuration.run, plan)},
+      {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate)},
+      {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
+  if (configuration.model.init) rows.push_back({"initial weights", *configuration.model.init});
+  return rows;
+}
+
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
+                                 const std::vector<RankUse>& ranks) {
+  const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
+  const int rank_count = static_cast<int>(ranks.size());
+  const int size = configuration.data.image_size;
+  std::vector<ReportRow> rows{{"model", format("{}, {} parameters, {} classes, images {}x{}x{}",
+                                               configuration.model.name, fmt::group_digits(parameters),
+                                               configuration.model.classes, configuration.data.channels, size, size)},
+                              {"workers", workers_text(configuration.algorithm, rank_count)},
+                              {"algorithm", algorithm_text(configuration.algorithm)},
+                              {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
+                              {"memory", memory_text(memory)},
+                              {"processor", nn::instruction_set()},
+                              {"convolutions", convolutions_text(configuration, model.network)}};
+  const std::vector<std::string> lines = describe_ranks(ranks);
+  for (const std::string& line : lines) rows.push_back({&line == &lines.front() ? "ranks" : "", line});
+  return rows;
+}
+
+std::vector<std::string> format_rows(const std::vector<ReportRow>& rows) {
+  const std::size_t width =
+      std::ranges::max(rows, {}, [](const ReportRow& row) { return row.name.size(); }).name.size();
+  std::vector<std::string> lines;
+  lines.reserve(rows.size());
+  for (const ReportRow& row : rows) lines.push_back(format("{:<{}}  {}", row.name, width, row.value));
+  return lines;
+}
+
+std::int64_t all_reduce_bytes(const Configuration& configuration, std::int64_t parameters, int rank_count) {
+  if (rank_count == 1) return 0;
+  return parameters * (configuration.comm.wire == comm::Wire::bf16 ? 2 : 4);
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "app/config/configuration.h"
+#include "app/job/rank_report.h"
+#include "app/model/model.h"
+#include "app/report/rank_memory.h"
+
+/// The table at the start of a run: what really is going to happen, in the order of the questions a reader has.
+namespace dcs3gd::app {
+
+struct ReportRow {
+  std::string name;  ///< empty: goes on with the row above
+  std::string value;
+};
+
+/// What a run adds to its configuration.
+struct RunPlan {
+  std::string command;
+  std::string folder;
+  std::string training_data;
+  std::string evaluation_data;
+  std::int64_t steps_per_epoch = 0;
+  std::int64_t steps = 0;  ///< at which the run ends
+  double peak_learning_rate = 0;
+};
+
+/// Program, folder, data, steps and learning rates of a run.
+std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan);
+
+/// Model, workers, algorithm, all-reduce, memory and ranks: what a dry run shows too.
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
+                                 const std::vector<RankUse>& ranks);
+
+/// Two columns, a line a row.
+std::vector<std::string> format_rows(const std::vector<ReportRow>& rows);
+
+/// Bytes that an all-reduce of the algorithm moves per step and rank on the wire's format; 0 on a single rank.
+std::int64_t all_reduce_bytes(const Configuration& configuration, std::int64_t parameters, int rank_count);
+
+}  // namespace dcs3gd::app

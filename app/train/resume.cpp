@@ -1,0 +1,131 @@
+#include "app/train/resume.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <sstream>
+#include <string_view>
+#include <system_error>
+
+#include "app/job/agreement.h"
+#include "app/record/metrics.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+
+namespace dcs3gd::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Keys and sections (with a dot at the end) that may change when a run goes on. Where the data are may, too: what they
+/// are is compared by their fingerprints.
+constexpr std::string_view kMayChange[] = {"run.name",
+                                           "run.output_dir",
+                                           "run.epochs",
+                                           "run.max_steps",
+                                           "run.threads",
+                                           "run.eval_every_epochs",
+                                           "run.loss_limit",
+                                           "run.time_limit_minutes",
+                                           "data.train",
+                                           "data.eval",
+                                           "data.loader.",
+                                           "algorithm.workers_per_rank",
+                                           "algorithm.batch_per_worker",
+                                           "algorithm.micro_batches",
+                                           "optimizer.lr.",
+                                           "comm.",
+                                           "checkpoint.",
+                                           "output."};
+
+bool may_change(std::string_view key) {
+  return std::ranges::any_of(kMayChange, [&](std::string_view allowed) {
+    return allowed.ends_with('.') ? key.starts_with(allowed) : key == allowed;
+  });
+}
+
+/// Values by key, of lines "key: value".
+std::map<std::string, std::string> values_by_key(std::istream&& lines) {
+  std::map<std::string, std::string> values;
+  for (std::string line; std::getline(lines, line);) {
+    const std::size_t colon = line.find(": ");
+    if (colon != std::string::npos) values[line.substr(0, colon)] = line.substr(colon + 2);
+  }
+  return values;
+}
+
+std::map<std::string, std::string> values_by_key(const Configuration& configuration) {
+  return values_by_key(std::istringstream(to_lines(configuration)));
+}
+
+/// Where --resume PATH leads: a checkpoint, or a run folder that has some. Collective.
+Checkpoint checkpoint_at(comm::Communicator& communicator, const std::string& path) {
+  const std::string folder = path + "/checkpoints";
+  std::error_code ignored;
+  const bool is_run = communicator.all_gather(fs::is_directory(folder, ignored) ? "run" : "")[0] == "run";
+  if (!is_run) return open_checkpoint(communicator, path);
+  if (auto newest = find_newest_checkpoint(communicator, folder)) return *newest;
+  throw Error(ErrorKind::input, format("--resume {}: there is no checkpoint in {}", path, folder), Extent::all_ranks);
+}
+
+}  // namespace
+
+std::optional<Checkpoint> find_checkpoint(comm::Communicator& communicator, const RunFolder& folder, ResumeMode mode,
+                                          const std::string& path) {
+  if (mode == ResumeMode::never) return std::nullopt;
+  if (mode == ResumeMode::path) return checkpoint_at(communicator, path);
+  auto newest = find_newest_checkpoint(communicator, folder.checkpoints());
+  agree(communicator, [&] {
+    if (communicator.rank() != 0 || newest || !folder.is_used()) return;
+    if (fs::exists(folder.model())) {
+      throw Error(
+          ErrorKind::input,
+          format("the run folder {} holds the results of an earlier run and no checkpoint to go on from; choose "
+                 "another run.name, or rename it to {}.1 with --resume never",
+                 folder.path(), folder.path()));
+    }
+    log::info(format("the earlier run in {} ended before its first checkpoint: starting again", folder.path()));
+  });
+  return newest;
+}
+
+void expect_own(const RunFolder& folder, const std::string& path) {
+  const std::string inside = fs::weakly_canonical(path).string() + "/";
+  if (inside.starts_with(fs::weakly_canonical(folder.path()).string() + "/")) return;
+  throw Error(ErrorKind::input,
+              format("--resume {}: the run folder {} holds another run already; choose another run.name, or leave "
+                     "--resume out to continue what is there",
+                     path, folder.path()));
+}
+
+void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration) {
+  std::string saved_lines;
+  for (const std::string& line : checkpoint.manifest.configuration) saved_lines += line + "\n";
+  const auto saved = values_by_key(std::istringstream(saved_lines));
+  const auto defaults = values_by_key(Configuration());
+  std::string differences;
+  for (const auto& [key, value] : values_by_key(configuration)) {
+    const auto found = saved.find(key);
+    const std::string& old = found == saved.end() ? defaults.at(key) : found->second;  // a key of a later version
+    if (old != value && !may_change(key)) differences += format("\n  {}: {} -> {}", key, old, value);
+  }
+  if (differences.empty()) return;
+  throw Error(ErrorKind::input,
+              format("{} cannot be continued with another configuration; these keys differ (old -> new):{}\nSet them "
+                     "back, choose another run.name, or start anew with --resume never",
+                     checkpoint.path, differences));
+}
+
+bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {
+  std::error_code ignored;
+  return fs::equivalent(fs::path(checkpoint.path).parent_path(), folder.checkpoints(), ignored);
+}
+
+bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
+  const data::Position& position = checkpoint.manifest.position;
+  const bool is_last = position.epoch >= run.epochs || (run.max_steps && position.step >= *run.max_steps);
+  return is_last && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" && fs::exists(folder.model());
+}
+
+}  // namespace dcs3gd::app

@@ -1,0 +1,181 @@
+#include "core/files.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+
+namespace dcs3gd {
+namespace {
+
+constexpr mode_t kNewFileMode = 0666;  // less the umask
+constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND;
+
+/// Repeats a system call that a signal interrupted.
+template <typename Call>
+auto retry_interrupted(Call&& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+/// Whether what is written there is lost; network file systems do not know such files any more.
+bool is_removed(const FileDescriptor& file) {
+  struct stat status {};
+  return ::fstat(file.get(), &status) == 0 ? status.st_nlink == 0 : errno == ESTALE;
+}
+
+}  // namespace
+
+FileDescriptor::FileDescriptor(const std::string& path, int flags)
+    : descriptor_(retry_interrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, kNewFileMode); })) {}
+
+FileDescriptor::~FileDescriptor() { close(); }
+
+FileDescriptor::FileDescriptor(FileDescriptor&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+bool FileDescriptor::close() {
+  const int descriptor = std::exchange(descriptor_, -1);
+  // On Linux the descriptor is gone even if close() was interrupted, so it is not tried again.
+  return descriptor < 0 || ::close(descriptor) == 0 || errno == EINTR;
+}
+
+std::string system_reason() { return std::generic_category().message(errno); }
+
+bool sync_folder(const std::string& folder) {
+  const FileDescriptor descriptor(folder, O_RDONLY | O_DIRECTORY);
+  if (!descriptor.is_open()) return false;
+  return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
+}
+
+void rename_durably(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    throw Error(ErrorKind::failure, format("cannot rename {} to {}: {}", from, to, system_reason()));
+  }
+  const std::string folder = std::filesystem::path(to).parent_path().string();
+  if (!sync_folder(folder)) {
+    throw Error(ErrorKind::failure, format("cannot make {} durable: {}", to, system_reason()));
+  }
+}
+
+bool write_fully(int descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = retry_interrupted([&] { return ::write(descriptor, bytes.data(), bytes.size()); });
+    if (written < 0) return false;
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+AppendedFile::AppendedFile(std::string path) : path_(std::move(path)), descriptor_(path_, kAppend) {
+  if (!descriptor_.is_open()) {
+    throw Error(ErrorKind::failure, format("cannot open {}: {}", path_, system_reason()));
+  }
+}
+
+void AppendedFile::append(std::string_view record) {
+  if (is_removed(descriptor_)) begin_anew();
+  const off_t end = ::lseek(descriptor_.get(), 0, SEEK_END);
+  if (write_fully(descriptor_.get(), std::as_bytes(std::span(record)))) return;
+  const std::string reason = system_reason();
+  // A disk may fill up in the middle of a record: take its beginning back.
+  const bool taken_back = ::ftruncate(descriptor_.get(), end) == 0;
+  if (!std::exchange(warned_, true)) {
+    log::warn(format("cannot write {}: {}; what belongs there is lost{}, the run goes on", path_, reason,
+                     taken_back ? "" : " or cut off"));
+  }
+}
+
+void AppendedFile::begin_anew() {
+  if (FileDescriptor anew(path_, kAppend); anew.is_open()) {
+    descriptor_ = std::move(anew);
+    log::warn(format("{} was removed; it is begun anew", path_));
+  } else if (!std::exchange(warned_, true)) {
+    log::warn(format("{} was removed; what belongs there is lost until it can be made anew", path_));
+  }
+}
+
+InputFile::InputFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {
+  struct stat status {};
+  if (!descriptor_.is_open() || ::fstat(descriptor_.get(), &status) != 0) {
+    throw Error(ErrorKind::input, format("cannot open {}: {}", path_, system_reason()));
+  }
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::input, format("{} is not a regular file", path_));
+  size_ = static_cast<std::uint64_t>(status.st_size);
+}
+
+void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+  while (!into.empty()) {
+    const ssize_t count = retry_interrupted(
+        [&] { return ::pread(descriptor_.get(), into.data(), into.size(), static_cast<off_t>(offset)); });
+    if (count < 0) {
+      throw Error(ErrorKind::failure, format("cannot read {} at byte {}: {}", path_, offset, system_reason()));
+    }
+    if (count == 0) {
+      throw Error(ErrorKind::input, format("{} ends at byte {}, {} more were expected: it is cut off or was changed "
+                                           "while it was read",
+                                           path_, offset, into.size()));
+    }
+    offset += static_cast<std::uint64_t>(count);
+    into = into.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+AtomicFile::AtomicFile(std::string path)
+    : path_(std::move(path)), temporary_(path_ + ".tmp"), descriptor_(temporary_, O_WRONLY | O_CREAT | O_TRUNC) {
+  if (!descriptor_.is_open()) fail("cannot create");
+}
+
+AtomicFile::~AtomicFile() {
+  if (!committed_) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  if (!write_fully(descriptor_.get(), bytes)) fail("cannot write");
+}
+
+void AtomicFile::commit() {
+  if (retry_interrupted([&] { return ::fsync(descriptor_.get()); }) != 0 || !descriptor_.close()) fail("cannot write");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file to");
+  committed_ = true;
+  const std::string folder = std::filesystem::path(path_).parent_path().string();
+  if (!sync_folder(folder.empty() ? "." : folder)) fail("cannot make durable");
+}
+
+void AtomicFile::fail(std::string_view what) const {
+  throw Error(ErrorKind::failure, format("{} {}: {}", what, path_, system_reason()));
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+std::string user_cache_folder() {
+  // Relative paths are to be ignored, says the specification of these variables.
+  const auto folder_in = [](const char* name) {
+    const char* value = std::getenv(name);
+    return value != nullptr && *value == '/' ? std::string(value) : std::string();
+  };
+  if (const std::string folder = folder_in("XDG_CACHE_HOME"); !folder.empty()) return folder + "/dcs3gd-train";
+  const std::string home = folder_in("HOME");
+  return home.empty() ? home : home + "/.cache/dcs3gd-train";
+}
+
+}  // namespace dcs3gd

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace dcs3gd {
+
+/// Owns a POSIX file descriptor. Opened close-on-exec.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  /// Opens like open(2), with the mode 0666 less the umask for new files. On failure `is_open()` is false and errno
+  /// set.
+  FileDescriptor(const std::string& path, int flags);
+  ~FileDescriptor();
+  FileDescriptor(FileDescriptor&& other) noexcept;
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+
+  bool is_open() const { return descriptor_ >= 0; }
+  int get() const { return descriptor_; }
+  /// Closes at once; false with errno set if the system then still reports a failed write.
+  bool close();
+
+ private:
+  int descriptor_ = -1;
+};
+
+/// The system's words for the current errno, such as "No space left on device".
+std::string system_reason();
+
+/// Makes what was created, renamed or removed in the folder durable; false with errno set on failure. Some network file
+/// systems cannot sync folders and say so; that is no failure.
+bool sync_folder(const std::string& folder);
+
+/// Renames a file or folder within a folder and makes that durable. Throws Error{failure}.
+void rename_durably(const std::string& from, const std::string& to);
+
+/// Writes all bytes, in as many calls as it takes; false with errno set on failure.
+bool write_fully(int descriptor, std::span<const std::byte> bytes);
+
+/// A file that only grows, by whole records. Not thread-safe.
+class AppendedFile {
+ public:
+  /// Opens the file, behind what it holds. Throws Error{failure} if it cannot.
+  explicit AppendedFile(std::string path);
+
+  /// The record is in the file whole, or not at all, when this returns. When the disk is full records are lost, the run
+  /// goes on, and one warning says so. A file that was removed is begun anew.
+  void append(std::string_view record);
+
+ private:
+  void begin_anew();
+
+  std::string path_;
+  FileDescriptor descriptor_;
+  bool warned_ = false;
+};
+
+/// A regular file read by position, without mapping: a file that shrinks or vanishes is an error, not a signal.
+/// Reads may come from several threads.
+class InputFile {
+ public:
+  /// Throws Error{input} if the file cannot be opened or is not a regular file.
+  explicit InputFile(std::string path);
+
+  const std::string& path() const { return path_; }
+  /// Bytes, when it was opened.
+  std::uint64_t size() const { return size_; }
+  /// Fills `into` from `offset`. Throws Error{input} if the file ends before, Error{failure} if the system cannot read.
+  void read(std::uint64_t offset, std::span<std::byte> into) const;
+
+ private:
+  std::string path_;
+  FileDescriptor descriptor_;
+  std::uint64_t size_ = 0;
+};
+
+/// Writes a file that appears whole or not at all: under a temporary name (`<path>.tmp`) in the same folder, then
+/// fsync, rename, fsync of the folder. A crash or full disk at any point leaves the old file, if there was one, as it
+/// was. All members throw Error{failure} naming file and reason. One writer per path at a time.
+class AtomicFile {
+ public:
+  explicit AtomicFile(std::string path);
+  /// Removes the temporary file unless commit() came to its end.
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Makes the file durable under its name. Nothing may be written afterwards.
+  void commit();
+
+ private:
+  [[noreturn]] void fail(std::string_view what) const;
+
+  std::string path_;
+  std::string temporary_;
+  FileDescriptor descriptor_;
+  bool committed_ = false;
+};
+
+/// An AtomicFile with this content.
+void write_file_atomically(const std::string& path, std::string_view content);
+
+/// Where files are kept that can be made again: dcs3gd-train in the folder that XDG_CACHE_HOME names, else in ~/.cache.
+/// Empty if the user has none.
+std::string user_cache_folder();
+
+}  // namespace dcs3gd

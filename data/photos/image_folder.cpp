@@ -1,0 +1,232 @@
+#include "data/photos/image_folder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/hash.h"
+#include "data/photos/image_decoder.h"
+#include "data/photos/open_file.h"
+
+namespace dcs3gd::data {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
+
+bool has_image_name(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return !extension.empty() && is_image_extension(std::string_view(extension).substr(1));
+}
+
+[[noreturn]] void refuse(const fs::path& path, std::string_view what) {
+  throw Error(ErrorKind::input, format("{}: {}", path.string(), what));
+}
+
+/// Runs over a folder's visible entries.
+template <typename Visit>
+void for_each_entry(const fs::path& folder, Visit&& visit) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (!is_hidden(entry->path())) visit(*entry);
+  }
+  if (error) refuse(folder, format("cannot be listed: {}", error.message()));
+}
+
+/// What an entry is; a link counts as what it leads to.
+fs::file_type type_of(const fs::directory_entry& entry) {
+  std::error_code error;
+  const fs::file_type type = entry.status(error).type();
+  if (type == fs::file_type::not_found) refuse(entry.path(), "the link leads nowhere; mend or remove it");
+  if (error) refuse(entry.path(), error.message());
+  return type;
+}
+
+struct ImageFile {
+  std::string name;
+  std::uintmax_t bytes = 0;
+};
+
+std::vector<ImageFile> list_class(const fs::path& folder, std::int64_t& ignored, const std::function<void()>& on_file) {
+  std::vector<ImageFile> files;
+  for_each_entry(folder, [&](const fs::directory_entry& entry) {
+    on_file();
+    if (type_of(entry) != fs::file_type::regular || !has_image_name(entry.path())) {
+      ++ignored;
+      return;
+    }
+    std::error_code error;
+    files.push_back({entry.path().filename().string(), entry.file_size(error)});
+    if (error) refuse(entry.path(), error.message());
+  });
+  if (files.empty()) refuse(folder, "expected images (.jpg, .jpeg, .png), found none; add some or remove the folder");
+  std::ranges::sort(files, {}, &ImageFile::name);
+  return files;
+}
+
+/// Takes a listing's text apart: records of a number, a space, a text and a zero.
+class ListingReader {
+ public:
+  struct Record {
+    std::uint64_t number = 0;
+    std::string_view text;
+  };
+
+  ListingReader(const std::string& folder, std::string_view rest) : folder_(folder), rest_(rest) {}
+
+  bool at_end() const { return rest_.empty(); }
+  Record next() {
+    const std::size_t length = rest_.find('\0');
+    if (length == std::string_view::npos) fail();
+    const std::string_view record = rest_.substr(0, length);
+    rest_.remove_prefix(length + 1);
+    Record result;
+    const auto [end, error] = std::from_chars(record.data(), record.data() + record.size(), result.number);
+    if (error != std::errc() || end == record.data() + record.size() || *end != ' ') fail();
+    result.text = record.substr(static_cast<std::size_t>(end - record.data()) + 1);
+    return result;
+  }
+  [[noreturn]] void fail() const { refuse(folder_, "its listing is damaged"); }
+
+ private:
+  const std::string& folder_;
+  std::string_view rest_;
+};
+
+class ListedFiles final : public PhotoSource {
+ public:
+  explicit ListedFiles(ImageListing listing) : listing_(std::move(listing)) {}
+
+  std::uint32_t size() const override { return static_cast<std::uint32_t>(listing_.entries.size()); }
+  std::int32_t label(std::uint32_t index) const override { return listing_.entries[index].label; }
+  std::uint64_t bytes(std::uint32_t index) const override { return listing_.entries[index].bytes; }
+  std::string name(std::uint32_t index) const override { return listing_.path(index); }
+  std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
+    return read_image_file(listing_.path(index), file);
+  }
+
+ private:
+  ImageListing listing_;
+};
+
+}  // namespace
+
+std::vector<std::string> list_classes(const std::string& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) refuse(folder, "expected a folder with one folder of images for each class");
+  std::vector<std::string> classes;
+  for_each_entry(folder, [&](const fs::directory_entry& entry) {
+    if (type_of(entry) == fs::file_type::directory) classes.push_back(entry.path().filename().string());
+  });
+  if (classes.empty()) refuse(folder, "expected a folder of images for each class, found no folder");
+  std::ranges::sort(classes);
+  return classes;
+}
+
+ImageListing list_images(const std::string& folder, const std::vector<std::string>& classes,
+                         const std::function<void()>& on_file) {
+  ImageListing listing;
+  listing.folder = folder;
+  listing.classes = classes;
+  listing.class_counts.resize(classes.size());
+  std::string hashes;
+  for (const std::string& name : list_classes(folder)) {
+    const auto place = std::ranges::lower_bound(classes, name);
+    if (place == classes.end() || *place != name) {
+      refuse(fs::path(folder) / name, "no class of this name among the training images; the two parts must agree");
+    }
+    const auto label = place - classes.begin();
+    const std::vector<ImageFile> files = list_class(fs::path(folder) / name, listing.ignored, on_file);
+    std::string text;
+    for (const ImageFile& file : files) {
+      listing.entries.push_back({listing.names.size(), file.bytes, static_cast<std::int32_t>(label)});
+      listing.names += format("{}/{}", name, file.name) + '\0';
+      text += format("{} {}\n", file.name, file.bytes);
+    }
+    listing.class_counts[static_cast<std::size_t>(label)] = static_cast<std::uint32_t>(files.size());
+    hashes += format("{} {} {}\n", label, name, hash_text(text));
+  }
+  if (listing.entries.size() > std::numeric_limits<std::uint32_t>::max()) refuse(folder, "too many images");
+  listing.fingerprint =
+      format("{} images in {} classes, listing {}", listing.entries.size(), classes.size(), hash_text(hashes));
+  return listing;
+}
+
+std::string to_text(const ImageListing& listing) {
+  std::string text;
+  const auto add = [&](std::uint64_t number, std::string_view rest) {
+    text += format("{} {}", number, rest);
+    text += '\0';
+  };
+  add(static_cast<std::uint64_t>(listing.ignored), listing.fingerprint);
+  add(listing.classes.size(), "classes");
+  for (std::size_t label = 0; label < listing.classes.size(); ++label) {
+    add(listing.class_counts[label], listing.classes[label]);
+  }
+  for (const ImageListing::Entry& entry : listing.entries) add(entry.bytes, listing.names.c_str() + entry.name);
+  return text;
+}
+
+ImageListing parse_listing(const std::string& folder, std::string_view text) {
+  ListingReader reader(folder, text);
+  ImageListing listing;
+  listing.folder = folder;
+  const ListingReader::Record head = reader.next();
+  listing.ignored = static_cast<std::int64_t>(head.number);
+  listing.fingerprint = head.text;
+  const std::uint64_t classes = reader.next().number;
+  for (std::uint64_t label = 0; label < classes; ++label) {
+    const ListingReader::Record record = reader.next();
+    listing.class_counts.push_back(static_cast<std::uint32_t>(record.number));
+    listing.classes.emplace_back(record.text);
+  }
+  for (std::size_t label = 0; label < listing.classes.size(); ++label) {
+    for (std::uint32_t image = 0; image < listing.class_counts[label]; ++image) {
+      const ListingReader::Record record = reader.next();
+      listing.entries.push_back({listing.names.size(), record.number, static_cast<std::int32_t>(label)});
+      listing.names += record.text;
+      listing.names += '\0';
+    }
+  }
+  if (!reader.at_end() || listing.entries.empty()) reader.fail();
+  return listing;
+}
+
+std::string difference_to_folder(const ImageListing& listing) {
+  const auto difference = [&](std::uint32_t index) -> std::string {
+    std::error_code error;
+    const std::uintmax_t bytes = fs::file_size(listing.path(index), error);
+    if (error) return format("{}: {}, but it was listed", listing.path(index), error.message());
+    if (bytes == listing.entries[index].bytes) return "";
+    return format("{}: {} bytes, {} when it was listed", listing.path(index), bytes, listing.entries[index].bytes);
+  };
+  std::uint32_t first = 0;
+  for (const std::uint32_t count : listing.class_counts) {
+    if (count == 0) continue;
+    for (const std::uint32_t index : {first, first + count - 1}) {
+      if (std::string found = difference(index); !found.empty()) return found;
+    }
+    first += count;
+  }
+  return "";
+}
+
+std::unique_ptr<const PhotoSource> open_files(ImageListing listing) {
+  return std::make_unique<ListedFiles>(std::move(listing));
+}
+
+std::string read_image_file(const std::string& path, std::vector<std::uint8_t>& file) {
+  const OpenFile open(path);
+  if (!open.problem().empty()) return open.problem();
+  if (open.size() > static_cast<std::uint64_t>(kMaxDecoderBytes)) return "the file is too large";
+  file.resize(open.size());
+  return open.read(0, file);
+}
+
+}  // namespace dcs3gd::data

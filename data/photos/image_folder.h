@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/photos/photo_dataset.h"
+
+namespace dcs3gd::data {
+
+/// The files of an image folder: FOLDER/<class>/<image>, classes and images in the order of their names' bytes.
+struct ImageListing {
+  struct Entry {
+    std::uint64_t name = 0;  ///< where "class/image" begins in `names`
+    std::uint64_t bytes = 0;
+    std::int32_t label = 0;
+  };
+
+  std::string folder;
+  std::vector<std::string> classes;
+  std::string names;  ///< "class/image" of all entries, each with a zero behind it
+  std::vector<Entry> entries;
+  std::vector<std::uint32_t> class_counts;
+  std::int64_t ignored = 0;  ///< files of other kinds and folders within classes
+  std::string fingerprint;   ///< of names and sizes
+
+  const char* name(std::uint32_t index) const { return names.c_str() + entries[index].name; }
+  std::string path(std::uint32_t index) const { return folder + "/" + name(index); }
+};
+
+/// The names of the class folders: all folders whose names do not begin with a dot, links to folders too.
+std::vector<std::string> list_classes(const std::string& folder);
+
+/// Lists .jpg, .jpeg and .png files, in any case; links count as what they lead to; names that begin with a dot are
+/// passed over. Labels are places in `classes`, in which every class of the folder must be. Throws Error{input} for
+/// folders without images and links that lead nowhere. `on_file` is called after each file.
+ImageListing list_images(
+    const std::string& folder, const std::vector<std::string>& classes, const std::function<void()>& on_file = [] {});
+
+/// A listing as text, to be kept in a file or sent to other machines: all of it but the folder.
+std::string to_text(const ImageListing& listing);
+/// Throws Error{input} for what is not a whole listing.
+ImageListing parse_listing(const std::string& folder, std::string_view text);
+/// What of the first and last images of the classes is not as listed; empty: nothing. Two files a class are looked at,
+/// enough to notice another data set.
+std::string difference_to_folder(const ImageListing& listing);
+
+/// The images of a listing as a data set's files.
+std::unique_ptr<const PhotoSource> open_files(ImageListing listing);
+
+/// Reads a whole file; returns what is wrong with it, as PhotoSource::fetch() does.
+std::string read_image_file(const std::string& path, std::vector<std::uint8_t>& file);
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,141 @@
+#include "data/transform/augmentation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/random_stream.h"
+#include "data/transform/color_jitter.h"
+#include "data/transform/mixup.h"
+
+namespace dcs3gd::data {
+namespace {
+
+/// Which numbers of an image a stream draws. Part of the reproducibility contract: append, never renumber.
+enum class Draw : std::uint64_t { crop_and_flip = 0, frame = 1, color = 2 };
+
+void check_augmentation(const AugmentOptions& augment, int image_size) {
+  if (!(augment.mixup >= 0 && augment.mixup <= kMaxMixupAlpha)) {
+    throw Error(ErrorKind::input,
+                format("data.augment.mixup: expected 0 to {}, found {}", kMaxMixupAlpha, augment.mixup));
+  }
+  if (!(augment.color_jitter >= 0 && augment.color_jitter <= 1)) {
+    throw Error(ErrorKind::input, format("data.augment.color_jitter: expected 0 to 1, found {}", augment.color_jitter));
+  }
+  if (augment.random_crop_padding < 0 || augment.random_crop_padding > image_size) {
+    throw Error(ErrorKind::input, format("data.augment.random_crop_padding: expected 0 to the image size {}, found {}",
+                                         image_size, augment.random_crop_padding));
+  }
+}
+
+void check_normalization(const NormalizeOptions& normalize, int channels) {
+  const auto count = static_cast<std::size_t>(channels);
+  if (normalize.mean.size() != count || normalize.std.size() != count) {
+    throw Error(ErrorKind::input,
+                format("data.normalize: expected one mean and one std for each of {} channel(s), found {} and {}",
+                       channels, normalize.mean.size(), normalize.std.size()));
+  }
+  for (std::size_t channel = 0; channel < count; ++channel) {
+    if (std::isfinite(normalize.mean[channel]) && std::isfinite(normalize.std[channel]) && normalize.std[channel] > 0) {
+      continue;
+    }
+    throw Error(ErrorKind::input, format("data.normalize: expected a finite mean and a std above 0, found {} and {}",
+                                         normalize.mean[channel], normalize.std[channel]));
+  }
+}
+
+RandomStream stream_of(std::uint64_t seed, std::int64_t epoch, std::uint32_t index, Draw draw) {
+  return {seed, RandomPurpose::augmentation, static_cast<std::uint64_t>(epoch), index,
+          static_cast<std::uint64_t>(draw)};
+}
+
+/// Copies one row of the crop: target column x shows source column x + shift, black outside.
+void copy_row(const std::uint8_t* source, int shift, int size, const float* table, float* target) {
+  const int first = std::clamp(-shift, 0, size);
+  const int last = std::clamp(size - shift, 0, size);
+  std::fill(target, target + first, table[0]);
+  for (int x = first; x < last; ++x) target[x] = table[source[x + shift]];
+  std::fill(target + last, target + size, table[0]);
+}
+
+}  // namespace
+
+NormalizeOptions default_normalization(Format format, int channels) {
+  if (format == Format::cifar10 && channels == 3) {
+    return {.mean = {0.4914F, 0.4822F, 0.4465F}, .std = {0.2470F, 0.2435F, 0.2616F}};
+  }
+  if (format == Format::cifar100 && channels == 3) {
+    return {.mean = {0.5071F, 0.4865F, 0.4409F}, .std = {0.2673F, 0.2564F, 0.2762F}};
+  }
+  const bool is_photo = format == Format::image_folder || format == Format::shards;
+  if (is_photo && channels == 3) return {.mean = {0.485F, 0.456F, 0.406F}, .std = {0.229F, 0.224F, 0.225F}};
+  const auto count = static_cast<std::size_t>(channels);
+  if (format == Format::idx) return {.mean = std::vector(count, 0.2860F), .std = std::vector(count, 0.3530F)};
+  return {.mean = std::vector(count, 0.5F), .std = std::vector(count, 0.25F)};
+}
+
+Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t seed)
+    : size_(options.image_size),
+      padding_(part == Part::train ? options.augment.random_crop_padding : 0),
+      flip_(part == Part::train && options.augment.horizontal_flip),
+      random_resized_crop_(part == Part::train && options.augment.random_resized_crop),
+      color_jitter_(part == Part::train ? options.augment.color_jitter : 0),
+      mixup_(part == Part::train ? options.augment.mixup : 0),
+      seed_(seed) {
+  check_augmentation(options.augment, options.image_size);
+  NormalizeOptions normalize = default_normalization(options.format, options.channels);
+  if (!options.normalize.mean.empty()) normalize.mean = options.normalize.mean;
+  if (!options.normalize.std.empty()) normalize.std = options.normalize.std;
+  check_normalization(normalize, options.channels);
+  tables_.resize(normalize.mean.size());
+  for (std::size_t channel = 0; channel < tables_.size(); ++channel) {
+    for (std::size_t byte = 0; byte < tables_[channel].size(); ++byte) {
+      tables_[channel][byte] = (static_cast<float>(byte) / 255.0F - normalize.mean[channel]) / normalize.std[channel];
+    }
+  }
+}
+
+Framing Augmentation::framing(std::int64_t epoch, std::uint32_t index) const {
+  if (!random_resized_crop_) return Framing::center(size_);
+  return Framing::random_resized(size_, stream_of(seed_, epoch, index, Draw::frame));
+}
+
+void Augmentation::change_colors(std::span<std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index) const {
+  if (color_jitter_ == 0) return;
+  RandomStream random = stream_of(seed_, epoch, index, Draw::color);
+  jitter_colors(draw_color_change(color_jitter_, random), static_cast<int>(tables_.size()), pixels);
+}
+
+void Augmentation::apply(std::span<const std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index,
+                         std::span<float> image) const {
+  RandomStream random = stream_of(seed_, epoch, index, Draw::crop_and_flip);
+  const auto offsets = static_cast<std::uint32_t>(2 * padding_ + 1);
+  const int shift_y = static_cast<int>(random.below(offsets)) - padding_;
+  const int shift_x = static_cast<int>(random.below(offsets)) - padding_;
+  const bool flip = random.below(2) == 1 && flip_;
+
+  const auto row = static_cast<std::size_t>(size_);
+  for (std::size_t channel = 0; channel < tables_.size(); ++channel) {
+    const float* table = tables_[channel].data();
+    const std::uint8_t* source = pixels.data() + channel * row * row;
+    float* target = image.data() + channel * row * row;
+    for (int y = 0; y < size_; ++y, target += row) {
+      const int source_y = y + shift_y;
+      if (source_y < 0 || source_y >= size_) {
+        std::fill(target, target + row, table[0]);
+        continue;
+      }
+      copy_row(source + static_cast<std::size_t>(source_y) * row, shift_x, size_, table, target);
+      if (flip) std::reverse(target, target + row);
+    }
+  }
+}
+
+float Augmentation::mixup_share(std::int64_t epoch, std::int64_t first) const {
+  RandomStream random(seed_, RandomPurpose::mixup, static_cast<std::uint64_t>(epoch),
+                      static_cast<std::uint64_t>(first));
+  return draw_mixup_share(mixup_, random);
+}
+
+}  // namespace dcs3gd::data

@@ -1,0 +1,197 @@
+#include "nn/convolution/convolution_tasks.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/stopwatch.h"
+#include "nn/kernels/reorder.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+using onednn::Planned;
+using Direction = ConvolutionCase::Direction;
+
+constexpr ConvolutionTask::Arguments kForward{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
+constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0};
+constexpr ConvolutionTask::Arguments kBackwardWeights{DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST,
+                                                      DNNL_ARG_DIFF_BIAS};
+
+/// Between what the neighbours have, in `precision`, and what the primitive reads or writes.
+std::vector<ConvolutionTask::Conversion> conversions(Direction direction, const Planned& planned, Precision precision) {
+  if (onednn::precision_of(planned.src) == precision) return {};
+  const auto reading = [&](const onednn::Descriptor& desc) {
+    return ConvolutionTask::Conversion{onednn::in_precision(desc, precision), desc};
+  };
+  const auto writing = [&](const onednn::Descriptor& desc) {
+    return ConvolutionTask::Conversion{desc, onednn::in_precision(desc, precision)};
+  };
+  return {direction == Direction::backward_data ? writing(planned.src) : reading(planned.src),
+          direction == Direction::forward ? writing(planned.dst) : reading(planned.dst)};
+}
+
+/// Builds the tasks of one layer after the other.
+class TaskList {
+ public:
+  TaskList(const onednn::Device& device, const Graph& graph, int images, Precision precision)
+      : device_(device), graph_(graph), images_(images), precision_(precision) {}
+
+  void add(Direction direction, const Node& node, const Convolution& options) {
+    const ImageShape& src = graph_.shape(node.src[0]);
+    const bool has_bias = options.bias && direction != Direction::backward_data;
+    tasks_.push_back({.arguments = arguments(direction),
+                      .convolution = ConvolutionCase{direction, src, options, images_, precision_},
+                      .bias = has_bias ? options.oc : 0,
+                      .candidates = {}});
+    for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
+      const Precision precision = computed_in(algorithm, precision_);
+      const bool writes_weights = direction == Direction::backward_weights;
+      auto planned = onednn::convolution_if_implemented(
+          device_, direction,
+          {.algorithm = algorithm,
+           .src = onednn::any(onednn::image_dims(images_, src), precision),
+           .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
+                                  writes_weights ? Precision::fp32 : precision),
+           .dst = onednn::any(onednn::image_dims(images_, graph_.shape(node.dst)), precision),
+           .bias = options.bias,
+           .stride = options.stride,
+           .padding = options.padding});
+      if (!planned) continue;
+      auto converted = conversions(direction, *planned, precision_);
+      tasks_.back().candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
+    }
+  }
+
+  void add_linear(const Node& node, const Linear& options) {
+    const onednn::Dims src = onednn::image_dims(images_, graph_.shape(node.src[0]));
+    onednn::Dims weights = src;
+    weights[0] = options.oc;
+    onednn::LinearRequest request{.src = onednn::any(src, precision_),
+                                  .weights = onednn::any(weights, precision_),
+                                  .dst = onednn::any({images_, options.oc}, precision_),
+                                  .bias = options.bias};
+    const std::int64_t bias = options.bias ? options.oc : 0;
+    add_linear(kForward, bias, onednn::linear_forward(device_, request));
+    add_linear(kBackwardData, 0, onednn::linear_backward_data(device_, request));
+    request.weights = onednn::any(weights, Precision::fp32);
+    add_linear(kBackwardWeights, bias, onednn::linear_backward_weights(device_, request));
+  }
+
+  std::vector<ConvolutionTask> take() { return std::move(tasks_); }
+
+ private:
+  static ConvolutionTask::Arguments arguments(Direction direction) {
+    if (direction == Direction::forward) return kForward;
+    return direction == Direction::backward_data ? kBackwardData : kBackwardWeights;
+  }
+
+  void add_linear(const ConvolutionTask::Arguments& arguments, std::int64_t bias, Planned planned) {
+    tasks_.push_back({.arguments = arguments,
+                      .convolution = {},
+                      .bias = bias,
+                      .candidates = {{ConvolutionAlgorithm::direct, std::move(planned), {}}}});
+  }
+
+  const onednn::Device& device_;
+  const Graph& graph_;
+  int images_;
+  Precision precision_;
+  std::vector<ConvolutionTask> tasks_;
+};
+
+}  // namespace
+
+std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const Graph& graph, int batch,
+                                            Precision precision) {
+  TaskList tasks(device, graph, batch, precision);
+  for (const Node& node : graph.nodes()) {
+    if (const auto* convolution = std::get_if<Convolution>(&node.options)) {
+      tasks.add(Direction::forward, node, *convolution);
+      tasks.add(Direction::backward_weights, node, *convolution);
+      if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node, *convolution);
+    } else if (const auto* linear = std::get_if<Linear>(&node.options)) {
+      tasks.add_linear(node, *linear);
+    }
+  }
+  return tasks.take();
+}
+
+std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, const Graph& graph, int images,
+                                              Precision precision) {
+  TaskList tasks(device, graph, images, precision);
+  for (const Node& node : graph.nodes()) {
+    const auto* convolution = std::get_if<Convolution>(&node.options);
+    if (convolution != nullptr) tasks.add(Direction::forward, node, *convolution);
+  }
+  return tasks.take();
+}
+
+ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks)
+    : device_(device) {
+  std::size_t src = 0, weights = 0, dst = 0, bias = 0, scratchpad = 0;
+  for (const ConvolutionTask& task : tasks) {
+    bias = std::max(bias, static_cast<std::size_t>(task.bias) * sizeof(float));
+    for (const auto& [algorithm, planned, conversions] : task.candidates) {
+      src = std::max(src, planned.src.get_size());
+      weights = std::max(weights, planned.weights.get_size());
+      dst = std::max(dst, planned.dst.get_size());
+      scratchpad = std::max(scratchpad, planned.scratchpad.get_size());
+      for (const auto& [from, to] : conversions) {
+        src = std::max(src, from.get_size());
+        dst = std::max(dst, to.get_size());
+      }
+    }
+  }
+  src_ = AlignedBuffer<std::byte>(src);
+  weights_ = AlignedBuffer<std::byte>(weights);
+  dst_ = AlignedBuffer<std::byte>(dst);
+  bias_ = AlignedBuffer<std::byte>(bias);
+  scratchpad_ = AlignedBuffer<std::byte>(scratchpad);
+}
+
+ConvolutionTaskRunner::Fastest ConvolutionTaskRunner::fastest(const ConvolutionTask& task) {
+  // In turns, so that a disturbance does not hit one candidate alone; the first run pays for code and cold memory.
+  constexpr int kRounds = 3;
+  std::vector<Operations> candidates;
+  for (const auto& candidate : task.candidates) candidates.push_back(make_operations(task, candidate));
+  std::vector<double> least_s(candidates.size(), std::numeric_limits<double>::infinity());
+  const int rounds = candidates.size() > 1 ? kRounds : 0;
+  for (int round = 0; round < rounds; ++round) {
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const Stopwatch watch;
+      for (const auto& operation : candidates[i]) operation->run({});
+      if (round > 0) least_s[i] = std::min(least_s[i], watch.elapsed_s());
+    }
+  }
+  const auto best = static_cast<std::size_t>(std::ranges::min_element(least_s) - least_s.begin());
+  return {task.candidates[best].algorithm, std::move(candidates[best])};
+}
+
+ConvolutionTaskRunner::Operations ConvolutionTaskRunner::make_operations(const ConvolutionTask& task,
+                                                                         const ConvolutionTask::Candidate& candidate) {
+  const Planned& planned = candidate.planned;
+  std::vector<PrimitiveOperation::Argument> arguments{{task.arguments.src, tensor(planned.src, src_)},
+                                                      {task.arguments.weights, tensor(planned.weights, weights_)},
+                                                      {task.arguments.dst, tensor(planned.dst, dst_)}};
+  if (task.bias > 0) arguments.push_back({task.arguments.bias, tensor(onednn::plain({task.bias}), bias_)});
+  if (planned.scratchpad.get_size() > 0) {
+    arguments.push_back({DNNL_ARG_SCRATCHPAD, tensor(planned.scratchpad, scratchpad_)});
+  }
+  Operations operations;
+  operations.push_back(
+      std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments)));
+  operations.back()->bind();
+  for (const auto& [from, to] : candidate.conversions) {
+    operations.push_back(std::make_unique<KernelOperation>("task", "conversion", std::vector<Tensor*>(),
+                                                           own_reorder(tensor(from, src_), tensor(to, dst_))));
+  }
+  return operations;
+}
+
+Tensor* ConvolutionTaskRunner::tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory) {
+  tensors_.push_back(std::make_unique<Tensor>("task", desc, Tensor::Memory::external));
+  tensors_.back()->place(memory.data());
+  return tensors_.back().get();
+}
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/aligned_buffer.h"
+#include "nn/convolution/convolution_choice.h"
+#include "nn/operation.h"
+
+/// The convolutions and linear layers of a network by themselves, to be timed.
+namespace dcs3gd::nn {
+
+/// One direction of one layer: the ways to compute it, each in the formats it likes best.
+struct ConvolutionTask {
+  /// oneDNN's names for what it reads and writes.
+  struct Arguments {
+    int src, weights, dst, bias;
+  };
+  struct Conversion {
+    onednn::Descriptor from, to;
+  };
+  struct Candidate {
+    ConvolutionAlgorithm algorithm;
+    onednn::Planned planned;
+    std::vector<Conversion> conversions;  ///< of what is read or written, where it computes in another precision
+  };
+
+  Arguments arguments;
+  std::optional<ConvolutionCase> convolution;  ///< none: a linear layer
+  std::int64_t bias = 0;                       ///< elements; 0: none
+  std::vector<Candidate> candidates;
+};
+
+/// All directions that a training pass computes.
+std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const Graph& graph, int batch,
+                                            Precision precision);
+/// The convolutions of an evaluation.
+std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, const Graph& graph, int images,
+                                              Precision precision);
+
+/// Runs tasks on memory of its own. What is computed does not matter, so all share one block of memory for each role.
+class ConvolutionTaskRunner {
+ public:
+  ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks);
+
+  using Operations = std::vector<std::unique_ptr<Operation>>;
+  /// A candidate that was found to be fastest, ready to run as long as the runner lives: the convolution first, its
+  /// conversions behind it.
+  struct Fastest {
+    ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
+    Operations operations;
+  };
+  Fastest fastest(const ConvolutionTask& task);
+
+ private:
+  Operations make_operations(const ConvolutionTask& task, const ConvolutionTask::Candidate& candidate);
+  Tensor* tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory);
+
+  const onednn::Device& device_;
+  AlignedBuffer<std::byte> src_, weights_, dst_, bias_, scratchpad_;
+  std::vector<std::unique_ptr<Tensor>> tensors_;
+};
+
+}  // namespace dcs3gd::nn

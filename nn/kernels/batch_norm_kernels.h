@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstddef>
+
+#include "nn/kernels/channel_layout.h"
+#include "nn/kernels/precision.h"
+
+/// The passes over memory of batch norm (Ioffe & Szegedy, arXiv 1502.03167, algorithm 1 and section 3) with what
+/// residual networks do next to it: a sum, a ReLU, and in backward the sum of two gradients. As few as there can be:
+/// the statistics read src once, everything else happens while src is read for the normalisation or the gradient.
+///
+/// All arrays of a call have one layout and precision; computed is in fp32. They run on the caller's OpenMP team; sums
+/// are ordered by image and pixel, so results do not depend on the number of threads. Padding channels stay zero.
+namespace dcs3gd::nn::batch_norm {
+
+struct Images {
+  Precision precision = Precision::fp32;
+  ChannelLayout layout;
+  std::size_t count = 0;
+
+  std::size_t values_per_channel() const { return count * layout.pixels; }
+};
+
+/// Arrays of values per channel that kernels read have this many elements: whole vectors may be read at the end.
+std::size_t channel_array_size(const ChannelLayout& layout);
+/// Floats of scratch memory that statistics() and reduce_gradient() need.
+std::size_t scratch_size(const ChannelLayout& layout, std::size_t images);
+
+/// Mean and biased variance of each channel, from one pass over src.
+void statistics(const Images& images, const void* src, float* scratch, float* mean, float* variance);
+
+/// Per channel: scale (src − mean) + shift.
+struct Normalisation {
+  const float* mean;
+  const float* scale;
+  const float* shift;
+};
+
+/// What follows the normalisation: dst = relu(normalised + addend), each part if there is one.
+struct Follow {
+  const void* addend = nullptr;
+  bool relu = false;
+};
+
+/// dst may be src or the addend.
+void normalise(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+               void* dst);
+
+/// The gradient of dst: the sum of two arrays, or one.
+struct DiffDst {
+  const void* part = nullptr;
+  const void* other_part = nullptr;
+};
+
+/// With g, the gradient of the normalised value: 0 where the ReLU was, else diff_dst:
+///   sum[c] = Σ g,  sum_src[c] = Σ g (src − mean)
+/// g is written to `diff_normalised` too if that is not null; it may be the first part of diff_dst.
+void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+                     const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src);
+
+/// Per channel: diff_src = of_gradient g + of_src (src − mean) + constant.
+struct SourceGradient {
+  const float* of_gradient;
+  const float* of_src;
+  const float* constant;
+};
+
+/// `diff_dst`: g if reduce_gradient() has written it (then `relu` is false), else the gradient of dst, which the ReLU
+/// masks again. diff_src may be diff_dst.
+void backward_data(const Images& images, const void* src, const Normalisation& normalisation, bool relu,
+                   const void* diff_dst, const SourceGradient& coefficients, void* diff_src);
+
+}  // namespace dcs3gd::nn::batch_norm

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include <dnnl.hpp>
+
+#include "nn/convolution/convolution_choice.h"
+#include "nn/graph.h"
+#include "nn/kernels/channel_layout.h"
+#include "nn/kernels/precision.h"
+#include "nn/kernels/weights_layout.h"
+
+/// The one place that meets oneDNN's primitive-descriptor API, which differs between major versions. The layers see
+/// planned primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
+namespace dcs3gd::nn::onednn {
+
+using Descriptor = dnnl::memory::desc;
+
+/// The engine and the stream of one network. Primitives run in order on the caller's OpenMP team.
+struct Device {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+};
+
+/// A primitive chosen by oneDNN, ready to run, and what it needs. Formats left `any` in the request are decided here.
+/// For a backward primitive src, weights and dst are diff_src, diff_weights and diff_dst where it computes or reads
+/// those.
+struct Planned {
+  dnnl::primitive primitive;
+  std::string implementation;  ///< oneDNN's name, such as "jit:avx512_core"
+  Descriptor src;
+  Descriptor weights;
+  Descriptor dst;
+  Descriptor workspace;
+  Descriptor scratchpad;  ///< of size 0 if it needs none
+
+  /// Whether the implementation is one of oneDNN's generated kernels, not a reference loop.
+  bool is_generated() const;
+};
+
+using Dims = dnnl::memory::dims;
+
+Dims image_dims(int images, const ImageShape& shape);
+/// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
+/// as images of one pixel; other descriptors unchanged.
+Descriptor as_images(const Descriptor& desc);
+/// In plain order: C, NC, NCHW, OIHW.
+Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
+/// In a format for oneDNN to choose.
+Descriptor any(const Dims& dims, Precision precision);
+Precision precision_of(const Descriptor& desc);
+/// The same values in the same order as fp32 or bf16.
+Descriptor in_precision(const Descriptor& desc, Precision precision);
+/// Of {N, C, H, W} or {N, C}; none for formats of another form.
+std::optional<ChannelLayout> channel_layout(const Descriptor& desc);
+/// Of OIHW or OI; none for formats of another form.
+std::optional<WeightsLayout> weights_layout(const Descriptor& desc);
+
+/// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
+struct ConvolutionRequest {
+  ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
+  Descriptor src;
+  Descriptor weights;
+  Descriptor dst;
+  bool bias = false;
+  int stride = 1;
+  int padding = 0;
+};
+Planned convolution(const Device& device, ConvolutionCase::Direction direction, const ConvolutionRequest& request);
+/// None if oneDNN has no such primitive.
+std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionCase::Direction direction,
+                                                  const ConvolutionRequest& request);
+
+/// A linear layer over {N, C, H, W}, whose weights are OIHW with the window of a whole image, or over {N, C}, with OI.
+struct LinearRequest {
+  Descriptor src;
+  Descriptor weights;
+  Descriptor dst;
+  bool bias = false;
+};
+Planned linear_forward(const Device& device, const LinearRequest& request);
+Planned linear_backward_data(const Device& device, const LinearRequest& request);
+Planned linear_backward_weights(const Device& device, const LinearRequest& request);
+
+/// Windows as {height, width}: global pooling takes whole images, which need not be square.
+struct PoolingRequest {
+  Pooling::Kind kind = Pooling::Kind::max;
+  Descriptor src;
+  Descriptor dst;
+  Dims kernel;
+  Dims strides;
+  Dims padding;
+};
+Planned pooling_forward(const Device& device, const PoolingRequest& request, bool training);
+Planned pooling_backward(const Device& device, const PoolingRequest& request);
+
+Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst);
+
+/// "2.6.3"
+std::string version();
+
+}  // namespace dcs3gd::nn::onednn

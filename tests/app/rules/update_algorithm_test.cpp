@@ -1,0 +1,696 @@
+#include "app/rules/update_algorithm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include "core/error.h"
+#include "core/optim/momentum_sgd.h"
+#include "core/vector_math.h"
+#include "tests/app/workers.h"
+
+using namespace dcs3gd;
+using namespace dcs3gd::app;
+using namespace dcs3gd::app::test;
+using doctest::Approx;
+
+namespace {
+
+constexpr int kImages = 4;  // per batch
+constexpr std::int64_t kSteps = 6;
+constexpr AlgorithmName kAlgorithms[] = {AlgorithmName::ssgd, AlgorithmName::s3gd, AlgorithmName::dc_s3gd};
+
+nn::Graph network_with_norm(float dropout = 0) {
+  nn::Graph graph({2, 6, 6});
+  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1});
+  value = graph.batch_norm("bn1", value, {.relu = true});
+  value = graph.convolution("conv2", value, {.oc = 6, .kernel = 3, .stride = 2, .padding = 1});
+  value = graph.batch_norm("bn2", value, {.relu = true});
+  value = graph.global_average_pooling(value);
+  if (dropout > 0) value = graph.dropout(value, {.probability = dropout});
+  graph.linear("fc", value, {.oc = 4});
+  return graph;
+}
+
+nn::Graph network_without_norm() {
+  nn::Graph graph({2, 6, 6});
+  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1, .bias = true});
+  value = graph.relu(value);
+  value = graph.pooling(value, {.kind = nn::Pooling::Kind::max});
+  graph.linear("fc", value, {.oc = 4});
+  return graph;
+}
+
+constexpr int kInputs = 3;
+constexpr int kClasses = 2;
+
+/// Logits W·x + b: its weights can be read off its logits.
+nn::Graph linear_model() {
+  nn::Graph graph({kInputs, 1, 1});
+  graph.linear("fc", graph.input(), {.oc = kClasses});
+  return graph;
+}
+
+/// The weights that the network of a linear_model() holds, in the layout's order: b are the logits of 0, and the
+/// columns of W those of the unit vectors less b.
+std::vector<double> network_weights(nn::Network& network) {
+  std::vector<float> images(static_cast<std::size_t>(network.batch() * kInputs));
+  for (int input = 0; input < kInputs; ++input) images[static_cast<std::size_t>(input * kInputs + input)] = 1;
+  const std::vector<std::int32_t> labels(static_cast<std::size_t>(network.batch()));
+  network.evaluate({images.data(), labels.data(), network.batch()});
+  const auto logit = [&](int image, int output) {
+    return static_cast<double>(network.logits()[static_cast<std::size_t>(image * kClasses + output)]);
+  };
+  std::vector<double> weights;
+  for (int output = 0; output < kClasses; ++output) {
+    for (int input = 0; input < kInputs; ++input) weights.push_back(logit(input, output) - logit(kInputs, output));
+  }
+  for (int output = 0; output < kClasses; ++output) weights.push_back(logit(kInputs, output));
+  return weights;
+}
+
+std::vector<double> difference(const std::vector<double>& a, const std::vector<double>& b) {
+  std::vector<double> result(a);
+  for (std::size_t i = 0; i < b.size(); ++i) result[i] -= b[i];
+  return result;
+}
+
+double norm(std::vector<double>::const_iterator first, std::vector<double>::const_iterator last) {
+  return std::sqrt(std::inner_product(first, last, first, 0.0));
+}
+
+Experiment experiment_of(const nn::Graph& graph, const Batches& batches) {
+  return {.graph = graph,
+          .images_per_batch = batches.images_per_batch(),
+          .batch = [&batches](std::int64_t step, int worker) { return batches.at(step, worker); },
+          .steps = kSteps,
+          .sgd = {.weight_decay = 0.01F}};
+}
+
+std::vector<Trajectory> run_as(Experiment experiment, AlgorithmName name, Look look = Look::after_each_step) {
+  experiment.algorithm.name = name;
+  return run(experiment, look);
+}
+
+/// Momentum SGD on the batches of worker 0 with core's rule alone: the models after each step.
+std::vector<std::vector<float>> momentum_sgd_by_hand(const Experiment& experiment) {
+  omp_set_num_threads(1);
+  nn::Network network(experiment.graph, {.batch = experiment.images_per_batch});
+  ParameterArena weights(network.parameter_layout());
+  ParameterArena gradient(network.parameter_layout());
+  ParameterArena update(network.parameter_layout());
+  ParameterArena statistics(network.statistics_layout());
+  nn::initialize(experiment.graph, 1, weights, statistics);
+  optim::MomentumSgd sgd(network.parameter_layout(), experiment.sgd);
+  std::vector<std::vector<float>> models;
+  for (std::int64_t step = 0; step < experiment.steps; ++step) {
+    network.set_weights(weights);
+    network.compute_gradient(experiment.batch(step, 0), {step, 0}, gradient);
+    const double norm = std::sqrt(squared_norm(gradient.values()));
+    const double limit = experiment.algorithm.gradient_clip_norm.value_or(norm);
+    if (norm > limit) scale(static_cast<float>(limit / norm), gradient.values());
+    sgd.compute_update(gradient, weights, experiment.learning_rate(step), update);
+    add(update.values(), weights.values());
+    models.emplace_back(weights.values().begin(), weights.values().end());
+  }
+  return models;
+}
+
+void check_same_on_all_ranks(const std::vector<Trajectory>& trajectories) {
+  for (const Trajectory& trajectory : trajectories) {
+    CHECK(trajectory.mean_models == trajectories[0].mean_models);
+    CHECK(trajectory.mean_statistics == trajectories[0].mean_statistics);
+  }
+}
+
+void check_close(const Trajectory& actual, const Trajectory& expected, double tolerance) {
+  for (std::size_t step = 0; step < expected.mean_models.size(); ++step) {
+    CAPTURE(step);
+    CHECK(relative_difference(actual.mean_models[step], expected.mean_models[step]) < tolerance);
+    CHECK(actual.records[step].loss == Approx(expected.records[step].loss).epsilon(tolerance));
+  }
+  CHECK(relative_difference(actual.mean_statistics, expected.mean_statistics) < tolerance);
+}
+
+}  // namespace
+
+TEST_CASE("one worker is plain momentum SGD, step by step, bit for bit") {
+  for (const bool with_norm : {true, false}) {
+    const nn::Graph graph = with_norm ? network_with_norm() : network_without_norm();
+    const Batches batches(graph, kImages, 1, kSteps);
+    Experiment experiment = experiment_of(graph, batches);
+    for (const bool nesterov : {false, true}) {
+      for (const std::optional<double> clip : {std::optional<double>(), std::optional<double>(0.3)}) {
+        experiment.sgd.nesterov = nesterov;
+        experiment.algorithm.gradient_clip_norm = clip;
+        const std::vector<std::vector<float>> expected = momentum_sgd_by_hand(experiment);
+        for (const AlgorithmName name : kAlgorithms) {
+          CAPTURE(with_norm);
+          CAPTURE(nesterov);
+          CAPTURE(clip.has_value());
+          CAPTURE(static_cast<int>(name));
+          CHECK(run_as(experiment, name)[0].mean_models == expected);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("running statistics move a tenth of the way to the batch's at every step") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 1, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.steps = 1;
+  const std::vector<float> actual = run(experiment)[0].mean_statistics;
+
+  nn::Network network(graph, {.batch = kImages});
+  ParameterArena weights(network.parameter_layout());
+  ParameterArena gradient(network.parameter_layout());
+  ParameterArena first(network.statistics_layout());
+  nn::initialize(graph, 1, weights, first);
+  network.set_weights(weights);
+  network.compute_gradient(batches.at(0, 0), {}, gradient);
+  const std::span<const float> batch = network.batch_statistics().values();
+  for (std::size_t i = 0; i < actual.size(); ++i) {
+    CHECK(actual[i] == Approx(0.9 * first.values()[i] + 0.1 * batch[i]).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("the mean model is the mean of the workers' weights, the same bits on all ranks") {
+  const nn::Graph graph = linear_model();
+  for (const int ranks : {2, 3, 4}) {
+    CAPTURE(ranks);
+    const Batches batches(graph, kImages, ranks, kSteps);
+    Experiment experiment = experiment_of(graph, batches);
+    experiment.ranks = ranks;
+    const auto count = static_cast<std::size_t>(ranks);
+    std::vector<std::vector<std::vector<double>>> local(count);  // by rank and step
+    std::vector<std::vector<std::vector<float>>> mean(count);
+    run_ranks(experiment, [&](Rank& rank) {
+      const auto number = static_cast<std::size_t>(rank.number());
+      for (std::int64_t step = 0; step < kSteps; ++step) {
+        rank.step(step);
+        local[number].push_back(network_weights(rank.network()));
+        mean[number].push_back(rank.drain());
+      }
+    });
+    for (std::size_t step = 0; step < kSteps; ++step) {
+      for (std::size_t i = 0; i < mean[0][step].size(); ++i) {
+        double sum = 0;
+        for (std::size_t rank = 0; rank < count; ++rank) {
+          sum += local[rank][step][i];
+          CHECK(mean[rank][step][i] == mean[0][step][i]);
+        }
+        CHECK(std::abs(sum / ranks - mean[0][step][i]) < 1e-6);
+      }
+      CHECK(norm(local[0][step].begin(), local[0][step].end()) !=
+            Approx(norm(local[1][step].begin(), local[1][step].end())).epsilon(1e-4));
+    }
+  }
+}
+
+TEST_CASE("lambda0 = 0 is s3gd bit for bit, and so is lambda_max = 0") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 3, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 3;
+  const Trajectory s3gd = run_as(experiment, AlgorithmName::s3gd)[0];
+  const Trajectory dc_s3gd = run_as(experiment, AlgorithmName::dc_s3gd)[0];
+  CHECK(relative_difference(dc_s3gd.mean_models.back(), s3gd.mean_models.back()) > 1e-4);
+
+  experiment.algorithm.lambda0 = 0;
+  CHECK(run_as(experiment, AlgorithmName::dc_s3gd)[0].mean_models == s3gd.mean_models);
+  experiment.algorithm.lambda0 = 0.2;
+  experiment.algorithm.lambda_max = 0;
+  CHECK(run_as(experiment, AlgorithmName::dc_s3gd)[0].mean_models == s3gd.mean_models);
+}
+
+TEST_CASE("lambda_max is the largest lambda there is") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  const Trajectory free = run(experiment)[0];
+  experiment.algorithm.lambda_max = 0.5 * free.records[1].lambda;
+  const Trajectory capped = run(experiment)[0];
+  CHECK(capped.records[1].lambda == Approx(*experiment.algorithm.lambda_max).epsilon(1e-6));
+  for (const StepRecord& record : capped.records) CHECK(record.lambda <= *experiment.algorithm.lambda_max * (1 + 1e-6));
+}
+
+TEST_CASE("workers on the same batch: the distance is rounding and never becomes a direction") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 1, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.batch = [&](std::int64_t step, int) { return batches.at(step, 0); };
+  const std::vector<std::vector<float>> expected = momentum_sgd_by_hand(experiment);
+  for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
+    for (const int workers : {2, 3, 4}) {
+      for (const int ranks : {1, workers}) {
+        CAPTURE(workers);
+        CAPTURE(ranks);
+        experiment.ranks = ranks;
+        experiment.algorithm.workers_per_rank = workers / ranks;
+        experiment.algorithm.lambda_norm = lambda_norm;
+        const Trajectory trajectory = run(experiment)[0];
+        double largest_distance = 0;
+        for (std::size_t step = 0; step < kSteps; ++step) {
+          CHECK(relative_difference(trajectory.mean_models[step], expected[step]) < 1e-5);
+          CHECK(trajectory.records[step].lambda == 0);
+          largest_distance = std::max(largest_distance, trajectory.records[step].distance_norm);
+        }
+        if (workers == 2) CHECK(largest_distance == 0);
+        if (workers == 3) CHECK(largest_distance > 0);  // (u + u + u) / 3 need not be u
+      }
+    }
+  }
+}
+
+// With η = 1 and neither momentum nor decay, a worker's update is −g̃ with the correction and −g without. At the second
+// step both have the same g and D, so the corrections can be read off the workers' weights.
+TEST_CASE("the correction is lambda0 of the gradient's norm, as a whole or tensor by tensor") {
+  const nn::Graph graph = linear_model();
+  constexpr int kRanks = 3;
+  const Batches batches(graph, kImages, kRanks, 2);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = kRanks;
+  experiment.sgd = {.momentum = 0, .weight_decay = 0};
+  experiment.learning_rate = [](std::int64_t) { return 1.0; };
+
+  struct SecondStep {
+    std::vector<double> mean_weights;   ///< m, after the first step
+    std::vector<double> local_weights;  ///< m + u
+    double gradient_norm = 0;
+  };
+  const auto second_step = [&](AlgorithmName name) {
+    experiment.algorithm.name = name;
+    std::vector<SecondStep> result(kRanks);
+    run_ranks(experiment, [&](Rank& rank) {
+      SecondStep& mine = result[static_cast<std::size_t>(rank.number())];
+      rank.step(0);
+      const std::vector<float> mean = rank.drain();
+      mine.mean_weights.assign(mean.begin(), mean.end());
+      rank.step(1);
+      mine.local_weights = network_weights(rank.network());
+      rank.drain();
+      mine.gradient_norm = rank.records()[1].gradient_norm;
+    });
+    return result;
+  };
+
+  constexpr std::size_t kBias = kInputs * kClasses;  // first element of the second tensor
+  constexpr double kTolerance = 1e-4;                // the weights are read off in fp32
+  for (const double lambda0 : {0.2, 0.5}) {
+    for (const std::optional<double> clip : {std::optional<double>(), std::optional<double>(0.1)}) {
+      CAPTURE(lambda0);
+      CAPTURE(clip.has_value());
+      experiment.algorithm.lambda0 = lambda0;
+      experiment.algorithm.gradient_clip_norm = clip;
+      const std::vector<SecondStep> plain = second_step(AlgorithmName::s3gd);
+      if (clip) CHECK(plain[0].gradient_norm == Approx(*clip).epsilon(1e-6));
+      experiment.algorithm.lambda_norm = LambdaNorm::global;
+      const std::vector<SecondStep> global = second_step(AlgorithmName::dc_s3gd);
+      experiment.algorithm.lambda_norm = LambdaNorm::tensor;
+      const std::vector<SecondStep> tensor = second_step(AlgorithmName::dc_s3gd);
+
+      for (std::size_t rank = 0; rank < kRanks; ++rank) {
+        const std::vector<double> gradient = difference(plain[rank].mean_weights, plain[rank].local_weights);
+        const std::vector<double> whole = difference(plain[rank].local_weights, global[rank].local_weights);
+        const std::vector<double> by_tensor = difference(plain[rank].local_weights, tensor[rank].local_weights);
+        CHECK(norm(whole.begin(), whole.end()) ==
+              Approx(lambda0 * norm(gradient.begin(), gradient.end())).epsilon(kTolerance).scale(0));
+        const double ratio_of_weights =
+            norm(by_tensor.begin(), by_tensor.begin() + kBias) / norm(gradient.begin(), gradient.begin() + kBias);
+        const double ratio_of_bias =
+            norm(by_tensor.begin() + kBias, by_tensor.end()) / norm(gradient.begin() + kBias, gradient.end());
+        CHECK(ratio_of_weights == Approx(lambda0).epsilon(kTolerance).scale(0));
+        CHECK(ratio_of_bias == Approx(lambda0).epsilon(kTolerance).scale(0));
+        CHECK(norm(whole.begin(), whole.begin() + kBias) !=
+              Approx(norm(by_tensor.begin(), by_tensor.begin() + kBias)).epsilon(10 * kTolerance).scale(0));
+      }
+    }
+  }
+}
+
+TEST_CASE("four workers follow the same trajectory on 4, 2 and 1 ranks") {
+  const nn::Graph graph = network_with_norm(0.3F);
+  constexpr int kWorkers = 4;
+  const Batches batches(graph, kImages, kWorkers, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  for (const AlgorithmName name : kAlgorithms) {
+    for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
+      if (name != AlgorithmName::dc_s3gd && lambda_norm == LambdaNorm::tensor) continue;
+      CAPTURE(static_cast<int>(name));
+      CAPTURE(static_cast<int>(lambda_norm));
+      experiment.algorithm.lambda_norm = lambda_norm;
+      experiment.ranks = 4;
+      experiment.algorithm.workers_per_rank = 1;
+      const std::vector<Trajectory> expected = run_as(experiment, name);
+      check_same_on_all_ranks(expected);
+      for (const int ranks : {2, 1}) {
+        CAPTURE(ranks);
+        experiment.ranks = ranks;
+        experiment.algorithm.workers_per_rank = kWorkers / ranks;
+        const std::vector<Trajectory> actual = run_as(experiment, name);
+        check_same_on_all_ranks(actual);
+        check_close(actual[0], expected[0], 2e-5);
+      }
+    }
+  }
+}
+
+TEST_CASE("looking at the mean model never changes the trajectory") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 4, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  for (const AlgorithmName name : kAlgorithms) {
+    for (const int ranks : {1, 2, 4}) {
+      CAPTURE(static_cast<int>(name));
+      CAPTURE(ranks);
+      experiment.ranks = ranks;
+      experiment.algorithm.workers_per_rank = 4 / ranks;
+      const Trajectory undisturbed = run_as(experiment, name, Look::at_the_end)[0];
+      for (const Look look : {Look::after_each_step, Look::after_each_step_and_use_the_network}) {
+        const Trajectory disturbed = run_as(experiment, name, look)[0];
+        CHECK(disturbed.mean_models.back() == undisturbed.mean_models.back());
+        CHECK(disturbed.mean_statistics == undisturbed.mean_statistics);
+        for (std::size_t step = 0; step < kSteps; ++step) {
+          CHECK(disturbed.records[step].loss == undisturbed.records[step].loss);
+          CHECK(disturbed.records[step].lambda == undisturbed.records[step].lambda);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("drain before the first step is the first model, and twice the same") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  ParameterArena first(graph.parameter_layout());
+  ParameterArena statistics(graph.statistics_layout());
+  nn::initialize(graph, 1, first, statistics);
+  for (const AlgorithmName name : kAlgorithms) {
+    experiment.algorithm.name = name;
+    bool starts_there[2] = {};
+    bool stays[2] = {};
+    run_ranks(experiment, [&](Rank& rank) {
+      starts_there[rank.number()] = std::ranges::equal(rank.drain(), first.values());
+      rank.step(0);
+      const std::vector<float> once = rank.drain();
+      stays[rank.number()] = rank.drain() == once;
+    });
+    for (const int rank : {0, 1}) {
+      CHECK(starts_there[rank]);
+      CHECK(stays[rank]);
+    }
+  }
+}
+
+TEST_CASE("ssgd is momentum SGD on the large batch") {
+  const nn::Graph graph = network_without_norm();
+  constexpr int kWorkers = 4;
+  const Batches batches(graph, kImages, kWorkers, kSteps);
+  Experiment large = experiment_of(graph, batches);
+  large.images_per_batch = kWorkers * kImages;
+  large.batch = [&](std::int64_t step, int) {
+    const nn::BatchView first = batches.at(step, 0);  // the workers' batches lie one behind the other
+    return nn::BatchView{first.images, first.labels, kWorkers * kImages};
+  };
+  const std::vector<std::vector<float>> expected = momentum_sgd_by_hand(large);
+  for (const int ranks : {4, 2, 1}) {
+    CAPTURE(ranks);
+    Experiment experiment = experiment_of(graph, batches);
+    experiment.ranks = ranks;
+    experiment.algorithm.workers_per_rank = kWorkers / ranks;
+    const Trajectory trajectory = run_as(experiment, AlgorithmName::ssgd)[0];
+    for (std::size_t step = 0; step < kSteps; ++step) {
+      CHECK(relative_difference(trajectory.mean_models[step], expected[step]) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("a batch in parts has the gradient of the whole batch, dropout and mixed labels included") {
+  nn::Graph graph({3, 5, 5});
+  const nn::ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 8, .kernel = 3}));
+  graph.linear("fc", graph.dropout(value, {.probability = 0.3F}), {.oc = kClasses});
+  constexpr int kWorkers = 2;
+  const Batches batches(graph, 12, kWorkers, kSteps);
+  const auto mixed_batch = [&](std::int64_t step, int worker) {
+    nn::BatchView batch = batches.at(step, worker);
+    batch.other_labels = batches.at(step, 1 - worker).labels;
+    batch.label_share = 0.7F;
+    return batch;
+  };
+  for (const AlgorithmName name : {AlgorithmName::ssgd, AlgorithmName::dc_s3gd}) {
+    for (const int ranks : {1, 2}) {
+      CAPTURE(static_cast<int>(name));
+      CAPTURE(ranks);
+      Experiment experiment = experiment_of(graph, batches);
+      experiment.batch = mixed_batch;
+      experiment.ranks = ranks;
+      experiment.algorithm.workers_per_rank = kWorkers / ranks;
+      const Trajectory whole = run_as(experiment, name)[0];
+      for (const int parts : {2, 3}) {
+        CAPTURE(parts);
+        experiment.algorithm.micro_batches = parts;
+        const Trajectory in_parts = run_as(experiment, name)[0];
+        for (std::size_t step = 0; step < kSteps; ++step) {
+          CHECK(relative_difference(in_parts.mean_models[step], whole.mean_models[step]) < 1e-5);
+          CHECK(in_parts.records[step].loss == Approx(whole.records[step].loss).epsilon(1e-5));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gradient_clip_norm is the largest norm of a gradient") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  for (const AlgorithmName name : kAlgorithms) {
+    CAPTURE(static_cast<int>(name));
+    experiment.algorithm.gradient_clip_norm.reset();
+    const double free_norm = run_as(experiment, name)[0].records[0].gradient_norm;
+    const double limit = 0.25 * free_norm;
+    experiment.algorithm.gradient_clip_norm = limit;
+    const auto clipped = run_as(experiment, name);
+    for (const StepRecord& record : clipped[0].records) {
+      CHECK(record.gradient_norm <= limit * (1 + 1e-6));
+    }
+    experiment.algorithm.gradient_clip_norm = 100 * free_norm;
+    CHECK(run_as(experiment, name)[0].records[0].gradient_norm == free_norm);
+  }
+}
+
+TEST_CASE("a NaN in one worker's batch stops all ranks at the same step, before the mean model changes") {
+  const nn::Graph graph = network_with_norm();
+  constexpr int kWorkers = 4;
+  constexpr std::int64_t kBadStep = 2;
+  Batches batches(graph, kImages, kWorkers, kSteps);
+  batches.first_pixel(kBadStep, 1) = std::numeric_limits<float>::quiet_NaN();
+  Experiment experiment = experiment_of(graph, batches);
+  struct End {
+    std::int64_t step = -1;
+    bool diverged = false;
+    std::string message;
+    bool mean_model_kept = false;
+  };
+  for (const AlgorithmName name : kAlgorithms) {
+    for (const int ranks : {1, 2, 4}) {
+      for (const bool drained : {false, true}) {
+        CAPTURE(static_cast<int>(name));
+        CAPTURE(ranks);
+        CAPTURE(drained);
+        experiment.algorithm.name = name;
+        experiment.ranks = ranks;
+        experiment.algorithm.workers_per_rank = kWorkers / ranks;
+        std::vector<End> ends(static_cast<std::size_t>(ranks));
+        run_ranks(experiment, [&](Rank& rank) {
+          End& end = ends[static_cast<std::size_t>(rank.number())];
+          std::vector<float> before;
+          try {
+            for (end.step = 0; end.step < kSteps; ++end.step) {
+              if (drained) before = rank.drain();
+              rank.step(end.step);
+            }
+          } catch (const Error& error) {
+            end.diverged = error.kind() == ErrorKind::diverged;
+            end.message = error.what();
+            end.mean_model_kept = rank.drained() == before;
+          }
+        });
+        // With updates that travel, the step behind, or the drain before it, is the first to know.
+        const std::int64_t known = name == AlgorithmName::ssgd ? kBadStep : kBadStep + 1;
+        for (const End& end : ends) {
+          CHECK(end.step == known);
+          CHECK(end.diverged);
+          CHECK(end.message.find("step 3:") == 0);
+          if (drained) CHECK(end.mean_model_kept);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a loss beyond the limit stops all ranks at the same step") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 3, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 3;
+  for (const AlgorithmName name : kAlgorithms) {
+    CAPTURE(static_cast<int>(name));
+    experiment.loss_limit.reset();
+    const std::vector<StepRecord> records = run_as(experiment, name)[0].records;
+    const auto worst = std::ranges::max_element(records, {}, &StepRecord::loss);
+    experiment.loss_limit = worst->loss * 1.001;
+    CHECK(run_as(experiment, name)[0].records.size() == kSteps);
+    experiment.loss_limit = worst->loss * 0.999;
+    const auto first =
+        std::ranges::find_if(records, [&](const StepRecord& record) { return record.loss > *experiment.loss_limit; });
+
+    experiment.algorithm.name = name;
+    std::vector<std::size_t> reported(3);
+    std::vector<std::string> messages(3);
+    run_ranks(experiment, [&](Rank& rank) {
+      const auto number = static_cast<std::size_t>(rank.number());
+      try {
+        for (std::int64_t step = 0; step < kSteps; ++step) rank.step(step);
+        rank.drain();
+      } catch (const Error& error) {
+        if (error.kind() == ErrorKind::diverged) messages[number] = error.what();
+        reported[number] = rank.records().size();
+      }
+    });
+    for (const int rank : {0, 1, 2}) {
+      CHECK(reported[static_cast<std::size_t>(rank)] == static_cast<std::size_t>(first->step));
+      CHECK(messages[static_cast<std::size_t>(rank)].find("run.loss_limit") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("updates in bf16 stay the same bits on all ranks and near those in fp32") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 3, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 3;
+  for (const AlgorithmName name : kAlgorithms) {
+    CAPTURE(static_cast<int>(name));
+    experiment.wire = comm::Wire::fp32;
+    const Trajectory fp32 = run_as(experiment, name)[0];
+    experiment.wire = comm::Wire::bf16;
+    const std::vector<Trajectory> bf16 = run_as(experiment, name);
+    check_same_on_all_ranks(bf16);
+    const double distance = relative_difference(bf16[0].mean_models.back(), fp32.mean_models.back());
+    CHECK(distance > 0);
+    CHECK(distance < 0.02);
+  }
+}
+
+TEST_CASE("with a bf16 wire, workers on the same batch are still never corrected") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 1, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.batch = [&](std::int64_t step, int) { return batches.at(step, 0); };
+  experiment.wire = comm::Wire::bf16;
+  for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
+    experiment.algorithm.lambda_norm = lambda_norm;
+    for (const int ranks : {2, 3, 4}) {
+      CAPTURE(ranks);
+      experiment.ranks = ranks;
+      const std::vector<StepRecord> records = run(experiment)[0].records;
+      CHECK(records[1].distance_norm > 0);
+      for (const StepRecord& record : records) CHECK(record.lambda == 0);
+    }
+  }
+}
+
+TEST_CASE("each step is reported once, in order, on all ranks alike") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  for (const AlgorithmName name : kAlgorithms) {
+    CAPTURE(static_cast<int>(name));
+    const std::vector<Trajectory> trajectories = run_as(experiment, name, Look::at_the_end);
+    for (const Trajectory& trajectory : trajectories) {
+      REQUIRE(trajectory.records.size() == kSteps);
+      for (std::size_t step = 0; step < kSteps; ++step) {
+        CAPTURE(step);
+        const StepRecord& record = trajectory.records[step];
+        const StepRecord& other = trajectories[0].records[step];
+        CHECK(record.step == static_cast<std::int64_t>(step));
+        CHECK(record.learning_rate == experiment.learning_rate(record.step));
+        CHECK(record.loss == other.loss);
+        CHECK(record.gradient_norm == other.gradient_norm);
+        CHECK(record.lambda == other.lambda);
+        CHECK(record.distance_norm == other.distance_norm);
+        CHECK(record.loss > 0);
+        CHECK(record.gradient_norm > 0);
+        CHECK((record.distance_norm > 0) == (name != AlgorithmName::ssgd && step > 0));
+        CHECK((record.lambda > 0) == (name == AlgorithmName::dc_s3gd && step > 0));
+        CHECK(record.wait_ms >= 0);
+        CHECK(record.all_reduce_ms >= 0);
+        CHECK(record.compute_ms > 0);
+        CHECK(record.step_ms == Approx(record.compute_ms + record.wait_ms).epsilon(1e-9));
+      }
+    }
+  }
+}
+
+TEST_CASE("a step is reported when all ranks' parts have come: at once, or with the next step or drain") {
+  const nn::Graph graph = linear_model();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  for (const AlgorithmName name : kAlgorithms) {
+    CAPTURE(static_cast<int>(name));
+    experiment.algorithm.name = name;
+    std::vector<std::size_t> reported[2];
+    run_ranks(experiment, [&](Rank& rank) {
+      std::vector<std::size_t>& mine = reported[rank.number()];
+      for (const std::int64_t step : {0, 1}) {
+        rank.step(step);
+        mine.push_back(rank.records().size());
+      }
+      rank.drain();
+      mine.push_back(rank.records().size());
+    });
+    const std::vector<std::size_t> expected =
+        name == AlgorithmName::ssgd ? std::vector<std::size_t>{1, 2, 2} : std::vector<std::size_t>{0, 1, 2};
+    for (const int rank : {0, 1}) CHECK(reported[rank] == expected);
+  }
+}
+
+TEST_CASE("the first loss and gradient norm are the means over the workers at the first weights") {
+  const nn::Graph graph = network_with_norm();
+  constexpr int kWorkers = 3;
+  const Batches batches(graph, kImages, kWorkers, 1);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = kWorkers;
+  experiment.steps = 1;
+
+  nn::Network network(graph, {.batch = kImages});
+  ParameterArena weights(network.parameter_layout());
+  ParameterArena gradient(network.parameter_layout());
+  ParameterArena statistics(network.statistics_layout());
+  nn::initialize(graph, 1, weights, statistics);
+  network.set_weights(weights);
+  double loss = 0;
+  double gradient_norm = 0;
+  for (int worker = 0; worker < kWorkers; ++worker) {
+    loss += network.compute_gradient(batches.at(0, worker), {0, worker}, gradient).loss_sum / kImages;
+    gradient_norm += std::sqrt(squared_norm(gradient.values()));
+  }
+  const StepRecord record = run_as(experiment, AlgorithmName::dc_s3gd)[0].records[0];
+  CHECK(record.loss == Approx(loss / kWorkers).epsilon(1e-6));
+  CHECK(record.gradient_norm == Approx(gradient_norm / kWorkers).epsilon(1e-6));
+  CHECK(run_as(experiment, AlgorithmName::ssgd)[0].records[0].loss == Approx(loss / kWorkers).epsilon(1e-6));
+}

@@ -1,0 +1,174 @@
+#include "core/files.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "tests/support/file_helpers.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace dcs3gd;
+using dcs3gd::test::TemporaryFolder;
+
+namespace {
+
+std::size_t files_in(const TemporaryFolder& folder) {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path())) ++count;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("an atomic file appears with all its parts, with the usual mode, and leaves nothing else") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  const mode_t saved = umask(027);
+  {
+    AtomicFile file(path);
+    file.write("one, ");
+    file.write("two");
+    CHECK_FALSE(std::filesystem::exists(path));
+    file.commit();
+  }
+  umask(saved);
+  CHECK(test::content_of(path) == "one, two");
+  struct stat status {};
+  REQUIRE(stat(path.c_str(), &status) == 0);
+  CHECK((status.st_mode & 0777) == 0640);
+  CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("an atomic file replaces the old one; one that is given up leaves it") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  write_file_atomically(path, "old and longer");
+  write_file_atomically(path, "new");
+  CHECK(test::content_of(path) == "new");
+  {
+    AtomicFile file(path);
+    file.write("never finished");
+  }
+  CHECK(test::content_of(path) == "new");
+  CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("an atomic file may have a name without a folder, and overwrites what a crash left behind") {
+  const TemporaryFolder folder;
+  const std::filesystem::path saved = std::filesystem::current_path();
+  std::filesystem::current_path(folder.path());
+  test::write_file("file.tmp", "left by a crash, and longer than the new content");
+  write_file_atomically("file", "content");
+  CHECK(test::content_of("file") == "content");
+  CHECK(files_in(folder) == 1);
+  std::filesystem::current_path(saved);
+}
+
+TEST_CASE("a short write is continued; when it fails at last, the old file is whole and the error says why") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  write_file_atomically(path, "old");
+  const std::string content(10'000, 'x');
+  {
+    const test::FileSizeLimit limit(4'000);
+    const Error error = test::error_of([&] { write_file_atomically(path, content); });
+    CHECK(error.kind() == ErrorKind::failure);
+    CHECK_MESSAGE(test::contains(error.what(), "cannot write " + path + ": File too large"), error.what());
+  }
+  CHECK(test::content_of(path) == "old");
+  CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("a full disk is reported as such and leaves the old file") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  write_file_atomically(path, "old");
+  std::filesystem::create_symlink("/dev/full", path + ".tmp");
+  const Error error = test::error_of([&] { write_file_atomically(path, "new"); });
+  CHECK(error.kind() == ErrorKind::failure);
+  CHECK_MESSAGE(test::contains(error.what(), path + ": No space left on device"), error.what());
+  CHECK(test::content_of(path) == "old");
+  CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("an atomic file that cannot be created or renamed is an error and leaves nothing") {
+  const TemporaryFolder folder;
+  const std::string missing = folder / "missing/file";
+  const Error created = test::error_of([&] { write_file_atomically(missing, "x"); });
+  CHECK(created.kind() == ErrorKind::failure);
+  CHECK_MESSAGE(test::contains(created.what(), "cannot create " + missing + ": No such file"), created.what());
+
+  std::filesystem::create_directories(folder / "taken/by a folder");
+  const std::string taken = folder / "taken";
+  const Error renamed = test::error_of([&] { write_file_atomically(taken, "x"); });
+  CHECK(renamed.kind() == ErrorKind::failure);
+  CHECK(files_in(folder) == 1);
+}
+
+TEST_CASE("an input file is read by position") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  test::write_file(path, "0123456789");
+  const InputFile file(path);
+  CHECK(file.size() == 10);
+  std::string text(4, ' ');
+  file.read(3, std::as_writable_bytes(std::span(text)));
+  CHECK(text == "3456");
+}
+
+TEST_CASE("what is missing, no file, or shorter than expected is an input error that names it") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "file";
+  CHECK(test::error_of([&] { InputFile file(path); }).kind() == ErrorKind::input);
+  CHECK(test::error_of([&] { InputFile file(folder.path()); }).kind() == ErrorKind::input);
+  REQUIRE(mkfifo((folder / "fifo").c_str(), 0600) == 0);
+  CHECK(test::error_of([&] { InputFile file(folder / "fifo"); }).kind() == ErrorKind::input);
+
+  test::write_file(path, "0123456789");
+  const InputFile file(path);
+  std::filesystem::resize_file(path, 5);
+  std::string text(8, ' ');
+  const Error error = test::error_of([&] { file.read(2, std::as_writable_bytes(std::span(text))); });
+  CHECK(error.kind() == ErrorKind::input);
+  CHECK_MESSAGE(test::contains(error.what(), path + " ends at byte 5"), error.what());
+}
+
+TEST_CASE("a file descriptor is closed once, by its last owner") {
+  const TemporaryFolder folder;
+  FileDescriptor first(folder / "file", O_WRONLY | O_CREAT);
+  REQUIRE(first.is_open());
+  const int number = first.get();
+  {
+    const FileDescriptor second(std::move(first));
+    CHECK(second.get() == number);
+    CHECK(fcntl(number, F_GETFD) == FD_CLOEXEC);
+  }
+  CHECK(fcntl(number, F_GETFD) == -1);
+  CHECK_FALSE(FileDescriptor(folder / "missing", O_RDONLY).is_open());
+}
+
+TEST_CASE("the user's cache folder") {
+  const auto folder_with = [](const char* cache_home, const char* home) {
+    const char* names[] = {"XDG_CACHE_HOME", "HOME"};
+    const char* values[] = {cache_home, home};
+    std::optional<std::string> before[2];
+    for (int i : {0, 1}) {
+      if (const char* value = std::getenv(names[i])) before[i] = value;
+      setenv(names[i], values[i], 1);
+    }
+    std::string folder = user_cache_folder();
+    for (int i : {0, 1}) before[i] ? setenv(names[i], before[i]->c_str(), 1) : unsetenv(names[i]);
+    return folder;
+  };
+  CHECK(folder_with("/c", "/h") == "/c/dcs3gd-train");
+  CHECK(folder_with("", "/h") == "/h/.cache/dcs3gd-train");
+  CHECK(folder_with("relative", "/h") == "/h/.cache/dcs3gd-train");
+  CHECK(folder_with("", "") == "");
+}
