@@ -3,6 +3,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -11,6 +12,7 @@
 #include "app/bench/bench_nn.h"
 #include "app/bench/bench_step.h"
 #include "app/bench/bench_update.h"
+#include "app/rules/table.h"
 #include "core/error.h"
 #include "core/format.h"
 
@@ -18,6 +20,12 @@ namespace dcs3gd::app {
 namespace {
 
 const std::map<std::string, nn::Precision> kPrecisions{{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}};
+
+std::vector<std::string> rule_names() {
+  std::vector<std::string> names;
+  for (const RuleInfo& rule : rules()) names.push_back(rule.name);
+  return names;
+}
 
 }  // namespace
 
@@ -57,8 +65,8 @@ int run_bench_command(int argc, const char* const* argv) {
       ->capture_default_str();
   step_command->add_option("--image-size", step.image_size, "pixels (default: the model's own)")
       ->check(CLI::PositiveNumber);
-  step_command->add_option("--algorithm", step.algorithm, "dc_s3gd, s3gd or ssgd")
-      ->check(CLI::IsMember({"dc_s3gd", "s3gd", "ssgd"}))
+  step_command->add_option("--algorithm", step.algorithm, "update rule, as in algorithm.name")
+      ->check(CLI::IsMember(rule_names()))
       ->capture_default_str();
   step_command->add_option("--wire", step.wire, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))

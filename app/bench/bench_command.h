@@ -2,8 +2,8 @@
 
 namespace dcs3gd::app {
 
-/// `dcs3gd-bench nn|step|comm|update`: what this machine or cluster can do. Returns the exit code; throws Error{input}
-/// for a command line that asks for what there is not.
+/// `dcs3gd-bench nn|comm|step|update|loader`: what this machine or cluster can do. Returns the exit code; throws
+/// Error{input} for a command line that asks for what there is not.
 int run_bench_command(int argc, const char* const* argv);
 
 }  // namespace dcs3gd::app

@@ -10,7 +10,7 @@
 
 #include "app/bench/bench_statistics.h"
 #include "app/model/random_batch.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/table.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
@@ -22,6 +22,7 @@ namespace dcs3gd::app {
 namespace {
 
 constexpr int kWarmUpSteps = 2;
+constexpr double kLearningRate = 1e-3;
 
 std::size_t peak_memory_bytes() {
   rusage usage{};
@@ -55,21 +56,15 @@ void bench_nn(const NnBenchOptions& options) {
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(), 0);
 
   const auto communicator = comm::Communicator::open({});
-  const AlgorithmConfiguration algorithm{.name = AlgorithmName::ssgd, .batch_per_worker = options.batch};
-  const optim::MomentumSgdOptions sgd;
-  const AlgorithmSurroundings surroundings{.communicator = *communicator,
-                                           .network = network,
-                                           .running_statistics = statistics,
-                                           .algorithm = algorithm,
-                                           .sgd = sgd,
-                                           .wire = comm::Wire::fp32,
-                                           .loss_limit = {},
-                                           .next_batch = [&] { return batch.view(); },
-                                           .on_step = [](const StepRecord&) {}};
-  const auto trainer = make_update_algorithm(surroundings, std::move(weights));
-
-  constexpr double kLearningRate = 1e-3;
-  for (int step = 0; step < kWarmUpSteps; ++step) trainer->step(step, kLearningRate);
+  const auto rule = make_rule({*communicator, network, statistics},
+                              {.algorithm = {.name = "ssgd", .batch_per_worker = options.batch}}, std::move(weights));
+  const BatchSource next_batch = [&] { return batch.view(); };
+  const auto take_step = [&](std::int64_t step) {
+    rule->compute_gradients(step, next_batch);
+    rule->receive();
+    rule->update_and_send(kLearningRate, {});
+  };
+  for (int step = 0; step < kWarmUpSteps; ++step) take_step(step);
   const std::size_t peak_bytes = peak_memory_bytes();
   nn::ConvolutionBound bound(graph, options.batch, options.precision);
 
@@ -78,7 +73,7 @@ void bench_nn(const NnBenchOptions& options) {
   network.reset_times();
   for (int step = 0; step < options.steps; ++step) {
     const Stopwatch watch;
-    trainer->step(kWarmUpSteps + step, kLearningRate);
+    take_step(kWarmUpSteps + step);
     step_ms.push_back(watch.elapsed_ms());
     bound_ms.push_back(1e3 * bound.run());
   }

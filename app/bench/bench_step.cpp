@@ -1,6 +1,8 @@
 #include "app/bench/bench_step.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -10,7 +12,7 @@
 #include "app/job/threads.h"
 #include "app/model/convolutions.h"
 #include "app/model/random_batch.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/table.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
 #include "nn/model_zoo.h"
@@ -22,11 +24,6 @@ namespace {
 constexpr int kStepsPerRound = 4;
 constexpr double kLearningRate = 1e-3;
 
-AlgorithmName algorithm_name(const std::string& text) {
-  if (text == "ssgd") return AlgorithmName::ssgd;
-  return text == "s3gd" ? AlgorithmName::s3gd : AlgorithmName::dc_s3gd;
-}
-
 nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenchOptions& options,
                                           comm::Communicator& communicator) {
   nn::ConvolutionChoices choices;
@@ -37,44 +34,32 @@ nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenc
 /// One way to train, with its own state, on the shared network.
 class Contender {
  public:
-  Contender(comm::Communicator& communicator, nn::Network& network, RunningStatistics& statistics,
-            const RandomBatch& batch, const AlgorithmConfiguration& algorithm, comm::Wire wire,
-            const ParameterArena& weights)
-      : algorithm_configuration_(algorithm),
-        surroundings_{.communicator = communicator,
-                      .network = network,
-                      .running_statistics = statistics,
-                      .algorithm = algorithm_configuration_,
-                      .sgd = sgd_,
-                      .wire = wire,
-                      .loss_limit = {},
-                      .next_batch = [&batch] { return batch.view(); },
-                      .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
-        algorithm_(make_update_algorithm(surroundings_, weights.copy())),
-        mean_model_(weights.shared_layout()) {}
+  Contender(const RuleParts& parts, const RuleOptions& options, const ParameterArena& weights, const RandomBatch& batch)
+      : rule_(make_rule(parts, options, weights.copy())), next_batch_([&batch] { return batch.view(); }) {}
 
   void run_round() {
-    const std::size_t before = records_.size();
-    algorithm_->resume();
-    for (int step = 0; step < kStepsPerRound; ++step) algorithm_->step(steps_++, kLearningRate);
-    algorithm_->drain(mean_model_);
-    records_.erase(records_.begin() + static_cast<std::ptrdiff_t>(before));
+    std::vector<StepReport> round;
+    rule_->load_network();
+    for (int step = 0; step < kStepsPerRound; ++step) {
+      rule_->compute_gradients(steps_++, next_batch_);
+      if (const auto report = rule_->receive()) round.push_back(*report);
+      rule_->update_and_send(kLearningRate, {});
+    }
+    std::ranges::copy(rule_->drain(), std::back_inserter(round));
+    reports_.insert(reports_.end(), round.begin() + 1, round.end());
   }
 
-  TimingSummary summary_of(double StepRecord::*time) const {
+  TimingSummary summary_of(double StepReport::*time) const {
     std::vector<double> samples;
-    for (const StepRecord& record : records_) samples.push_back(record.*time);
+    for (const StepReport& report : reports_) samples.push_back(report.*time);
     return summarize(samples);
   }
-  void forget() { records_.clear(); }
+  void forget() { reports_.clear(); }
 
  private:
-  const AlgorithmConfiguration algorithm_configuration_;
-  const optim::MomentumSgdOptions sgd_;
-  std::vector<StepRecord> records_;
-  AlgorithmSurroundings surroundings_;
-  std::unique_ptr<UpdateAlgorithm> algorithm_;
-  ParameterArena mean_model_;
+  std::unique_ptr<UpdateRule> rule_;
+  const BatchSource next_batch_;
+  std::vector<StepReport> reports_;
   std::int64_t steps_ = 0;
 };
 
@@ -95,10 +80,11 @@ void bench_step(const StepBenchOptions& options) {
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(),
                           static_cast<std::uint64_t>(communicator->rank()));
 
-  const AlgorithmConfiguration algorithm{.name = algorithm_name(options.algorithm), .batch_per_worker = options.batch};
+  const RuleOptions rule{.algorithm = {.name = options.algorithm, .batch_per_worker = options.batch},
+                         .wire = comm.wire};
   comm::Communicator alone([] { return comm::open_thread_transport(comm::make_thread_world(1), 0); }, comm);
-  Contender with(*communicator, network, statistics, batch, algorithm, comm.wire, weights);
-  Contender without(alone, network, statistics, batch, algorithm, comm.wire, weights);
+  Contender with({*communicator, network, statistics}, rule, weights, batch);
+  Contender without({alone, network, statistics}, rule, weights, batch);
   for (int round = -1; round < options.rounds; ++round) {
     for (Contender* contender : {&with, &without}) {
       communicator->barrier();
@@ -112,10 +98,10 @@ void bench_step(const StepBenchOptions& options) {
   communicator->barrier();
   if (communicator->rank() != 0) return;
 
-  const TimingSummary step = with.summary_of(&StepRecord::step_ms);
-  const TimingSummary compute = without.summary_of(&StepRecord::step_ms);
-  const double all_reduce_ms = with.summary_of(&StepRecord::all_reduce_ms).median;
-  const double wait_ms = with.summary_of(&StepRecord::wait_ms).median;
+  const TimingSummary step = with.summary_of(&StepReport::step_ms);
+  const TimingSummary compute = without.summary_of(&StepReport::step_ms);
+  const double all_reduce_ms = with.summary_of(&StepReport::all_reduce_ms).median;
+  const double wait_ms = with.summary_of(&StepReport::wait_ms).median;
   const double images_per_s = 1e3 * options.batch * communicator->size() / step.median;
   if (options.json) {
     const nlohmann::ordered_json line = {{"bench", "step"},

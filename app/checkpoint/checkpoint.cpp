@@ -77,7 +77,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
 // --- restoring ---
 
 /// The states of this rank's workers. The rank's running statistics are the mean of theirs.
-void load_workers(const Checkpoint& checkpoint, int rank, AlgorithmState& state, RunningStatistics& statistics) {
+void load_workers(const Checkpoint& checkpoint, int rank, RuleState& state, RunningStatistics& statistics) {
   load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), parts_of<ParameterArena>(state.shared));
   const std::span<float> mean = statistics.local().values();
   ParameterArena own(statistics.local().shared_layout());
@@ -94,41 +94,42 @@ void load_workers(const Checkpoint& checkpoint, int rank, AlgorithmState& state,
   }
 }
 
-StateArray* find(std::vector<StateArray>& arrays, std::string_view name) {
-  const auto found = std::ranges::find(arrays, name, &StateArray::name);
-  return found == arrays.end() ? nullptr : &*found;
-}
-
-/// The mean of the saved workers' velocities, for each of another number of workers. Collective.
-void load_average_velocity(comm::Communicator& communicator, const Checkpoint& checkpoint, AlgorithmState& state,
-                           RunningStatistics& statistics) {
-  const bool is_shared = find(state.shared, "velocity") != nullptr;
-  if (is_shared) {
+/// What a rule freshly made at the mean model lacks when the number of workers is another one: for each array that says
+/// so the mean over the saved workers, or the saved one if all share it. The others stay as they are. Collective.
+void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& checkpoint, RuleState& state,
+                            RunningStatistics& statistics) {
+  const auto is_averaged = [](const StateArray& array) { return array.on_resize == OnResize::average; };
+  if (std::ranges::any_of(state.shared, is_averaged)) {
     agree(communicator, [&] {
       load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), parts_of<ParameterArena>(state.shared));
     });
-    return;
   }
-  const auto& layout = state.shared.front().values->shared_layout();
-  ParameterArena sum(layout);
+  std::vector<StateArray>& loaded = state.workers.front();  // one saved worker after the other
+  if (loaded.empty()) return;
+  std::vector<ParameterArena> sums;
+  for (const StateArray& array : loaded) sums.emplace_back(array.values->shared_layout());
   agree(communicator, [&] {
     ParameterArena other_statistics(statistics.local().shared_layout());
+    auto parts = parts_of<ParameterArena>(loaded);
+    parts.emplace_back(&other_statistics, kStatisticsPrefix);
     for (int worker = communicator.rank(); worker < checkpoint.manifest.workers(); worker += communicator.size()) {
-      std::vector<StateArray>& scratch = state.workers.front();
-      auto parts = parts_of<ParameterArena>(scratch);
-      parts.emplace_back(&other_statistics, kStatisticsPrefix);
       load_safetensors(format("{}/{}", checkpoint.path, worker_file(worker)), parts);
-      add(find(scratch, "velocity")->values->values(), sum.values());
+      for (std::size_t i = 0; i < loaded.size(); ++i) {
+        if (is_averaged(loaded[i])) add(loaded[i].values->values(), sums[i].values());
+      }
     }
   });
-  communicator
-      .start_all_reduce({.values = sum.values(),
-                         .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
-                         .wire = comm::Wire::fp32})
-      .wait();
-  for (std::vector<StateArray>& worker : state.workers) {
-    std::ranges::copy(sum.values(), find(worker, "velocity")->values->values().begin());
-    std::ranges::fill(find(worker, "update")->values->values(), 0.0F);
+  for (std::size_t i = 0; i < loaded.size(); ++i) {  // the sum of an array that is not averaged is its 0
+    if (is_averaged(loaded[i])) {
+      communicator
+          .start_all_reduce({.values = sums[i].values(),
+                             .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
+                             .wire = comm::Wire::fp32})
+          .wait();
+    }
+    for (std::vector<StateArray>& worker : state.workers) {
+      std::ranges::copy(sums[i].values(), worker[i].values->values().begin());
+    }
   }
 }
 
@@ -172,16 +173,16 @@ void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {
   }
 }
 
-void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateAlgorithm& algorithm,
+void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
                         RunningStatistics& statistics) {
-  AlgorithmState state = algorithm.state();
+  RuleState state = rule.state();
   const int workers = static_cast<int>(state.workers.size()) * communicator.size();
   if (workers == checkpoint.manifest.workers()) {
     agree(communicator, [&] { load_workers(checkpoint, communicator.rank(), state, statistics); });
   } else {
-    load_average_velocity(communicator, checkpoint, state, statistics);
+    load_for_other_workers(communicator, checkpoint, state, statistics);
   }
-  algorithm.restart();
+  rule.state_loaded();
 }
 
 }  // namespace dcs3gd::app

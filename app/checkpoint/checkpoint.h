@@ -6,14 +6,14 @@
 
 #include "app/checkpoint/checkpoint_manifest.h"
 #include "app/rules/running_statistics.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/update_rule.h"
 #include "comm/communicator.h"
 
-/// Checkpoints: folders that appear whole or not at all, and that tell when they are whole no longer.
+/// Checkpoints: folders that appear whole or not at all, and whose checksums reveal damage.
 ///
 ///   checkpoints/step-00001234/
 ///     model.safetensors     the mean model and the average running statistics, for any program
-///     shared.state          what is the same on all workers: m, without the updates under way
+///     shared.state          what is the same on all workers: m, without the updates in flight
 ///     worker-00003.state    a worker's own: velocity, update, running statistics
 ///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
 ///
@@ -36,14 +36,14 @@ std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicato
 /// Collective: the checkpoint at exactly this path. Throws Error{input} if it is not there or not whole.
 Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& path);
 
-/// Renames the checkpoints behind `step` to `<name>.1`, or the first number that is free: damaged ones, and those of a
-/// course that is left. Not collective.
+/// Renames the checkpoints after `step` to `<name>.1`, or the first number that is free: damaged ones, and newer ones
+/// that this run abandons. Not collective.
 void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);
 
-/// Collective, with the algorithm freshly made at the checkpoint's mean model and the statistics its average. With as
-/// many workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same.
-/// Else the algorithm goes on from the mean model with the average velocity. Throws Error with Extent::all_ranks.
-void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateAlgorithm& algorithm,
+/// Collective, with the rule freshly made at the checkpoint's mean model and the statistics its average. With as many
+/// workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same. Else
+/// each array of the state says what becomes of it (OnResize). Throws Error with Extent::all_ranks.
+void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
                         RunningStatistics& statistics);
 
 }  // namespace dcs3gd::app

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "app/model/safetensors.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/update_rule.h"
 
 /// What the folder of a checkpoint and the files in it are called, for those who write and those who read them.
 namespace dcs3gd::app {

@@ -7,7 +7,7 @@
 #include "app/checkpoint/checkpoint_manifest.h"
 #include "app/job/background_task.h"
 #include "app/model/safetensors.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/update_rule.h"
 #include "comm/communicator.h"
 #include "core/parameter_arena.h"
 
@@ -18,7 +18,7 @@ struct CheckpointContent {
   const ParameterArena& mean_model;
   const ParameterArena& mean_statistics;
   const ParameterArena& local_statistics;
-  AlgorithmState state;
+  RuleState state;
 };
 
 /// One file of a checkpoint.
@@ -57,15 +57,16 @@ class CheckpointWriter {
   /// All but the newest `keep` are removed.
   CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep);
 
-  /// Collective, when none is under way. The arrays must stay as they are until this checkpoint is under way no more.
+  /// Collective, when none is being written. The arrays must stay as they are until is_writing() is false again.
   /// The manifest's list of files is filled in here. Throws Error{failure} with Extent::all_ranks.
   void begin(CheckpointManifest manifest, std::vector<CheckpointFile> files);
   /// The same on all ranks.
-  bool is_under_way() const { return stage_ != Stage::none; }
-  /// Whether one is under way and this rank has nothing left to do in its stage.
-  bool is_ready() const { return is_under_way() && !task_.is_running(); }
-  /// Collective: ends the stage of the checkpoint under way; whether that was the last one. Throws Error{failure} with
-  /// Extent::all_ranks if a rank could not write: it is under way no more, and what was there before is as it was.
+  bool is_writing() const { return stage_ != Stage::none; }
+  /// Whether one is being written and this rank has nothing left to do in its stage.
+  bool is_ready() const { return is_writing() && !task_.is_running(); }
+  /// Collective: ends the stage of the checkpoint that is being written; whether that was the last one. Throws
+  /// Error{failure} with Extent::all_ranks if a rank could not write: it is given up, and what was there before is as
+  /// it was.
   bool advance();
 
  private:
@@ -79,7 +80,7 @@ class CheckpointWriter {
   const int keep_;
 
   Stage stage_ = Stage::none;
-  std::string path_;       ///< of the checkpoint under way
+  std::string path_;       ///< of the checkpoint that is being written
   std::string temporary_;  ///< until it is whole
   // While the task runs it has these.
   CheckpointManifest manifest_;

@@ -6,7 +6,7 @@
 #include <set>
 #include <tuple>
 
-#include "app/config/configuration_schema.h"
+#include "app/config/schema.h"
 #include "app/config/suggestion.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -75,7 +75,7 @@ class Reader {
     read_text();
     for (std::size_t i = 0; i < source_.overrides.size(); ++i) read_override(i + 1, source_.overrides[i]);
     complete();
-    check(rules(model_names));
+    check(conditions(model_names));
     throw_if_problems();
     return std::move(configuration_);
   }
@@ -202,14 +202,14 @@ class Reader {
   }
 
   /// A key whose value could not be read, or a layer that could not, would only lead to wrong conclusions.
-  void check(const std::vector<Rule>& all) {
+  void check(const std::vector<Condition>& all) {
     if (incomplete_) return;
-    for (const Rule& rule : all) {
-      const auto origin = origins_.find(rule.keys.front());
+    for (const Condition& condition : all) {
+      const auto origin = origins_.find(condition.keys.front());
       const bool readable =
-          std::ranges::none_of(rule.keys, [&](const std::string& key) { return unreadable_.contains(key); });
+          std::ranges::none_of(condition.keys, [&](const std::string& key) { return unreadable_.contains(key); });
       if (origin == origins_.end() || !readable) continue;
-      const std::string violation = rule.violation(configuration_);
+      const std::string violation = condition.violation(configuration_);
       if (!violation.empty()) add_problem(origin->second, origin->first, violation);
     }
   }
@@ -313,6 +313,20 @@ std::string to_lines(const Configuration& configuration) {
   std::string lines;
   for (const Field& field : schema(copy)) lines += format("{}: {}\n", field.key, field.print());
   return lines;
+}
+
+bool may_change_on_resume(const std::string& key) {
+  Configuration configuration;
+  return std::ranges::any_of(schema(configuration), [&](const Field& field) {
+    return field.key == key && field.on_resume == OnResume::may_change;
+  });
+}
+
+RuleOptions rule_options(const Configuration& configuration) {
+  return {.algorithm = configuration.algorithm,
+          .sgd = configuration.optimizer.sgd,
+          .wire = configuration.comm.wire,
+          .loss_limit = configuration.run.loss_limit};
 }
 
 std::string configuration_hash(const Configuration& configuration) { return hash_text(to_lines(configuration)); }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "app/rules/options.h"
 #include "comm/options.h"
 #include "core/optim/learning_rate.h"
 #include "core/optim/momentum_sgd.h"
@@ -15,7 +16,7 @@
 #include "nn/kernels/precision.h"
 
 /// The configuration of a run: typed, with every default in its place. How it looks as YAML, the range and meaning of
-/// each key stand in app/configuration_schema.cpp, once.
+/// each key stand in app/config/schema.cpp, once.
 namespace dcs3gd::app {
 
 struct RunConfiguration {
@@ -41,24 +42,6 @@ struct ModelConfiguration {
   std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file
   bool zero_init_residual = false;
   float dropout = 0.5F;  ///< VGG only
-};
-
-enum class AlgorithmName { dc_s3gd, s3gd, ssgd };
-/// Scope of the norms in eq. 17.
-enum class LambdaNorm { global, tensor };
-
-struct AlgorithmConfiguration {
-  AlgorithmName name = AlgorithmName::dc_s3gd;
-  double lambda0 = 0.2;
-  LambdaNorm lambda_norm = LambdaNorm::global;
-  std::optional<double> lambda_max;
-  int workers_per_rank = 1;
-  int batch_per_worker = 128;
-  int micro_batches = 1;  ///< passes that a worker's batch is computed in; divides batch_per_worker
-  float label_smoothing = 0;
-  std::optional<double> gradient_clip_norm;
-
-  int images_per_pass() const { return batch_per_worker / micro_batches; }
 };
 
 struct OptimizerConfiguration {
@@ -89,12 +72,15 @@ struct Configuration {
   RunConfiguration run;
   ModelConfiguration model;
   data::DataOptions data;
-  AlgorithmConfiguration algorithm;
+  AlgorithmOptions algorithm;
   OptimizerConfiguration optimizer;
   comm::Options comm;
   CheckpointConfiguration checkpoint;
   OutputConfiguration output;
 };
+
+/// What the update rule depends on.
+RuleOptions rule_options(const Configuration& configuration);
 
 /// The file that `--config name` means: `name` as given, or else `name` in the first of `folders` that has it.
 /// Throws Error{input} that says where it was looked for.
@@ -121,6 +107,9 @@ std::string to_yaml(const Configuration& configuration);
 
 /// A line `section.key: value` for each key, for comparisons.
 std::string to_lines(const Configuration& configuration);
+
+/// Whether a run may be continued with another value of this key.
+bool may_change_on_resume(const std::string& key);
 
 /// 16 hexadecimal digits that tell configurations apart: the hash of to_lines(). The same on every machine.
 std::string configuration_hash(const Configuration& configuration);

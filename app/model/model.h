@@ -1,5 +1,10 @@
 #pragma once
 
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include "app/config/configuration.h"
 #include "app/rules/running_statistics.h"
 #include "comm/communicator.h"
@@ -11,11 +16,22 @@ namespace dcs3gd::app {
 /// The graph of the configured model.
 nn::Graph build_graph(const Configuration& configuration);
 
-/// The model of a run as it starts: rank 0 draws or loads the weights, the others receive them.
+/// What its network computes with.
+nn::NetworkOptions network_options(const Configuration& configuration, const nn::ConvolutionChoices& convolutions);
+
+/// Where a model's first values come from.
+struct InitialWeights {
+  std::uint64_t seed = 1;                ///< of random values
+  std::optional<std::string> file = {};  ///< .safetensors; none: all are random
+  std::vector<std::string> skip = {};    ///< prefixes of tensors that stay random in spite of the file
+};
+InitialWeights initial_weights(const Configuration& configuration);
+
+/// A network with its weights: rank 0 draws or loads them, the others receive them.
 struct Model {
   /// Not collective. Throws Error{input} for images too small for the model, a precision that this processor has not,
   /// and, on rank 0, for a file of weights that does not fit.
-  Model(const Configuration& configuration, const nn::ConvolutionChoices& convolutions, int rank);
+  Model(nn::Graph graph, const nn::NetworkOptions& options, const InitialWeights& initial, int rank);
   /// Collective: all ranks get rank 0's weights and running statistics.
   void broadcast(comm::Communicator& communicator);
 

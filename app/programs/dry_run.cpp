@@ -20,7 +20,7 @@
 #include "app/report/preflight.h"
 #include "app/report/rank_memory.h"
 #include "app/report/start_report.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/table.h"
 #include "core/format.h"
 #include "core/log.h"
 #include "data/dataset.h"
@@ -106,6 +106,27 @@ double measure_all_reduce_ms(const Configuration& configuration, comm::Communica
   return times_ms[kAllReduces / 2];
 }
 
+/// Takes a few steps on random images at a learning rate of 0. Collective. Returns the last one.
+StepReport run_steps(const Configuration& configuration, comm::Communicator& communicator, Model& model,
+                     const RandomBatch& batch) {
+  const auto rule =
+      make_rule({communicator, model.network, model.statistics}, rule_options(configuration), model.weights.copy());
+  StepReport last;
+  const auto print = [&](const StepReport& report) {
+    last = report;
+    if (communicator.rank() != 0) return;
+    std::printf("step %lld on random images: loss %.4f, %.1f ms\n", static_cast<long long>(report.step) + 1,
+                report.loss, report.step_ms);
+  };
+  for (int step = 0; step < kSteps; ++step) {
+    rule->compute_gradients(step, [&] { return batch.view(); });
+    if (const auto report = rule->receive()) print(*report);
+    rule->update_and_send(0, {});
+  }
+  for (const StepReport& report : rule->drain()) print(report);
+  return last;
+}
+
 /// The slowest rank's. Collective.
 double largest(comm::Communicator& communicator, double mine) {
   double result = mine;
@@ -124,7 +145,10 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
   const DataReport data = describe_data(configuration, communicator);
   std::optional<Model> built;
-  agree(communicator, [&] { built.emplace(configuration, convolutions, communicator.rank()); });
+  agree(communicator, [&] {
+    built.emplace(build_graph(configuration), network_options(configuration, convolutions),
+                  initial_weights(configuration), communicator.rank());
+  });
   Model& model = *built;
   model.broadcast(communicator);
   const std::vector<RankUse> ranks = gather_rank_uses(communicator, threads.compute);
@@ -137,27 +161,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   }
   const RandomBatch batch(configuration.algorithm.batch_per_worker, model.graph.shape(model.graph.input()),
                           configuration.model.classes, static_cast<std::uint64_t>(communicator.rank()));
-  StepRecord last;
-  const AlgorithmSurroundings surroundings{.communicator = communicator,
-                                           .network = model.network,
-                                           .running_statistics = model.statistics,
-                                           .algorithm = configuration.algorithm,
-                                           .sgd = configuration.optimizer.sgd,
-                                           .wire = configuration.comm.wire,
-                                           .loss_limit = {},
-                                           .next_batch = [&] { return batch.view(); },
-                                           .on_step =
-                                               [&](const StepRecord& record) {
-                                                 last = record;
-                                                 if (prints) {
-                                                   const auto step = static_cast<long long>(record.step) + 1;
-                                                   std::printf("step %lld on random images: loss %.4f, %.1f ms\n", step,
-                                                               record.loss, record.step_ms);
-                                                 }
-                                               }};
-  const auto algorithm = make_update_algorithm(surroundings, model.weights.copy());
-  for (int step = 0; step < kSteps; ++step) algorithm->step(step, 0);
-  algorithm->drain(model.weights);
+  const StepReport last = run_steps(configuration, communicator, model, batch);
 
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const PreflightFacts facts{.compute_ms = largest(communicator, last.compute_ms),

@@ -113,15 +113,16 @@ std::string weights_at(const std::string& path) {
 /// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named.
 void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
-  Configuration with_weights = configuration;
-  with_weights.model.init = command_line.evaluate_path.empty()
-                                ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
-                                : weights_at(command_line.evaluate_path);
-  with_weights.model.init_skip.clear();
-  const nn::ConvolutionChoices convolutions = choose_convolutions(with_weights, communicator);
+  const std::string file = command_line.evaluate_path.empty()
+                               ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
+                               : weights_at(command_line.evaluate_path);
+  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
   const auto dataset = open_dataset(configuration, data::Part::eval, communicator);
   std::optional<Model> model;
-  agree(communicator, [&] { model.emplace(with_weights, convolutions, communicator.rank()); });
+  agree(communicator, [&] {
+    model.emplace(build_graph(configuration), network_options(configuration, convolutions),
+                  InitialWeights{.file = file}, communicator.rank());
+  });
   std::optional<PredictionFile> predictions;
   Evaluator::BatchDone batch_done;
   if (!command_line.predictions_path.empty()) {
@@ -134,8 +135,8 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
   if (predictions) predictions->commit();
   if (communicator.rank() == 0) {
-    log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", *with_weights.model.init,
-                     100 * result.top1, 100 * result.top5, result.loss, result.images));
+    log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", file, 100 * result.top1,
+                     100 * result.top5, result.loss, result.images));
   }
 }
 

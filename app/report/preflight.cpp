@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "app/record/progress.h"
+#include "app/rules/table.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
@@ -79,10 +80,10 @@ void check_disk(const Configuration& configuration, const PreflightFacts& facts,
 
 void check_time(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
   if (!facts.time_limit_s) return;
-  // Synchronous training waits for its all-reduce but for what backward hides; the others hide all that fits.
-  const double step_ms = configuration.algorithm.name == AlgorithmName::ssgd
-                             ? facts.compute_ms + facts.all_reduce_ms
-                             : std::max(facts.compute_ms, facts.all_reduce_ms);
+  // A synchronous rule waits for its all-reduce but for what backward hides; the others hide all that fits.
+  const double step_ms = find_rule(configuration.algorithm.name).hides_communication
+                             ? std::max(facts.compute_ms, facts.all_reduce_ms)
+                             : facts.compute_ms + facts.all_reduce_ms;
   const auto fitting = static_cast<std::int64_t>(1e3 * std::max(0.0, *facts.time_limit_s) / std::max(step_ms, 1e-3));
   std::string text = format("{}: about {} steps of {:.1f} ms", format_duration(*facts.time_limit_s), fitting, step_ms);
   if (facts.steps_per_epoch) {
@@ -131,9 +132,10 @@ std::int64_t checkpoint_bytes(const Configuration& configuration, const Model& m
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const auto statistics = static_cast<std::int64_t>(model.network.statistics_layout()->element_count());
   const std::int64_t workers = std::int64_t{configuration.algorithm.workers_per_rank} * rank_count;
-  const bool is_ssgd = configuration.algorithm.name == AlgorithmName::ssgd;
-  const std::int64_t arrays = is_ssgd ? 3 : 2 + 2 * workers;
-  return static_cast<std::int64_t>(sizeof(float)) * (arrays * parameters + (1 + workers) * statistics);
+  const ArrayCount arrays = find_rule(configuration.algorithm.name).arrays(configuration.algorithm);
+  const std::int64_t saved =
+      1 + static_cast<std::int64_t>(arrays.saved_shared) + workers * static_cast<std::int64_t>(arrays.saved_per_worker);
+  return static_cast<std::int64_t>(sizeof(float)) * (saved * parameters + (1 + workers) * statistics);
 }
 
 }  // namespace dcs3gd::app

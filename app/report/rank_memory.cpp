@@ -1,5 +1,6 @@
 #include "app/report/rank_memory.h"
 
+#include "app/rules/table.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
@@ -7,24 +8,17 @@ namespace {
 
 constexpr double kMegabyte = 1e6;
 
-/// Beside the network: the mean model as evaluated and saved, and what the algorithm keeps; app/update_algorithm.cpp
-/// has the names.
-std::size_t parameter_arrays(const AlgorithmConfiguration& algorithm) {
-  const auto workers = static_cast<std::size_t>(algorithm.workers_per_rank);
-  constexpr std::size_t kMeanModel = 1;
-  constexpr std::size_t kPerRank = 2;
-  constexpr std::size_t kPerWorker = 3;
-  constexpr std::size_t kSsgd = 3;
-  const std::size_t of_parts = algorithm.micro_batches > 1 ? 1 : 0;
-  return kMeanModel + of_parts +
-         (algorithm.name == AlgorithmName::ssgd ? kSsgd + (workers > 1 ? 1 : 0) : kPerRank + kPerWorker * workers);
+/// Beside the network: the mean model as evaluated and saved, and what the rule keeps.
+std::size_t parameter_arrays(const AlgorithmOptions& algorithm) {
+  return 1 + find_rule(algorithm.name).arrays(algorithm).all;
 }
 
-/// Rank 0's copy of what a checkpoint is written from: mean model, m, velocities and updates.
+/// Rank 0's copy of what a checkpoint is written from: the mean model and the rule's state.
 std::size_t copied_arrays(const Configuration& configuration) {
   if (!configuration.checkpoint.is_periodic()) return 0;
+  const ArrayCount arrays = find_rule(configuration.algorithm.name).arrays(configuration.algorithm);
   const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
-  return configuration.algorithm.name == AlgorithmName::ssgd ? 3 : 2 + 2 * workers;
+  return 1 + arrays.saved_shared + workers * arrays.saved_per_worker;
 }
 
 /// Of both loaders: an evaluation has its own beside that of training.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "app/rules/table.h"
 #include "core/format.h"
 #include "core/version.h"
 #include "nn/onednn/cpu.h"
@@ -15,23 +16,9 @@ std::string counted(std::int64_t count, std::string_view noun) {
   return format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 
-std::string_view name_of(AlgorithmName name) {
-  switch (name) {
-    case AlgorithmName::dc_s3gd:
-      return "dc_s3gd";
-    case AlgorithmName::s3gd:
-      return "s3gd";
-    case AlgorithmName::ssgd:
-      return "ssgd";
-  }
-  return "";
-}
-
-std::string algorithm_text(const AlgorithmConfiguration& algorithm) {
-  std::string name(name_of(algorithm.name));
-  if (algorithm.name != AlgorithmName::dc_s3gd) return name;
-  return format("{}, lambda0 {}, norms of {}", name, algorithm.lambda0,
-                algorithm.lambda_norm == LambdaNorm::global ? "the whole model" : "each tensor");
+std::string algorithm_text(const AlgorithmOptions& algorithm) {
+  const std::string settings = find_rule(algorithm.name).settings(algorithm);
+  return settings.empty() ? algorithm.name : format("{}, {}", algorithm.name, settings);
 }
 
 std::string steps_text(const RunConfiguration& run, const RunPlan& plan) {
@@ -68,7 +55,7 @@ std::string optimizer_text(const optim::MomentumSgdOptions& sgd) {
                 sgd.decay_norm_and_bias ? " on all parameters" : "");
 }
 
-std::string workers_text(const AlgorithmConfiguration& algorithm, int rank_count) {
+std::string workers_text(const AlgorithmOptions& algorithm, int rank_count) {
   const std::int64_t workers = std::int64_t{algorithm.workers_per_rank} * rank_count;
   const std::string origin = algorithm.workers_per_rank > 1
                                  ? format(" ({} x {})", counted(rank_count, "rank"), algorithm.workers_per_rank)

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <map>
 #include <sstream>
-#include <string_view>
 #include <system_error>
 
 #include "app/job/agreement.h"
@@ -17,33 +16,6 @@ namespace dcs3gd::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Keys and sections (with a dot at the end) that may change when a run goes on. Where the data are may, too: what they
-/// are is compared by their fingerprints.
-constexpr std::string_view kMayChange[] = {"run.name",
-                                           "run.output_dir",
-                                           "run.epochs",
-                                           "run.max_steps",
-                                           "run.threads",
-                                           "run.eval_every_epochs",
-                                           "run.loss_limit",
-                                           "run.time_limit_minutes",
-                                           "data.train",
-                                           "data.eval",
-                                           "data.loader.",
-                                           "algorithm.workers_per_rank",
-                                           "algorithm.batch_per_worker",
-                                           "algorithm.micro_batches",
-                                           "optimizer.lr.",
-                                           "comm.",
-                                           "checkpoint.",
-                                           "output."};
-
-bool may_change(std::string_view key) {
-  return std::ranges::any_of(kMayChange, [&](std::string_view allowed) {
-    return allowed.ends_with('.') ? key.starts_with(allowed) : key == allowed;
-  });
-}
 
 /// Values by key, of lines "key: value".
 std::map<std::string, std::string> values_by_key(std::istream&& lines) {
@@ -108,7 +80,7 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
   for (const auto& [key, value] : values_by_key(configuration)) {
     const auto found = saved.find(key);
     const std::string& old = found == saved.end() ? defaults.at(key) : found->second;  // a key of a later version
-    if (old != value && !may_change(key)) differences += format("\n  {}: {} -> {}", key, old, value);
+    if (old != value && !may_change_on_resume(key)) differences += format("\n  {}: {} -> {}", key, old, value);
   }
   if (differences.empty()) return;
   throw Error(ErrorKind::input,

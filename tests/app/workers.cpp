@@ -44,27 +44,29 @@ Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
   ParameterArena weights(network_.parameter_layout());
   nn::initialize(experiment.graph, 1, weights, statistics_.local());
   if (experiment.initialize) experiment.initialize(weights, statistics_.local());
-  const auto next_batch = [this] {
+  rule_ = make_rule({communicator, network_, statistics_},
+                    {.algorithm = experiment.algorithm,
+                     .sgd = experiment.sgd,
+                     .wire = experiment.wire,
+                     .loss_limit = experiment.loss_limit},
+                    std::move(weights));
+}
+
+void Rank::step(std::int64_t step) {
+  rule_->compute_gradients(step, [this] {
     const int workers_here = experiment_.algorithm.workers_per_rank;
     const std::int64_t number = batches_++;
     return experiment_.batch(number / workers_here, number_of_first_worker() + static_cast<int>(number % workers_here));
-  };
-  algorithm_ = make_update_algorithm({.communicator = communicator,
-                                      .network = network_,
-                                      .running_statistics = statistics_,
-                                      .algorithm = experiment.algorithm,
-                                      .sgd = experiment.sgd,
-                                      .wire = experiment.wire,
-                                      .loss_limit = experiment.loss_limit,
-                                      .next_batch = next_batch,
-                                      .on_step = [this](const StepRecord& record) { records_.push_back(record); }},
-                                     std::move(weights));
+  });
+  if (const auto report = rule_->receive()) reports_.push_back(*report);
+  rule_->update_and_send(experiment_.learning_rate(step), {});
 }
 
 int Rank::number_of_first_worker() const { return communicator_.rank() * experiment_.algorithm.workers_per_rank; }
 
 std::vector<float> Rank::drain() {
-  algorithm_->drain(mean_model_);
+  for (const StepReport& report : rule_->drain()) reports_.push_back(report);
+  rule_->copy_mean_model(mean_model_);
   return drained();
 }
 
@@ -98,10 +100,11 @@ std::vector<Trajectory> run(const Experiment& experiment, Look look) {
       trajectory.mean_models.push_back(rank.drain());
       if (look != Look::after_each_step_and_use_the_network) continue;
       rank.use_network();
-      rank.algorithm().resume();
+      rank.rule().load_network();
     }
     trajectory.mean_statistics = rank.average_statistics();
-    trajectory.records = rank.records();
+    rank.drain();
+    trajectory.reports = rank.reports();
   });
   return trajectories;
 }

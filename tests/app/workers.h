@@ -8,12 +8,12 @@
 
 #include "app/config/configuration.h"
 #include "app/rules/running_statistics.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/table.h"
 #include "comm/communicator.h"
 #include "core/parameter_arena.h"
 #include "nn/network.h"
 
-/// Small training runs of the real update algorithms, with all ranks as threads of the test.
+/// Small training runs of the real update rules, with all ranks as threads of the test.
 namespace dcs3gd::app::test {
 
 /// A batch of normal images and uniform labels for each step and worker.
@@ -44,7 +44,7 @@ struct Experiment {
   std::function<nn::BatchView(std::int64_t step, int worker)> batch;
   std::int64_t steps = 6;
   int ranks = 1;
-  AlgorithmConfiguration algorithm = {};
+  AlgorithmOptions algorithm = {};
   optim::MomentumSgdOptions sgd = {};
   comm::Wire wire = comm::Wire::fp32;
   std::optional<double> loss_limit = {};
@@ -60,7 +60,7 @@ class Rank {
   Rank(const Rank&) = delete;
   Rank& operator=(const Rank&) = delete;
 
-  void step(std::int64_t step) { algorithm_->step(step, experiment_.learning_rate(step)); }
+  void step(std::int64_t step);
   /// The mean model after the steps so far.
   std::vector<float> drain();
   /// The mean model as drained last.
@@ -72,8 +72,9 @@ class Rank {
 
   int number() const { return communicator_.rank(); }
   nn::Network& network() { return network_; }
-  UpdateAlgorithm& algorithm() { return *algorithm_; }
-  const std::vector<StepRecord>& records() const { return records_; }
+  UpdateRule& rule() { return *rule_; }
+  /// Of the steps known so far.
+  const std::vector<StepReport>& reports() const { return reports_; }
 
  private:
   int number_of_first_worker() const;
@@ -85,8 +86,8 @@ class Rank {
   ParameterArena mean_statistics_;
   RunningStatistics statistics_;
   std::int64_t batches_ = 0;
-  std::vector<StepRecord> records_;
-  std::unique_ptr<UpdateAlgorithm> algorithm_;
+  std::vector<StepReport> reports_;
+  std::unique_ptr<UpdateRule> rule_;
 };
 
 /// Calls `body` on all ranks, each in a thread with an OpenMP team of 1, and rethrows the first exception.
@@ -96,7 +97,7 @@ void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& b
 struct Trajectory {
   std::vector<std::vector<float>> mean_models;  ///< after each step, or only after the last
   std::vector<float> mean_statistics;           ///< at the end
-  std::vector<StepRecord> records;
+  std::vector<StepReport> reports;
 };
 
 /// When the mean model is looked at: training must not notice.

@@ -26,8 +26,9 @@ ALLOWED_FOLDERS = {
 # lower floors.
 FLOORS = {
     "app": (
-        {"job", "config"},
-        {"rules", "record"},
+        {"job", "rules"},
+        {"config"},
+        {"record"},
         {"model", "photos"},
         {"checkpoint", "report", "bench"},
         {"train"},

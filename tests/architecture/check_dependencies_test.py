@@ -34,8 +34,8 @@ VIOLATIONS = {
         [("app/job/a.cpp", 1, "app/job must not include app/train")],
     ),
     "across a floor": (
-        {"app/record/a.h": "#pragma once\n", "app/rules/a.cpp": '#include "app/record/a.h"\n'},
-        [("app/rules/a.cpp", 1, "app/rules must not include app/record")],
+        {"app/photos/a.h": "#pragma once\n", "app/model/a.cpp": '#include "app/photos/a.h"\n'},
+        [("app/model/a.cpp", 1, "app/model must not include app/photos")],
     ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},

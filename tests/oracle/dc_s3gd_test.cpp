@@ -43,14 +43,14 @@ nn::Graph network() {
 /// The settings of one trajectory.
 struct Case {
   std::string name;
-  AlgorithmConfiguration algorithm;
+  AlgorithmOptions algorithm;
   bool nesterov = false;
   bool decay_norm_and_bias = false;
 };
 
 std::vector<Case> cases() {
-  return {{.name = "ssgd", .algorithm = {.name = AlgorithmName::ssgd}},
-          {.name = "s3gd", .algorithm = {.name = AlgorithmName::s3gd}},
+  return {{.name = "ssgd", .algorithm = {.name = "ssgd"}},
+          {.name = "s3gd", .algorithm = {.name = "s3gd"}},
           {.name = "dc_s3gd", .algorithm = {}},
           {.name = "dc_s3gd_tensor", .algorithm = {.lambda_norm = LambdaNorm::tensor}},
           {.name = "dc_s3gd_settings",
@@ -91,12 +91,12 @@ Trajectory run_on(const nn::Graph& graph, const Case& the_case, int ranks) {
 }
 
 void check_records(const oracle::Recording& recording, const std::string& name,
-                   const std::vector<StepRecord>& records) {
-  REQUIRE(records.size() == kSteps);
+                   const std::vector<StepReport>& reports) {
+  REQUIRE(reports.size() == kSteps);
   for (std::size_t step = 0; step < kSteps; ++step) {
     CAPTURE(step);
     const std::vector<double>& expected = recording.lines().at(name + ".step" + std::to_string(step));
-    const StepRecord& record = records[step];
+    const StepReport& record = reports[step];
     CHECK(std::abs(record.loss - expected[0]) <= kLossTolerance * expected[0]);
     CHECK(std::abs(record.gradient_norm - expected[1]) <= kNormTolerance * expected[1]);
     CHECK(std::abs(record.lambda - expected[2]) <= kLambdaTolerance * expected[2]);
@@ -129,7 +129,7 @@ TEST_CASE("four workers follow PyTorch's trajectory on 4, 2 and 1 ranks") {
       CAPTURE(the_case.name);
       CAPTURE(ranks);
       const Trajectory trajectory = run_on(graph, the_case, ranks);
-      check_records(recording, the_case.name, trajectory.records);
+      check_records(recording, the_case.name, trajectory.reports);
       check_tensors(recording, the_case.name, *graph.parameter_layout(), trajectory.mean_models.back());
       check_tensors(recording, the_case.name, *graph.statistics_layout(), trajectory.mean_statistics);
     }

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "app/rules/running_statistics.h"
-#include "app/rules/update_algorithm.h"
+#include "app/rules/table.h"
 #include "comm/communicator.h"
 #include "core/optim/learning_rate.h"
 #include "nn/model_zoo.h"
@@ -71,31 +71,26 @@ class Batches {
 void train(nn::Network& network, const Batches& batches, const Recording& settings, const TrainingRules& rules,
            const ModelState& first, EngineRun& run) {
   const auto communicator = comm::Communicator::open({});
-  const app::AlgorithmConfiguration algorithm{.name = rules.algorithm, .batch_per_worker = network.batch()};
   app::RunningStatistics statistics(network.statistics_layout());
   std::ranges::copy(first.statistics.values(), statistics.local().values().begin());
   std::optional<FormulaBatch> batch;
   std::vector<double> losses;
-  const app::AlgorithmSurroundings surroundings{
-      .communicator = *communicator,
-      .network = network,
-      .running_statistics = statistics,
-      .algorithm = algorithm,
-      .sgd = rules.sgd,
-      .wire = comm::Wire::fp32,
-      .loss_limit = {},
-      .next_batch = [&] { return batch->view(network.batch()); },
-      .on_step = [&](const app::StepRecord& record) { losses.push_back(record.loss); }};
-  const auto trainer = app::make_update_algorithm(surroundings, first.weights.copy());
+  const auto rule =
+      app::make_rule({*communicator, network, statistics},
+                     {.algorithm = {.name = rules.algorithm, .batch_per_worker = network.batch()}, .sgd = rules.sgd},
+                     first.weights.copy());
   const optim::LearningRateSchedule schedule = schedule_of(settings);
   std::vector<double> rates;
   for (int step = 0; step < settings.integer_setting("steps"); ++step) {
     rates.push_back(schedule.at(rules.first_step + step));
     batch.emplace(batches.step(step + 1));
-    trainer->step(step, rates.back());
+    rule->compute_gradients(step, [&] { return batch->view(network.batch()); });
+    if (const auto report = rule->receive()) losses.push_back(report->loss);
+    rule->update_and_send(rates.back(), {});
     add_sketch(run.results, "logits.step" + std::to_string(step + 1), to_doubles(network.logits()));
   }
-  trainer->drain(run.trained.weights);
+  for (const app::StepReport& report : rule->drain()) losses.push_back(report.loss);
+  rule->copy_mean_model(run.trained.weights);
   std::ranges::copy(statistics.local().values(), run.trained.statistics.values().begin());
   run.results.add("learning_rates", rates);
   run.results.add("losses", losses);

@@ -28,7 +28,7 @@ ModelState first_state(const nn::Graph& graph, const Recording& settings);
 struct TrainingRules {
   explicit TrainingRules(const Recording& settings);
 
-  app::AlgorithmName algorithm = app::AlgorithmName::ssgd;  ///< one worker: all train alike
+  std::string algorithm = "ssgd";  ///< one worker: all train alike
   optim::MomentumSgdOptions sgd;
   float label_smoothing = 0;
   std::int64_t first_step = 0;  ///< of the learning rate's schedule

@@ -159,7 +159,7 @@ struct TinyCheckpoints {
             .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"velocity", &values}}}}};
         writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
                      checkpoint_files(communicator.rank(), content));
-        while (writer.is_under_way()) writer.advance();
+        while (writer.is_writing()) writer.advance();
       }
     });
   }
@@ -194,8 +194,7 @@ TEST_CASE("stopped at any step and continued: the same bits and the same lines a
         const std::string folder = temporary.path().string();
         CHECK(run({folder, ranks, overrides, stop}) == RunEnd::stopped);
         CHECK(lines_of(folder, "end").back().at("status") == "stopped");
-        // What travels with an update is known one step later.
-        const std::int64_t saved = algorithm == "ssgd" ? stop : stop + 1;
+        const std::int64_t saved = stop + 1;  // what travels with a step is known one step later
         CHECK(checkpoints_of(folder) == std::vector{checkpoint_name(saved)});
         CHECK_FALSE(fs::exists(folder + "/run/model.safetensors"));
         CHECK(run({folder, ranks, overrides}) == RunEnd::done);
@@ -262,7 +261,7 @@ TEST_CASE("another number of workers goes on from the mean model, behind the ima
     const TemporaryFolder temporary;
     const std::string folder = temporary.path().string();
     const std::string name = "algorithm.name=" + algorithm;
-    REQUIRE(run({folder, 2, {name}, algorithm == "ssgd" ? 2 : 1}) == RunEnd::stopped);  // 16 of 35 images
+    REQUIRE(run({folder, 2, {name}, 1}) == RunEnd::stopped);  // 16 of 35 images
     const std::vector<float> saved = load_model(folder + "/run/checkpoints/step-00000002/model.safetensors");
 
     // Three workers that take no step yet: their mean model is the saved one.
@@ -272,24 +271,18 @@ TEST_CASE("another number of workers goes on from the mean model, behind the ima
       RunStart start{.command = "checkpoint_test"};
       const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
       start.checkpoint = find_checkpoint(communicator, run_folder, ResumeMode::automatic, "");
-      Model model(configuration, {}, communicator.rank());
+      Model model(build_graph(configuration), network_options(configuration, {}), initial_weights(configuration),
+                  communicator.rank());
       const std::span<const float> saved_weights(saved.data(), model.weights.values().size());
       std::ranges::copy(saved_weights, model.weights.values().begin());
-      AlgorithmSurroundings surroundings{.communicator = communicator,
-                                         .network = model.network,
-                                         .running_statistics = model.statistics,
-                                         .algorithm = configuration.algorithm,
-                                         .sgd = configuration.optimizer.sgd,
-                                         .wire = configuration.comm.wire,
-                                         .loss_limit = {},
-                                         .next_batch = {},
-                                         .on_step = {}};
-      const auto update_algorithm = make_update_algorithm(surroundings, model.weights.copy());
-      restore_checkpoint(communicator, *start.checkpoint, *update_algorithm, model.statistics);
+      const auto rule =
+          make_rule({communicator, model.network, model.statistics}, rule_options(configuration), model.weights.copy());
+      restore_checkpoint(communicator, *start.checkpoint, *rule, model.statistics);
       ParameterArena mean_model(model.network.parameter_layout());
-      update_algorithm->drain(mean_model);
+      rule->drain();
+      rule->copy_mean_model(mean_model);
       CHECK(std::ranges::equal(mean_model.values(), saved_weights));
-      const AlgorithmState state = update_algorithm->state();
+      const RuleState state = rule->state();
       const std::vector<StateArray>& arrays = algorithm == "ssgd" ? state.shared : state.workers[0];
       const auto velocity = std::ranges::find(arrays, "velocity", &StateArray::name);
       CHECK(std::ranges::any_of(velocity->values->values(), [](float value) { return value != 0; }));
@@ -487,14 +480,14 @@ TEST_CASE("begin() does not wait for the files") {
   const auto communicator = comm::Communicator::open({});
   CheckpointWriter writer(*communicator, folder, 3);
   writer.begin({.version = "test", .position = {.step = 1}}, {{"../slow", {}}});
-  CHECK(writer.is_under_way());
+  CHECK(writer.is_writing());
   CHECK_FALSE(writer.is_ready());
   CHECK(fs::exists(folder + "/step-00000001.tmp"));
   const std::ifstream reader(folder + "/slow.tmp");
   const Error error = error_of([&] { writer.advance(); });
   CHECK(error.kind() == ErrorKind::failure);
   CHECK(error.extent() == Extent::all_ranks);
-  CHECK_FALSE(writer.is_under_way());
+  CHECK_FALSE(writer.is_writing());
   CHECK_FALSE(fs::exists(folder + "/step-00000001.tmp"));
 }
 

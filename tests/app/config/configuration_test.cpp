@@ -7,7 +7,7 @@
 
 #include <doctest/doctest.h>
 
-#include "app/config/configuration_schema.h"
+#include "app/config/schema.h"
 #include "core/error.h"
 #include "tests/support/temporary_folder.h"
 
@@ -287,7 +287,7 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.data.loader.threads == 0);
   CHECK(c.data.loader.prefetch_batches == 7);
   CHECK(c.data.loader.on_bad_image == data::OnBadImage::skip);
-  CHECK(c.algorithm.name == AlgorithmName::ssgd);
+  CHECK(c.algorithm.name == "ssgd");
   CHECK(c.algorithm.lambda0 == 0.3);
   CHECK(c.algorithm.lambda_norm == LambdaNorm::tensor);
   CHECK(c.algorithm.lambda_max == 17);

@@ -81,7 +81,7 @@ TEST_CASE("what fits in the time limit: an all-reduce that hides, and one that i
         "1:00:00: about 36000 steps of 100.0 ms, 4.0 of 30 epochs");
   configuration.run.epochs = 4;
   CHECK(contains(value_of(preflight(configuration, {need("a", 1, 9)}, facts), "time limit"), "the whole run"));
-  configuration.algorithm.name = AlgorithmName::ssgd;
+  configuration.algorithm.name = "ssgd";
   facts.steps_per_epoch.reset();
   CHECK(value_of(preflight(configuration, {need("a", 1, 9)}, facts), "time limit") ==
         "1:00:00: about 24000 steps of 150.0 ms");

@@ -7,9 +7,15 @@
 #include <vector>
 
 #include "app/config/configuration.h"
-#include "app/config/configuration_form.h"
+#include "app/config/value_format.h"
 
 namespace dcs3gd::app {
+
+/// Whether a run may be continued with another value of a key.
+enum class OnResume {
+  must_stay,  ///< the value is part of what makes the trajectory
+  may_change,
+};
 
 /// One key of the configuration, bound to its place in a Configuration.
 struct Field {
@@ -17,6 +23,7 @@ struct Field {
   std::string help;     ///< what it is, in a few words
   std::string accepts;  ///< completes "must be …"
   std::vector<std::string> words;
+  OnResume on_resume;
   std::function<bool(const YamlValue& value)> read;  ///< false: not acceptable
   std::function<std::string()> print;
 };
@@ -26,14 +33,14 @@ struct Field {
 std::vector<Field> schema(Configuration& configuration);
 
 /// A condition on the value of a key that involves other keys.
-struct Rule {
-  /// The first is the one the rule is about. Checked when that one was given (defaults keep every rule) and the values
-  /// of all could be read.
+struct Condition {
+  /// The first is the one the condition is about. Checked when that one was given (defaults meet every condition) and
+  /// the values of all could be read.
   std::vector<std::string> keys;
   std::function<std::string(const Configuration& configuration)> violation;  ///< what is wrong; empty: nothing
 };
 
-/// Rules between keys.
-std::vector<Rule> rules(std::span<const std::string> model_names);
+/// Conditions between keys.
+std::vector<Condition> conditions(std::span<const std::string> model_names);
 
 }  // namespace dcs3gd::app

@@ -1,7 +1,8 @@
-#include "app/rules/update_algorithm.h"
+#include "app/rules/update_rule.h"
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <string>
@@ -10,6 +11,7 @@
 #include <doctest/doctest.h>
 #include <omp.h>
 
+#include "comm/thread_world.h"
 #include "core/error.h"
 #include "core/optim/momentum_sgd.h"
 #include "core/vector_math.h"
@@ -24,7 +26,7 @@ namespace {
 
 constexpr int kImages = 4;  // per batch
 constexpr std::int64_t kSteps = 6;
-constexpr AlgorithmName kAlgorithms[] = {AlgorithmName::ssgd, AlgorithmName::s3gd, AlgorithmName::dc_s3gd};
+constexpr const char* kRules[] = {"ssgd", "s3gd", "dc_s3gd"};
 
 nn::Graph network_with_norm(float dropout = 0) {
   nn::Graph graph({2, 6, 6});
@@ -93,7 +95,7 @@ Experiment experiment_of(const nn::Graph& graph, const Batches& batches) {
           .sgd = {.weight_decay = 0.01F}};
 }
 
-std::vector<Trajectory> run_as(Experiment experiment, AlgorithmName name, Look look = Look::after_each_step) {
+std::vector<Trajectory> run_as(Experiment experiment, const std::string& name, Look look = Look::after_each_step) {
   experiment.algorithm.name = name;
   return run(experiment, look);
 }
@@ -133,7 +135,7 @@ void check_close(const Trajectory& actual, const Trajectory& expected, double to
   for (std::size_t step = 0; step < expected.mean_models.size(); ++step) {
     CAPTURE(step);
     CHECK(relative_difference(actual.mean_models[step], expected.mean_models[step]) < tolerance);
-    CHECK(actual.records[step].loss == Approx(expected.records[step].loss).epsilon(tolerance));
+    CHECK(actual.reports[step].loss == Approx(expected.reports[step].loss).epsilon(tolerance));
   }
   CHECK(relative_difference(actual.mean_statistics, expected.mean_statistics) < tolerance);
 }
@@ -150,11 +152,11 @@ TEST_CASE("one worker is plain momentum SGD, step by step, bit for bit") {
         experiment.sgd.nesterov = nesterov;
         experiment.algorithm.gradient_clip_norm = clip;
         const std::vector<std::vector<float>> expected = momentum_sgd_by_hand(experiment);
-        for (const AlgorithmName name : kAlgorithms) {
+        for (const std::string name : kRules) {
           CAPTURE(with_norm);
           CAPTURE(nesterov);
           CAPTURE(clip.has_value());
-          CAPTURE(static_cast<int>(name));
+          CAPTURE(name);
           CHECK(run_as(experiment, name)[0].mean_models == expected);
         }
       }
@@ -220,15 +222,15 @@ TEST_CASE("lambda0 = 0 is s3gd bit for bit, and so is lambda_max = 0") {
   const Batches batches(graph, kImages, 3, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 3;
-  const Trajectory s3gd = run_as(experiment, AlgorithmName::s3gd)[0];
-  const Trajectory dc_s3gd = run_as(experiment, AlgorithmName::dc_s3gd)[0];
+  const Trajectory s3gd = run_as(experiment, "s3gd")[0];
+  const Trajectory dc_s3gd = run_as(experiment, "dc_s3gd")[0];
   CHECK(relative_difference(dc_s3gd.mean_models.back(), s3gd.mean_models.back()) > 1e-4);
 
   experiment.algorithm.lambda0 = 0;
-  CHECK(run_as(experiment, AlgorithmName::dc_s3gd)[0].mean_models == s3gd.mean_models);
+  CHECK(run_as(experiment, "dc_s3gd")[0].mean_models == s3gd.mean_models);
   experiment.algorithm.lambda0 = 0.2;
   experiment.algorithm.lambda_max = 0;
-  CHECK(run_as(experiment, AlgorithmName::dc_s3gd)[0].mean_models == s3gd.mean_models);
+  CHECK(run_as(experiment, "dc_s3gd")[0].mean_models == s3gd.mean_models);
 }
 
 TEST_CASE("lambda_max is the largest lambda there is") {
@@ -237,10 +239,10 @@ TEST_CASE("lambda_max is the largest lambda there is") {
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 2;
   const Trajectory free = run(experiment)[0];
-  experiment.algorithm.lambda_max = 0.5 * free.records[1].lambda;
+  experiment.algorithm.lambda_max = 0.5 * free.reports[1].lambda;
   const Trajectory capped = run(experiment)[0];
-  CHECK(capped.records[1].lambda == Approx(*experiment.algorithm.lambda_max).epsilon(1e-6));
-  for (const StepRecord& record : capped.records) CHECK(record.lambda <= *experiment.algorithm.lambda_max * (1 + 1e-6));
+  CHECK(capped.reports[1].lambda == Approx(*experiment.algorithm.lambda_max).epsilon(1e-6));
+  for (const StepReport& report : capped.reports) CHECK(report.lambda <= *experiment.algorithm.lambda_max * (1 + 1e-6));
 }
 
 TEST_CASE("workers on the same batch: the distance is rounding and never becomes a direction") {
@@ -261,8 +263,8 @@ TEST_CASE("workers on the same batch: the distance is rounding and never becomes
         double largest_distance = 0;
         for (std::size_t step = 0; step < kSteps; ++step) {
           CHECK(relative_difference(trajectory.mean_models[step], expected[step]) < 1e-5);
-          CHECK(trajectory.records[step].lambda == 0);
-          largest_distance = std::max(largest_distance, trajectory.records[step].distance_norm);
+          CHECK(trajectory.reports[step].lambda == 0);
+          largest_distance = std::max(largest_distance, trajectory.reports[step].distance_norm);
         }
         if (workers == 2) CHECK(largest_distance == 0);
         if (workers == 3) CHECK(largest_distance > 0);  // (u + u + u) / 3 need not be u
@@ -287,7 +289,7 @@ TEST_CASE("the correction is lambda0 of the gradient's norm, as a whole or tenso
     std::vector<double> local_weights;  ///< m + u
     double gradient_norm = 0;
   };
-  const auto second_step = [&](AlgorithmName name) {
+  const auto second_step = [&](const std::string& name) {
     experiment.algorithm.name = name;
     std::vector<SecondStep> result(kRanks);
     run_ranks(experiment, [&](Rank& rank) {
@@ -298,7 +300,7 @@ TEST_CASE("the correction is lambda0 of the gradient's norm, as a whole or tenso
       rank.step(1);
       mine.local_weights = network_weights(rank.network());
       rank.drain();
-      mine.gradient_norm = rank.records()[1].gradient_norm;
+      mine.gradient_norm = rank.reports()[1].gradient_norm;
     });
     return result;
   };
@@ -311,12 +313,12 @@ TEST_CASE("the correction is lambda0 of the gradient's norm, as a whole or tenso
       CAPTURE(clip.has_value());
       experiment.algorithm.lambda0 = lambda0;
       experiment.algorithm.gradient_clip_norm = clip;
-      const std::vector<SecondStep> plain = second_step(AlgorithmName::s3gd);
+      const std::vector<SecondStep> plain = second_step("s3gd");
       if (clip) CHECK(plain[0].gradient_norm == Approx(*clip).epsilon(1e-6));
       experiment.algorithm.lambda_norm = LambdaNorm::global;
-      const std::vector<SecondStep> global = second_step(AlgorithmName::dc_s3gd);
+      const std::vector<SecondStep> global = second_step("dc_s3gd");
       experiment.algorithm.lambda_norm = LambdaNorm::tensor;
-      const std::vector<SecondStep> tensor = second_step(AlgorithmName::dc_s3gd);
+      const std::vector<SecondStep> tensor = second_step("dc_s3gd");
 
       for (std::size_t rank = 0; rank < kRanks; ++rank) {
         const std::vector<double> gradient = difference(plain[rank].mean_weights, plain[rank].local_weights);
@@ -342,10 +344,10 @@ TEST_CASE("four workers follow the same trajectory on 4, 2 and 1 ranks") {
   constexpr int kWorkers = 4;
   const Batches batches(graph, kImages, kWorkers, kSteps);
   Experiment experiment = experiment_of(graph, batches);
-  for (const AlgorithmName name : kAlgorithms) {
+  for (const std::string name : kRules) {
     for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
-      if (name != AlgorithmName::dc_s3gd && lambda_norm == LambdaNorm::tensor) continue;
-      CAPTURE(static_cast<int>(name));
+      if (name != "dc_s3gd" && lambda_norm == LambdaNorm::tensor) continue;
+      CAPTURE(name);
       CAPTURE(static_cast<int>(lambda_norm));
       experiment.algorithm.lambda_norm = lambda_norm;
       experiment.ranks = 4;
@@ -368,9 +370,9 @@ TEST_CASE("looking at the mean model never changes the trajectory") {
   const nn::Graph graph = network_with_norm();
   const Batches batches(graph, kImages, 4, kSteps);
   Experiment experiment = experiment_of(graph, batches);
-  for (const AlgorithmName name : kAlgorithms) {
+  for (const std::string name : kRules) {
     for (const int ranks : {1, 2, 4}) {
-      CAPTURE(static_cast<int>(name));
+      CAPTURE(name);
       CAPTURE(ranks);
       experiment.ranks = ranks;
       experiment.algorithm.workers_per_rank = 4 / ranks;
@@ -380,8 +382,8 @@ TEST_CASE("looking at the mean model never changes the trajectory") {
         CHECK(disturbed.mean_models.back() == undisturbed.mean_models.back());
         CHECK(disturbed.mean_statistics == undisturbed.mean_statistics);
         for (std::size_t step = 0; step < kSteps; ++step) {
-          CHECK(disturbed.records[step].loss == undisturbed.records[step].loss);
-          CHECK(disturbed.records[step].lambda == undisturbed.records[step].lambda);
+          CHECK(disturbed.reports[step].loss == undisturbed.reports[step].loss);
+          CHECK(disturbed.reports[step].lambda == undisturbed.reports[step].lambda);
         }
       }
     }
@@ -396,7 +398,7 @@ TEST_CASE("drain before the first step is the first model, and twice the same") 
   ParameterArena first(graph.parameter_layout());
   ParameterArena statistics(graph.statistics_layout());
   nn::initialize(graph, 1, first, statistics);
-  for (const AlgorithmName name : kAlgorithms) {
+  for (const std::string name : kRules) {
     experiment.algorithm.name = name;
     bool starts_there[2] = {};
     bool stays[2] = {};
@@ -429,7 +431,7 @@ TEST_CASE("ssgd is momentum SGD on the large batch") {
     Experiment experiment = experiment_of(graph, batches);
     experiment.ranks = ranks;
     experiment.algorithm.workers_per_rank = kWorkers / ranks;
-    const Trajectory trajectory = run_as(experiment, AlgorithmName::ssgd)[0];
+    const Trajectory trajectory = run_as(experiment, "ssgd")[0];
     for (std::size_t step = 0; step < kSteps; ++step) {
       CHECK(relative_difference(trajectory.mean_models[step], expected[step]) < 1e-5);
     }
@@ -448,9 +450,9 @@ TEST_CASE("a batch in parts has the gradient of the whole batch, dropout and mix
     batch.label_share = 0.7F;
     return batch;
   };
-  for (const AlgorithmName name : {AlgorithmName::ssgd, AlgorithmName::dc_s3gd}) {
+  for (const std::string name : {"ssgd", "dc_s3gd"}) {
     for (const int ranks : {1, 2}) {
-      CAPTURE(static_cast<int>(name));
+      CAPTURE(name);
       CAPTURE(ranks);
       Experiment experiment = experiment_of(graph, batches);
       experiment.batch = mixed_batch;
@@ -463,7 +465,7 @@ TEST_CASE("a batch in parts has the gradient of the whole batch, dropout and mix
         const Trajectory in_parts = run_as(experiment, name)[0];
         for (std::size_t step = 0; step < kSteps; ++step) {
           CHECK(relative_difference(in_parts.mean_models[step], whole.mean_models[step]) < 1e-5);
-          CHECK(in_parts.records[step].loss == Approx(whole.records[step].loss).epsilon(1e-5));
+          CHECK(in_parts.reports[step].loss == Approx(whole.reports[step].loss).epsilon(1e-5));
         }
       }
     }
@@ -475,18 +477,18 @@ TEST_CASE("gradient_clip_norm is the largest norm of a gradient") {
   const Batches batches(graph, kImages, 2, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 2;
-  for (const AlgorithmName name : kAlgorithms) {
-    CAPTURE(static_cast<int>(name));
+  for (const std::string name : kRules) {
+    CAPTURE(name);
     experiment.algorithm.gradient_clip_norm.reset();
-    const double free_norm = run_as(experiment, name)[0].records[0].gradient_norm;
+    const double free_norm = run_as(experiment, name)[0].reports[0].gradient_norm;
     const double limit = 0.25 * free_norm;
     experiment.algorithm.gradient_clip_norm = limit;
     const auto clipped = run_as(experiment, name);
-    for (const StepRecord& record : clipped[0].records) {
-      CHECK(record.gradient_norm <= limit * (1 + 1e-6));
+    for (const StepReport& report : clipped[0].reports) {
+      CHECK(report.gradient_norm <= limit * (1 + 1e-6));
     }
     experiment.algorithm.gradient_clip_norm = 100 * free_norm;
-    CHECK(run_as(experiment, name)[0].records[0].gradient_norm == free_norm);
+    CHECK(run_as(experiment, name)[0].reports[0].gradient_norm == free_norm);
   }
 }
 
@@ -503,10 +505,10 @@ TEST_CASE("a NaN in one worker's batch stops all ranks at the same step, before 
     std::string message;
     bool mean_model_kept = false;
   };
-  for (const AlgorithmName name : kAlgorithms) {
+  for (const std::string name : kRules) {
     for (const int ranks : {1, 2, 4}) {
       for (const bool drained : {false, true}) {
-        CAPTURE(static_cast<int>(name));
+        CAPTURE(name);
         CAPTURE(ranks);
         CAPTURE(drained);
         experiment.algorithm.name = name;
@@ -527,8 +529,8 @@ TEST_CASE("a NaN in one worker's batch stops all ranks at the same step, before 
             end.mean_model_kept = rank.drained() == before;
           }
         });
-        // With updates that travel, the step behind, or the drain before it, is the first to know.
-        const std::int64_t known = name == AlgorithmName::ssgd ? kBadStep : kBadStep + 1;
+        // With updates that travel, the next step, or the drain before it, is the first to know.
+        const std::int64_t known = name == "ssgd" ? kBadStep : kBadStep + 1;
         for (const End& end : ends) {
           CHECK(end.step == known);
           CHECK(end.diverged);
@@ -545,16 +547,16 @@ TEST_CASE("a loss beyond the limit stops all ranks at the same step") {
   const Batches batches(graph, kImages, 3, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 3;
-  for (const AlgorithmName name : kAlgorithms) {
-    CAPTURE(static_cast<int>(name));
+  for (const std::string name : kRules) {
+    CAPTURE(name);
     experiment.loss_limit.reset();
-    const std::vector<StepRecord> records = run_as(experiment, name)[0].records;
-    const auto worst = std::ranges::max_element(records, {}, &StepRecord::loss);
+    const std::vector<StepReport> reports = run_as(experiment, name)[0].reports;
+    const auto worst = std::ranges::max_element(reports, {}, &StepReport::loss);
     experiment.loss_limit = worst->loss * 1.001;
-    CHECK(run_as(experiment, name)[0].records.size() == kSteps);
+    CHECK(run_as(experiment, name)[0].reports.size() == kSteps);
     experiment.loss_limit = worst->loss * 0.999;
     const auto first =
-        std::ranges::find_if(records, [&](const StepRecord& record) { return record.loss > *experiment.loss_limit; });
+        std::ranges::find_if(reports, [&](const StepReport& report) { return report.loss > *experiment.loss_limit; });
 
     experiment.algorithm.name = name;
     std::vector<std::size_t> reported(3);
@@ -566,7 +568,7 @@ TEST_CASE("a loss beyond the limit stops all ranks at the same step") {
         rank.drain();
       } catch (const Error& error) {
         if (error.kind() == ErrorKind::diverged) messages[number] = error.what();
-        reported[number] = rank.records().size();
+        reported[number] = rank.reports().size();
       }
     });
     for (const int rank : {0, 1, 2}) {
@@ -581,8 +583,8 @@ TEST_CASE("updates in bf16 stay the same bits on all ranks and near those in fp3
   const Batches batches(graph, kImages, 3, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 3;
-  for (const AlgorithmName name : kAlgorithms) {
-    CAPTURE(static_cast<int>(name));
+  for (const std::string name : kRules) {
+    CAPTURE(name);
     experiment.wire = comm::Wire::fp32;
     const Trajectory fp32 = run_as(experiment, name)[0];
     experiment.wire = comm::Wire::bf16;
@@ -605,9 +607,9 @@ TEST_CASE("with a bf16 wire, workers on the same batch are still never corrected
     for (const int ranks : {2, 3, 4}) {
       CAPTURE(ranks);
       experiment.ranks = ranks;
-      const std::vector<StepRecord> records = run(experiment)[0].records;
-      CHECK(records[1].distance_norm > 0);
-      for (const StepRecord& record : records) CHECK(record.lambda == 0);
+      const std::vector<StepReport> reports = run(experiment)[0].reports;
+      CHECK(reports[1].distance_norm > 0);
+      for (const StepReport& report : reports) CHECK(report.lambda == 0);
     }
   }
 }
@@ -617,55 +619,53 @@ TEST_CASE("each step is reported once, in order, on all ranks alike") {
   const Batches batches(graph, kImages, 2, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 2;
-  for (const AlgorithmName name : kAlgorithms) {
-    CAPTURE(static_cast<int>(name));
+  for (const std::string name : kRules) {
+    CAPTURE(name);
     const std::vector<Trajectory> trajectories = run_as(experiment, name, Look::at_the_end);
     for (const Trajectory& trajectory : trajectories) {
-      REQUIRE(trajectory.records.size() == kSteps);
+      REQUIRE(trajectory.reports.size() == kSteps);
       for (std::size_t step = 0; step < kSteps; ++step) {
         CAPTURE(step);
-        const StepRecord& record = trajectory.records[step];
-        const StepRecord& other = trajectories[0].records[step];
-        CHECK(record.step == static_cast<std::int64_t>(step));
-        CHECK(record.learning_rate == experiment.learning_rate(record.step));
-        CHECK(record.loss == other.loss);
-        CHECK(record.gradient_norm == other.gradient_norm);
-        CHECK(record.lambda == other.lambda);
-        CHECK(record.distance_norm == other.distance_norm);
-        CHECK(record.loss > 0);
-        CHECK(record.gradient_norm > 0);
-        CHECK((record.distance_norm > 0) == (name != AlgorithmName::ssgd && step > 0));
-        CHECK((record.lambda > 0) == (name == AlgorithmName::dc_s3gd && step > 0));
-        CHECK(record.wait_ms >= 0);
-        CHECK(record.all_reduce_ms >= 0);
-        CHECK(record.compute_ms > 0);
-        CHECK(record.step_ms == Approx(record.compute_ms + record.wait_ms).epsilon(1e-9));
+        const StepReport& report = trajectory.reports[step];
+        const StepReport& other = trajectories[0].reports[step];
+        CHECK(report.step == static_cast<std::int64_t>(step));
+        CHECK(report.learning_rate == experiment.learning_rate(report.step));
+        CHECK(report.loss == other.loss);
+        CHECK(report.gradient_norm == other.gradient_norm);
+        CHECK(report.lambda == other.lambda);
+        CHECK(report.distance_norm == other.distance_norm);
+        CHECK(report.loss > 0);
+        CHECK(report.gradient_norm > 0);
+        CHECK((report.distance_norm > 0) == (name != "ssgd" && step > 0));
+        CHECK((report.lambda > 0) == (name == "dc_s3gd" && step > 0));
+        CHECK(report.wait_ms >= 0);
+        CHECK(report.all_reduce_ms >= 0);
+        CHECK(report.compute_ms > 0);
+        CHECK(report.step_ms == Approx(report.compute_ms + report.wait_ms).epsilon(1e-9));
       }
     }
   }
 }
 
-TEST_CASE("a step is reported when all ranks' parts have come: at once, or with the next step or drain") {
+TEST_CASE("a step is reported with the next one, or with drain()") {
   const nn::Graph graph = linear_model();
   const Batches batches(graph, kImages, 2, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.ranks = 2;
-  for (const AlgorithmName name : kAlgorithms) {
-    CAPTURE(static_cast<int>(name));
+  for (const std::string name : kRules) {
+    CAPTURE(name);
     experiment.algorithm.name = name;
     std::vector<std::size_t> reported[2];
     run_ranks(experiment, [&](Rank& rank) {
       std::vector<std::size_t>& mine = reported[rank.number()];
       for (const std::int64_t step : {0, 1}) {
         rank.step(step);
-        mine.push_back(rank.records().size());
+        mine.push_back(rank.reports().size());
       }
       rank.drain();
-      mine.push_back(rank.records().size());
+      mine.push_back(rank.reports().size());
     });
-    const std::vector<std::size_t> expected =
-        name == AlgorithmName::ssgd ? std::vector<std::size_t>{1, 2, 2} : std::vector<std::size_t>{0, 1, 2};
-    for (const int rank : {0, 1}) CHECK(reported[rank] == expected);
+    for (const int rank : {0, 1}) CHECK(reported[rank] == std::vector<std::size_t>{0, 1, 2});
   }
 }
 
@@ -689,8 +689,59 @@ TEST_CASE("the first loss and gradient norm are the means over the workers at th
     loss += network.compute_gradient(batches.at(0, worker), {0, worker}, gradient).loss_sum / kImages;
     gradient_norm += std::sqrt(squared_norm(gradient.values()));
   }
-  const StepRecord record = run_as(experiment, AlgorithmName::dc_s3gd)[0].records[0];
-  CHECK(record.loss == Approx(loss / kWorkers).epsilon(1e-6));
-  CHECK(record.gradient_norm == Approx(gradient_norm / kWorkers).epsilon(1e-6));
-  CHECK(run_as(experiment, AlgorithmName::ssgd)[0].records[0].loss == Approx(loss / kWorkers).epsilon(1e-6));
+  const StepReport report = run_as(experiment, "dc_s3gd")[0].reports[0];
+  CHECK(report.loss == Approx(loss / kWorkers).epsilon(1e-6));
+  CHECK(report.gradient_norm == Approx(gradient_norm / kWorkers).epsilon(1e-6));
+  CHECK(run_as(experiment, "ssgd")[0].reports[0].loss == Approx(loss / kWorkers).epsilon(1e-6));
+}
+
+TEST_CASE("the table's count of arrays is what a rule's state has") {
+  const nn::Graph graph = linear_model();
+  const Batches batches(graph, kImages, 1, 1);
+  Experiment experiment = experiment_of(graph, batches);
+  for (const RuleInfo& rule : rules()) {
+    for (const int workers : {1, 3}) {
+      CAPTURE(rule.name);
+      experiment.algorithm.name = rule.name;
+      experiment.algorithm.workers_per_rank = workers;
+      const ArrayCount count = rule.arrays(experiment.algorithm);
+      run_ranks(experiment, [&](Rank& rank) {
+        const RuleState state = rank.rule().state();
+        CHECK(state.shared.size() == count.saved_shared);
+        REQUIRE(state.workers.size() == static_cast<std::size_t>(workers));
+        for (const auto& arrays : state.workers) CHECK(arrays.size() == count.saved_per_worker);
+      });
+    }
+  }
+}
+
+TEST_CASE("a tail is summed over the ranks and comes with its step") {
+  const nn::Graph graph = linear_model();
+  const Batches batches(graph, kImages, 3, kSteps);
+  for (const RuleInfo& rule : rules()) {
+    CAPTURE(rule.name);
+    comm::run_ranks_as_threads(3, {}, [&](comm::Communicator& communicator) {
+      omp_set_num_threads(1);
+      nn::Network network(graph, {.batch = kImages});
+      RunningStatistics statistics(network.statistics_layout());
+      const auto trained = make_rule({communicator, network, statistics}, {.algorithm = {.name = rule.name}},
+                                     ParameterArena(network.parameter_layout()));
+      std::vector<StepReport> reports;
+      for (std::int64_t step = 0; step < kSteps; ++step) {
+        trained->compute_gradients(step, [&] { return batches.at(step, communicator.rank()); });
+        if (const auto report = trained->receive()) reports.push_back(*report);
+        const auto mine = static_cast<float>(communicator.rank() + step);
+        trained->update_and_send(0.01, {mine, 1, 0});
+      }
+      std::ranges::copy(trained->drain(), std::back_inserter(reports));
+      REQUIRE(reports.size() == kSteps);
+      for (const StepReport& report : reports) {
+        CHECK(report.tail == Tail{static_cast<float>(3 + 3 * report.step), 3, 0});
+      }
+    });
+  }
+}
+
+TEST_CASE("a rule that does not exist is refused with the names of those that do") {
+  CHECK_THROWS_WITH_AS(find_rule("sgd"), "there is no update rule \"sgd\"; there are dc_s3gd, s3gd, ssgd", Error);
 }

@@ -11,11 +11,11 @@
 
 #include "app/config/yaml_reader.h"
 
-/// How values look in the configuration file: a Form reads and writes values of one type.
+/// How values look in the configuration file: a ValueFormat reads and writes values of one type.
 namespace dcs3gd::app {
 
 template <typename T>
-struct Form {
+struct ValueFormat {
   std::string accepts;                                            ///< completes "must be …"
   std::vector<std::string> words;                                 ///< that it accepts, to suggest one
   std::function<std::optional<T>(const YamlValue& value)> parse;  ///< none: not acceptable
@@ -42,7 +42,7 @@ std::optional<std::int64_t> parse_whole(const YamlValue& value);
 /// A finite number of type float or double, rounded once.
 template <typename Real>
 std::optional<Real> parse_real(const YamlValue& value);
-/// The shortest text that reads back as the same number, in a form that YAML 1.1 and 1.2 take for a number.
+/// The shortest text that reads back as the same number, in a format that YAML 1.1 and 1.2 take for a number.
 template <typename Real>
 std::string print_real(Real value);
 std::string print_text(const std::string& value);
@@ -52,14 +52,14 @@ std::string real_accepts(const Range& range);
 std::string choice_accepts(const std::vector<std::string>& words);
 
 /// true or false; YAML 1.1's yes, no, on and off are not accepted.
-Form<bool> flag();
+ValueFormat<bool> flag();
 /// Not empty. A plain word that looks like a number is text here.
-Form<std::string> text();
+ValueFormat<std::string> text();
 /// Text; null stands for the empty one.
-Form<std::string> text_or_null();
+ValueFormat<std::string> text_or_null();
 
 template <typename Whole>
-Form<Whole> whole(std::int64_t low, std::int64_t high) {
+ValueFormat<Whole> whole(std::int64_t low, std::int64_t high) {
   return {.accepts = whole_accepts(low, high),
           .words = {},
           .parse = [=](const YamlValue& value) -> std::optional<Whole> {
@@ -71,7 +71,7 @@ Form<Whole> whole(std::int64_t low, std::int64_t high) {
 }
 
 template <typename Real>
-Form<Real> real(const Range& range) {
+ValueFormat<Real> real(const Range& range) {
   return {.accepts = real_accepts(range),
           .words = {},
           .parse = [=](const YamlValue& value) -> std::optional<Real> {
@@ -83,7 +83,7 @@ Form<Real> real(const Range& range) {
 
 /// One of the words, each of which stands for a value.
 template <typename Enum>
-Form<Enum> choice(const std::vector<std::pair<std::string, Enum>>& values) {
+ValueFormat<Enum> choice(const std::vector<std::pair<std::string, Enum>>& values) {
   std::vector<std::string> words;
   words.reserve(values.size());
   for (const auto& [word, value] : values) words.push_back(word);
@@ -106,29 +106,29 @@ Form<Enum> choice(const std::vector<std::pair<std::string, Enum>>& values) {
 
 /// A value or a word that stands for none: "null" (YAML's null, not the text), "auto", …
 template <typename T>
-Form<std::optional<T>> or_word(const std::string& none, const Form<T>& form) {
-  std::vector<std::string> words = form.words;
+ValueFormat<std::optional<T>> or_word(const std::string& none, const ValueFormat<T>& format) {
+  std::vector<std::string> words = format.words;
   words.push_back(none);
-  return {.accepts = form.accepts + ", or " + none,
+  return {.accepts = format.accepts + ", or " + none,
           .words = words,
           .parse = [=](const YamlValue& value) -> std::optional<std::optional<T>> {
             const bool is_none = none == "null" ? value.kind == YamlValue::Kind::null : is_scalar(value, none);
             if (is_none) return std::optional<T>();
-            std::optional<T> inner = form.parse(value);
+            std::optional<T> inner = format.parse(value);
             return inner ? std::make_optional(inner) : std::nullopt;
           },
-          .print = [=](const std::optional<T>& value) { return value ? form.print(*value) : none; }};
+          .print = [=](const std::optional<T>& value) { return value ? format.print(*value) : none; }};
 }
 
 template <typename T>
-Form<std::vector<T>> list_of(const Form<T>& form) {
-  return {.accepts = "a list [...], each entry " + form.accepts,
+ValueFormat<std::vector<T>> list_of(const ValueFormat<T>& format) {
+  return {.accepts = "a list [...], each entry " + format.accepts,
           .words = {},
           .parse = [=](const YamlValue& value) -> std::optional<std::vector<T>> {
             if (value.kind != YamlValue::Kind::list) return {};
             std::vector<T> entries;
             for (const YamlValue& item : value.items) {
-              std::optional<T> entry = form.parse(item);
+              std::optional<T> entry = format.parse(item);
               if (!entry) return {};
               entries.push_back(std::move(*entry));
             }
@@ -137,7 +137,7 @@ Form<std::vector<T>> list_of(const Form<T>& form) {
           .print =
               [=](const std::vector<T>& entries) {
                 std::string list;
-                for (const T& entry : entries) list += (list.empty() ? "" : ", ") + form.print(entry);
+                for (const T& entry : entries) list += (list.empty() ? "" : ", ") + format.print(entry);
                 return "[" + list + "]";
               }};
 }

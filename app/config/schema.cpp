@@ -1,9 +1,10 @@
-#include "app/config/configuration_schema.h"
+#include "app/config/schema.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "app/config/suggestion.h"
+#include "app/rules/table.h"
 #include "core/format.h"
 #include "data/transform/mixup.h"
 
@@ -16,18 +17,33 @@ constexpr int kMaxThreads = 4096;
 constexpr std::size_t kMaxNameBytes = 200;  // room for ".123" within the 255 of file systems
 
 template <typename T>
-Field field(const std::string& key, T& target, const Form<T>& form, const std::string& help) {
+Field field(const std::string& key, T& target, const ValueFormat<T>& format, const std::string& help,
+            OnResume on_resume = OnResume::must_stay) {
   return {.key = key,
           .help = help,
-          .accepts = form.accepts,
-          .words = form.words,
+          .accepts = format.accepts,
+          .words = format.words,
+          .on_resume = on_resume,
           .read =
-              [&target, form](const YamlValue& value) {
-                std::optional<T> parsed = form.parse(value);
+              [&target, format](const YamlValue& value) {
+                std::optional<T> parsed = format.parse(value);
                 if (parsed) target = std::move(*parsed);
                 return parsed.has_value();
               },
-          .print = [&target, form] { return form.print(target); }};
+          .print = [&target, format] { return format.print(target); }};
+}
+
+/// The words of algorithm.name, and what each stands for.
+ValueFormat<std::string> rule_name() {
+  std::vector<std::pair<std::string, std::string>> words;
+  for (const RuleInfo& rule : rules()) words.emplace_back(rule.name, rule.name);
+  return choice<std::string>(words);
+}
+
+std::string rules_help() {
+  std::string help;
+  for (const RuleInfo& rule : rules()) help += format("{}{}: {}", help.empty() ? "" : "; ", rule.name, rule.help);
+  return help;
 }
 
 }  // namespace
@@ -36,6 +52,7 @@ std::vector<Field> schema(Configuration& configuration) {
   auto& [run, model, data, algorithm, optimizer, comm, checkpoint, output] = configuration;
   auto& [sgd, lr] = optimizer;
 
+  constexpr OnResume may_change = OnResume::may_change;
   const auto count = [](std::int64_t low) { return whole<std::int64_t>(low, kMaxCount); };
   const auto format = choice<data::Format>({{"synthetic", data::Format::synthetic},
                                             {"cifar10", data::Format::cifar10},
@@ -48,8 +65,6 @@ std::vector<Field> schema(Configuration& configuration) {
   const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
   const auto convolution =
       choice<ConvolutionChoice>({{"auto", ConvolutionChoice::automatic}, {"direct", ConvolutionChoice::direct}});
-  const auto algorithm_name = choice<AlgorithmName>(
-      {{"dc_s3gd", AlgorithmName::dc_s3gd}, {"s3gd", AlgorithmName::s3gd}, {"ssgd", AlgorithmName::ssgd}});
   const auto lambda_norm = choice<LambdaNorm>({{"global", LambdaNorm::global}, {"tensor", LambdaNorm::tensor}});
   const auto scaling = choice<optim::LearningRateScaling>({{"linear", optim::LearningRateScaling::linear},
                                                            {"sqrt", optim::LearningRateScaling::sqrt},
@@ -68,15 +83,15 @@ std::vector<Field> schema(Configuration& configuration) {
 
   // clang-format off
   return {
-      field("run.name", run.name, text(), "run folder within output_dir"),
-      field("run.output_dir", run.output_dir, text(), "where run folders are made"),
+      field("run.name", run.name, text(), "run folder within output_dir", may_change),
+      field("run.output_dir", run.output_dir, text(), "where run folders are made", may_change),
       field("run.seed", run.seed, whole<std::uint64_t>(0, kMaxCount), "seed of initialisation, order, augmentation and dropout"),
-      field("run.epochs", run.epochs, whole<std::int64_t>(1, kMillion), "length of the run and of the learning-rate schedule"),
-      field("run.max_steps", run.max_steps, or_word("null", count(1)), "stop earlier without changing the schedule"),
-      field("run.eval_every_epochs", run.eval_every_epochs, whole<std::int64_t>(0, kMillion), "evaluate after this many epochs; 0: only at the end"),
-      field("run.threads", run.threads, or_word("auto", whole<int>(1, kMaxThreads)), "compute threads per rank"),
-      field("run.time_limit_minutes", run.time_limit_minutes, or_word("null", real<double>(above(0))), "checkpoint and stop after this time; null: none"),
-      field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none"),
+      field("run.epochs", run.epochs, whole<std::int64_t>(1, kMillion), "length of the run and of the learning-rate schedule", may_change),
+      field("run.max_steps", run.max_steps, or_word("null", count(1)), "stop earlier without changing the schedule", may_change),
+      field("run.eval_every_epochs", run.eval_every_epochs, whole<std::int64_t>(0, kMillion), "evaluate after this many epochs; 0: only at the end", may_change),
+      field("run.threads", run.threads, or_word("auto", whole<int>(1, kMaxThreads)), "compute threads per rank", may_change),
+      field("run.time_limit_minutes", run.time_limit_minutes, or_word("null", real<double>(above(0))), "checkpoint and stop after this time; null: none", may_change),
+      field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none", may_change),
 
       field("model.name", model.name, text(), "network"),
       field("model.classes", model.classes, whole<int>(2, kMillion), "number of classes"),
@@ -88,8 +103,8 @@ std::vector<Field> schema(Configuration& configuration) {
       field("model.dropout", model.dropout, real<float>(fraction()), "rate of dropout, VGG only"),
 
       field("data.format", data.format, format, "kind of data set"),
-      field("data.train", data.train, text_or_null(), "training images; relative to DCS3GD_DATA if set"),
-      field("data.eval", data.eval, text_or_null(), "evaluation images; relative to DCS3GD_DATA if set"),
+      field("data.train", data.train, text_or_null(), "training images; relative to DCS3GD_DATA if set", may_change),
+      field("data.eval", data.eval, text_or_null(), "evaluation images; relative to DCS3GD_DATA if set", may_change),
       field("data.image_size", data.image_size, whole<int>(1, 16384), "height and width in pixels"),
       field("data.channels", data.channels, whole<int>(1, 3), "1 grey, 3 colour"),
       field("data.shuffle", data.shuffle, flag(), "new order in each epoch"),
@@ -102,49 +117,49 @@ std::vector<Field> schema(Configuration& configuration) {
       field("data.augment.horizontal_flip", data.augment.horizontal_flip, flag(), "mirror every other image"),
       field("data.augment.color_jitter", data.augment.color_jitter, real<float>({.low = 0, .high = 1}), "brightness, contrast, saturation; 0: off"),
       field("data.augment.mixup", data.augment.mixup, real<float>({.low = 0, .high = data::kMaxMixupAlpha}), "mix images; alpha of Beta(alpha, alpha); 0: off"),
-      field("data.loader.threads", data.loader.threads, or_word("auto", whole<int>(0, kMaxThreads)), "threads per rank that prepare batches"),
-      field("data.loader.prefetch_batches", data.loader.prefetch_batches, whole<int>(1, 1024), "batches made ahead"),
-      field("data.loader.on_bad_image", data.loader.on_bad_image, on_bad_image, "what to do when an image cannot be decoded"),
+      field("data.loader.threads", data.loader.threads, or_word("auto", whole<int>(0, kMaxThreads)), "threads per rank that prepare batches", may_change),
+      field("data.loader.prefetch_batches", data.loader.prefetch_batches, whole<int>(1, 1024), "batches made ahead", may_change),
+      field("data.loader.on_bad_image", data.loader.on_bad_image, on_bad_image, "what to do when an image cannot be decoded", may_change),
 
-      field("algorithm.name", algorithm.name, algorithm_name, "s3gd: dc_s3gd with lambda0 0; ssgd: synchronous SGD"),
+      field("algorithm.name", algorithm.name, rule_name(), rules_help()),
       field("algorithm.lambda0", algorithm.lambda0, real<double>(at_least(0)), "strength of the delay compensation"),
       field("algorithm.lambda_norm", algorithm.lambda_norm, lambda_norm, "scope of the norms that lambda comes from"),
       field("algorithm.lambda_max", algorithm.lambda_max, or_word("null", real<double>(above(0))), "cap of lambda; null: none"),
-      field("algorithm.workers_per_rank", algorithm.workers_per_rank, whole<int>(1, 4096), "workers that one process plays"),
-      field("algorithm.batch_per_worker", algorithm.batch_per_worker, whole<int>(1, kMillion), "images per step and worker"),
-      field("algorithm.micro_batches", algorithm.micro_batches, whole<int>(1, 4096), "parts of a batch whose gradients are summed"),
+      field("algorithm.workers_per_rank", algorithm.workers_per_rank, whole<int>(1, 4096), "workers that one process plays", may_change),
+      field("algorithm.batch_per_worker", algorithm.batch_per_worker, whole<int>(1, kMillion), "images per step and worker", may_change),
+      field("algorithm.micro_batches", algorithm.micro_batches, whole<int>(1, 4096), "parts of a batch whose gradients are summed", may_change),
       field("algorithm.label_smoothing", algorithm.label_smoothing, real<float>(fraction()), "part of the target spread over all classes"),
       field("algorithm.gradient_clip_norm", algorithm.gradient_clip_norm, or_word("null", real<double>(above(0))), "longer gradients are scaled down to this norm; null: none"),
 
       field("optimizer.momentum", sgd.momentum, real<float>(fraction()), "momentum of SGD"),
-      field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's form of momentum"),
+      field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's format of momentum"),
       field("optimizer.weight_decay", sgd.weight_decay, real<float>(at_least(0)), "decay of convolution and linear weights"),
       field("optimizer.decay_norm_and_bias", sgd.decay_norm_and_bias, flag(), "decay batch norms and biases too"),
-      field("optimizer.lr.base", lr.base, real<double>(above(0)), "peak learning rate for reference_batch images per step"),
-      field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers"),
-      field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for"),
-      field("optimizer.lr.warmup_epochs", lr.warmup_epochs, real<double>(at_least(0)), "linear rise to the peak"),
-      field("optimizer.lr.warmup_start", lr.warmup_start, real<double>(at_least(0)), "learning rate it rises from"),
-      field("optimizer.lr.schedule", lr.schedule, schedule, "what follows the warm-up"),
-      field("optimizer.lr.milestones", lr.milestones, list_of(real<double>(at_least(0))), "epochs at which schedule step multiplies by gamma"),
-      field("optimizer.lr.gamma", lr.gamma, real<double>(above(0)), "factor of schedule step"),
-      field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly"),
-      field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly"),
+      field("optimizer.lr.base", lr.base, real<double>(above(0)), "peak learning rate for reference_batch images per step", may_change),
+      field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers", may_change),
+      field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for", may_change),
+      field("optimizer.lr.warmup_epochs", lr.warmup_epochs, real<double>(at_least(0)), "linear rise to the peak", may_change),
+      field("optimizer.lr.warmup_start", lr.warmup_start, real<double>(at_least(0)), "learning rate it rises from", may_change),
+      field("optimizer.lr.schedule", lr.schedule, schedule, "what follows the warm-up", may_change),
+      field("optimizer.lr.milestones", lr.milestones, list_of(real<double>(at_least(0))), "epochs at which schedule step multiplies by gamma", may_change),
+      field("optimizer.lr.gamma", lr.gamma, real<double>(above(0)), "factor of schedule step", may_change),
+      field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly", may_change),
+      field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly", may_change),
 
-      field("comm.algorithm", comm.algorithm, all_reduce, "who averages the updates"),
-      field("comm.wire", comm.wire, wire, "what travels between ranks"),
-      field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends"),
-      field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread"),
-      field("comm.timeout_s", comm.timeout_s, real<double>(above(0)), "silence after which the job ends"),
+      field("comm.algorithm", comm.algorithm, all_reduce, "who averages the updates", may_change),
+      field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
+      field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends", may_change),
+      field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),
+      field("comm.timeout_s", comm.timeout_s, real<double>(above(0)), "silence after which the job ends", may_change),
 
-      field("checkpoint.every_epochs", checkpoint.every_epochs, or_word("null", whole<std::int64_t>(0, kMillion)), "checkpoint after this many epochs; 0 or null: never"),
-      field("checkpoint.every_steps", checkpoint.every_steps, or_word("null", count(1)), "checkpoint after this many steps"),
-      field("checkpoint.every_minutes", checkpoint.every_minutes, or_word("null", real<double>(above(0))), "checkpoint after this time"),
-      field("checkpoint.keep", checkpoint.keep, whole<int>(1, kMillion), "checkpoints kept, the newest ones"),
+      field("checkpoint.every_epochs", checkpoint.every_epochs, or_word("null", whole<std::int64_t>(0, kMillion)), "checkpoint after this many epochs; 0 or null: never", may_change),
+      field("checkpoint.every_steps", checkpoint.every_steps, or_word("null", count(1)), "checkpoint after this many steps", may_change),
+      field("checkpoint.every_minutes", checkpoint.every_minutes, or_word("null", real<double>(above(0))), "checkpoint after this time", may_change),
+      field("checkpoint.keep", checkpoint.keep, whole<int>(1, kMillion), "checkpoints kept, the newest ones", may_change),
 
-      field("output.progress", output.progress, progress, "how the run shows itself; auto: a bar on a terminal, lines elsewhere"),
-      field("output.metrics_every_steps", output.metrics_every_steps, count(1), "steps per step line in metrics.jsonl"),
-      field("output.trace", output.trace, flag(), "write trace.json"),
+      field("output.progress", output.progress, progress, "how the run shows itself; auto: a bar on a terminal, lines elsewhere", may_change),
+      field("output.metrics_every_steps", output.metrics_every_steps, count(1), "steps per step line in metrics.jsonl", may_change),
+      field("output.trace", output.trace, flag(), "write trace.json", may_change),
   };
   // clang-format on
 }
@@ -189,7 +204,7 @@ std::string milestones_violation(const Configuration& c) {
 
 }  // namespace
 
-std::vector<Rule> rules(std::span<const std::string> model_names) {
+std::vector<Condition> conditions(std::span<const std::string> model_names) {
   const std::vector<std::string> names(model_names.begin(), model_names.end());
   return {
       {{"run.name"}, name_violation},

@@ -1,4 +1,4 @@
-#include "app/config/configuration_form.h"
+#include "app/config/value_format.h"
 
 #include <algorithm>
 #include <array>
@@ -95,7 +95,7 @@ std::string choice_accepts(const std::vector<std::string>& words) {
   return "one of " + list;
 }
 
-Form<bool> flag() {
+ValueFormat<bool> flag() {
   return {.accepts = "true or false",
           .words = {"true", "false"},
           .parse = [](const YamlValue& value) -> std::optional<bool> {
@@ -105,7 +105,7 @@ Form<bool> flag() {
           .print = [](const bool& value) { return std::string(value ? "true" : "false"); }};
 }
 
-Form<std::string> text() {
+ValueFormat<std::string> text() {
   return {.accepts = "non-empty text",
           .words = {},
           .parse = [](const YamlValue& value) -> std::optional<std::string> {
@@ -117,8 +117,8 @@ Form<std::string> text() {
           .print = print_text};
 }
 
-Form<std::string> text_or_null() {
-  const Form<std::string> some_text = text();
+ValueFormat<std::string> text_or_null() {
+  const ValueFormat<std::string> some_text = text();
   return {.accepts = "text, or null",
           .words = {},
           .parse = [=](const YamlValue& value) -> std::optional<std::string> {

@@ -1,0 +1,35 @@
+#include "app/rules/step_sums.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/format.h"
+
+namespace dcs3gd::app {
+
+void throw_if_diverged(std::int64_t step, const StepSums& sums, int workers, std::optional<double> loss_limit) {
+  if (sums.non_finite > 0 || !std::isfinite(sums.loss)) {
+    throw Error(ErrorKind::diverged,
+                format("step {}: the loss or gradient of a worker is NaN or Inf; nothing of it was applied. Lower "
+                       "optimizer.lr.base, warm up longer or set algorithm.gradient_clip_norm",
+                       step + 1),
+                Extent::all_ranks);
+  }
+  const double loss = sums.loss / static_cast<double>(workers);
+  if (loss_limit && loss > *loss_limit) {
+    throw Error(ErrorKind::diverged,
+                format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1, loss, *loss_limit),
+                Extent::all_ranks);
+  }
+}
+
+void complete(StepReport& report, const StepSums& sums, int workers) {
+  const double mean = 1.0 / workers;
+  report.loss = mean * sums.loss;
+  report.gradient_norm = mean * sums.gradient_norm;
+  report.lambda = mean * sums.lambda;
+  report.distance_norm = mean * sums.distance_norm;
+  report.tail = sums.tail;
+}
+
+}  // namespace dcs3gd::app
