@@ -216,7 +216,7 @@ def notes(runs):
     for run in runs:
         for start in run.starts:
             if start.get("resumed_from"):
-                found.append(f"{run.name} was continued behind step {start['resumed_from']}.")
+                found.append(f"{run.name} was continued after step {start['resumed_from']}.")
         if run.unreadable_lines:
             shown = ", ".join(map(str, run.unreadable_lines[:5])) + (", …" if len(run.unreadable_lines) > 5 else "")
             found.append(f"{run.name}: unreadable lines of metrics.jsonl were left out: {shown}.")

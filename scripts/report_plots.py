@@ -195,7 +195,7 @@ def step_times(name, runs, times):
 
 
 def _bar(axes, index, name, below, text, **parts):
-    """The parts one behind the other, and the text at their end."""
+    """The parts one after the other, and the text at their end."""
     at, start = index - 0.17 + below, 0
     for part, length in parts.items():
         axes.barh(at, length, 0.3, left=start, color=PARTS[part], gid=f"run{index}-{name}-{part}")

@@ -31,13 +31,13 @@ struct RunConfiguration {
   std::optional<double> loss_limit;  ///< a loss above it counts as diverged
 };
 
-enum class ConvolutionChoice { automatic, direct };
+enum class ConvolutionMode { automatic, direct };
 
 struct ModelConfiguration {
   std::string name = "resnet20";
   int classes = 10;
   nn::Precision precision = nn::Precision::fp32;
-  ConvolutionChoice convolution = ConvolutionChoice::automatic;
+  ConvolutionMode convolution = ConvolutionMode::automatic;
   std::optional<std::string> init;     ///< a .safetensors file; none: random
   std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file
   bool zero_init_residual = false;
@@ -93,7 +93,7 @@ struct ConfigurationSource {
   std::vector<std::string> overrides;  ///< KEY=VALUE, the value in YAML; later ones win over earlier ones and the text
 };
 
-/// Reads the file behind a source; Error{input} if that fails.
+/// Reads the file of a source; Error{input} if that fails.
 ConfigurationSource read_configuration_file(const std::filesystem::path& file, std::vector<std::string> overrides);
 
 /// The effective configuration, in which everything that can be checked without data is checked. `model_names` are the

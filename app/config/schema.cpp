@@ -64,7 +64,7 @@ std::vector<Field> schema(Configuration& configuration) {
       choice<data::OnBadImage>({{"error", data::OnBadImage::error}, {"skip", data::OnBadImage::skip}});
   const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
   const auto convolution =
-      choice<ConvolutionChoice>({{"auto", ConvolutionChoice::automatic}, {"direct", ConvolutionChoice::direct}});
+      choice<ConvolutionMode>({{"auto", ConvolutionMode::automatic}, {"direct", ConvolutionMode::direct}});
   const auto lambda_norm = choice<LambdaNorm>({{"global", LambdaNorm::global}, {"tensor", LambdaNorm::tensor}});
   const auto scaling = choice<optim::LearningRateScaling>({{"linear", optim::LearningRateScaling::linear},
                                                            {"sqrt", optim::LearningRateScaling::sqrt},

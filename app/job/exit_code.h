@@ -4,7 +4,7 @@
 
 namespace dcs3gd::app {
 
-/// A run that stopped early, behind a checkpoint: start it again to continue. The other codes are those of ErrorKind.
+/// A run that stopped early, after a checkpoint: start it again to continue. The other codes are those of ErrorKind.
 inline constexpr int kExitStopped = 75;
 
 /// The outermost level of every executable: runs `command`, turns whatever ends it into one line on standard error, and

@@ -17,10 +17,6 @@ struct PackedUse {
   int host_cores;
 };
 
-std::string counted(std::size_t count, std::string_view noun) {
-  return format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 /// "core 3", "cores 0-3"
 std::string cores_text(const std::vector<int>& cores) {
   return format("core{} {}", cores.size() == 1 ? "" : "s", format_ranges(cores));
@@ -78,7 +74,7 @@ void warn_of_idle_cores(const std::vector<RankUse>& ranks, std::vector<std::stri
     const int host_cores = ranks[static_cast<std::size_t>(numbers.front())].host_cores;
     if (static_cast<int>(cores.size()) >= host_cores) continue;
     warnings.push_back(format("{} on {}: bound to {}, but the host has {}", ranks_text(numbers), host,
-                              cores_text(cores), counted(static_cast<std::size_t>(host_cores), "core")));
+                              cores_text(cores), counted(host_cores, "core")));
   }
 }
 
@@ -139,7 +135,7 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
       group.push_back(static_cast<int>(first++));
     }
     lines.push_back(format("{} on {}: {}{}, {}{}", ranks_text(group), use.place.host,
-                           counted(static_cast<std::size_t>(use.threads), "thread"), group.size() > 1 ? " each" : "",
+                           counted(use.threads, "thread"), group.size() > 1 ? " each" : "",
                            cores_text(use.place.cores), group.size() > 1 ? " shared" : ""));
   }
   return lines;

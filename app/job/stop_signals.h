@@ -6,7 +6,7 @@
 namespace dcs3gd::app {
 
 /// Asks a run to stop: SIGTERM, SIGINT or SIGUSR1 from construction to destruction. The run then ends in its own time,
-/// behind a checkpoint. A second SIGINT ends the process at once. One object at a time: signals belong to the process.
+/// after a checkpoint. A second SIGINT ends the process at once. One object at a time: signals belong to the process.
 ///
 /// Launchers answer the death of a rank with SIGTERM to the others, which wait in a step for the dead one. So a step
 /// that is still not over a while after the signal, much longer than steps take, ends the process with exit code 1.

@@ -84,7 +84,7 @@ nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const
 
 nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator,
                                            const std::string& file_of_run) {
-  if (configuration.model.convolution == ConvolutionChoice::direct) return {};
+  if (configuration.model.convolution == ConvolutionMode::direct) return {};
   nn::ConvolutionChoices choices;
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;

@@ -27,7 +27,7 @@ class Evaluator {
   Evaluator(comm::Communicator& communicator, nn::Network& network, std::shared_ptr<const data::Dataset> dataset,
             const data::DataOptions& options, int loader_threads);
 
-  /// What is called behind each batch, with its logits; on all ranks equally often, with empty batches too.
+  /// Called after each batch with its logits, on all ranks equally often, with empty batches too.
   using BatchDone = std::function<void(const data::Batch& batch, std::span<const float> logits)>;
 
   /// Collective. The network is left with these weights.

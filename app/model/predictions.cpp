@@ -97,7 +97,7 @@ PredictionFile::PredictionFile(comm::Communicator& communicator, const std::stri
 }
 
 void PredictionFile::add(const data::Batch& batch, std::span<const float> logits) {
-  // The ranks' batches of a step stand one behind the other in the data set.
+  // The ranks' batches of a step follow each other in the data set.
   const auto blobs = communicator_.all_gather(prediction_lines(dataset_, batch, logits));
   if (communicator_.rank() != 0) return;
   for (const std::string& lines : blobs) lines_ += lines;

@@ -264,7 +264,7 @@ void refuse_differences(const std::string& path, const std::vector<std::string>&
   refuse(message);
 }
 
-/// The JSON header of the arenas, padded with spaces so that the data behind it are aligned.
+/// The JSON header of the arenas, padded with spaces so that the data after it are aligned.
 std::string make_header(const std::vector<ArenaPart<const ParameterArena>>& arenas,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();

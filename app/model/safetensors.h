@@ -47,7 +47,7 @@ class SafetensorsFile {
   std::uint64_t data_begin_ = 0;
 };
 
-/// An arena in a file, its tensors' names behind a prefix: "velocity." and the like tell twins apart.
+/// An arena in a file, its tensors' names with a prefix: "velocity." and the like tell twins apart.
 template <typename Arena>
 struct ArenaPart {
   ArenaPart(Arena* values, std::string name_prefix = "") : arena(values), prefix(std::move(name_prefix)) {}
@@ -75,7 +75,7 @@ struct FileDigest {
 void load_safetensors(const std::string& path, const std::vector<ArenaPart<ParameterArena>>& arenas,
                       const std::vector<std::string>& skipped_prefixes = {});
 
-/// Writes the arenas, F32, one behind the other, atomically (app/file_io.h), and returns what was written. No name
+/// Writes the arenas, F32, one after the other, atomically (core/files.h), and returns what was written. No name
 /// stands in two of them. Throws Error{failure} if the file cannot be written.
 FileDigest save_safetensors(const std::string& path, const std::vector<ArenaPart<const ParameterArena>>& arenas,
                             const std::map<std::string, std::string>& metadata = {});

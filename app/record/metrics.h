@@ -9,7 +9,7 @@
 #include "core/files.h"
 
 /// What a run says to programs: metrics.jsonl, one JSON object a line with stable keys, and summary.json. The structs
-/// below are the lines; a member's name is its key, and they stand in the order of the line behind "event". Numbers are
+/// below are the lines; a member's name is its key, and they stand in the order of the line after "event". Numbers are
 /// written so that reading them gives the same number. NaN and Inf are no JSON: where a number is one of them, or does
 /// not apply (λ of ssgd), the line has null.
 namespace dcs3gd::app {
@@ -91,7 +91,7 @@ class MetricsWriter {
   AppendedFile file_;
 };
 
-/// Takes back the lines of steps behind `step`, and a line that was not finished, so that a run that goes on from there
+/// Takes back the lines of steps after `step`, and a line that was not finished, so that a run that continues from there
 /// has each step once. The file appears whole or stays as it was; nothing is done without one. Throws Error{failure}.
 void rewind_metrics(const std::string& path, std::int64_t step);
 

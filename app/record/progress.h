@@ -34,7 +34,7 @@ struct ProgressState {
 
 /// "epoch 3/30  step 1200/11730  loss 1.2345  lr 0.0923  1234 img/s  4:05 left"
 std::string format_progress_line(const ProgressState& state);
-/// The same behind a bar of what is done, at most `columns` wide: the bar shrinks first, then the bar and the last
+/// The same after a bar of what is done, at most `columns` wide: the bar shrinks first, then the bar and the last
 /// fields are left out.
 std::string format_progress_bar(const ProgressState& state, int columns);
 

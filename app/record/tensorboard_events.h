@@ -15,7 +15,7 @@ std::uint32_t crc32c(std::span<const std::byte> bytes);
 /// The numbers of a run for TensorBoard: an event file beside metrics.jsonl, with a scalar for each number of a step
 /// (train/loss, train/learning_rate, speed/images_per_s, …) and of an evaluation (eval/top1, …). Numbers that are null
 /// in metrics.jsonl are left out. Every start of a run has its own file; that of a resumed run tells TensorBoard to
-/// forget the steps behind the checkpoint.
+/// forget the steps after the checkpoint.
 ///
 /// The format: each record is a TFRecord: its length (8 bytes), masked CRC-32C of the length, the data, masked CRC-32C
 /// of the data, all little-endian; the data is a protobuf message Event {double wall_time = 1; int64 step = 2;

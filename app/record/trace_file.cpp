@@ -17,7 +17,7 @@ Json name_event(const char* kind, int rank, int row, const std::string& name) {
   return {{"name", kind}, {"ph", "M"}, {"pid", rank}, {"tid", row}, {"args", {{"name", name}}}};
 }
 
-/// This rank's events, a line each, with a comma behind each.
+/// This rank's events, a line each, with a comma after each.
 std::string event_lines(int rank, const std::string& host, const std::vector<trace::LaneRecord>& lanes) {
   std::string lines;
   const auto append = [&](const Json& event) { lines += event.dump() + ",\n"; };

@@ -12,10 +12,6 @@ namespace {
 
 constexpr double kMegabyte = 1e6;
 
-std::string counted(std::int64_t count, std::string_view noun) {
-  return format("{} {}{}", count, noun, count == 1 ? "" : "s");
-}
-
 std::string algorithm_text(const AlgorithmOptions& algorithm) {
   const std::string settings = find_rule(algorithm.name).settings(algorithm);
   return settings.empty() ? algorithm.name : format("{}, {}", algorithm.name, settings);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "comm/options.h"
+#include "core/optim/delay_compensation.h"
 #include "core/optim/momentum_sgd.h"
 
 namespace dcs3gd::app {
@@ -14,7 +15,7 @@ enum class LambdaNorm { global, tensor };
 /// The `algorithm:` section of the configuration.
 struct AlgorithmOptions {
   std::string name = "dc_s3gd";  ///< one of rules() (app/rules/table.h)
-  double lambda0 = 0.2;
+  double lambda0 = optim::CompensationOptions().lambda0;
   LambdaNorm lambda_norm = LambdaNorm::global;
   std::optional<double> lambda_max;
   int workers_per_rank = 1;

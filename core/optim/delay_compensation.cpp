@@ -96,15 +96,15 @@ double compensation_lambda(const CompensationNorms& norms, const CompensationOpt
 }
 
 void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorker> workers, float* mean_weights,
-                      float* ring, float* local_weights, std::size_t count) {
+                      float* mean_update, float* local_weights, std::size_t count) {
   for_each_block(count, [&](std::size_t first, std::size_t n) {
     float* m = mean_weights + first;
-    float* block_ring = ring + first;
-    add_block(m, block_ring, m, n);
-    for (const CompensatedWorker& worker : workers) worker_block(rule, at(worker, first), m, block_ring, n);
-    std::copy_n(workers[0].update + first, n, block_ring);
+    float* travelling = mean_update + first;
+    add_block(m, travelling, m, n);
+    for (const CompensatedWorker& worker : workers) worker_block(rule, at(worker, first), m, travelling, n);
+    std::copy_n(workers[0].update + first, n, travelling);
     for (const CompensatedWorker& worker : workers.subspan(1))
-      add_block(block_ring, worker.update + first, block_ring, n);
+      add_block(travelling, worker.update + first, travelling, n);
     add_block(m, workers[0].update + first, local_weights + first, n);
   });
 }

@@ -52,12 +52,12 @@ struct CompensatedWorker {
 
 /// The rest of a step for one slice of `count` elements and the K workers of a rank, in one pass over memory:
 ///
-///   m ← m + ū;  for each worker: g̃ = g + λ·g⊙g⊙D, u ← U(g̃) with the decay taken from m;  ring ← Σ u
+///   m ← m + ū;  for each worker: g̃ = g + λ·g⊙g⊙D, u ← U(g̃) with the decay taken from m;  mean_update ← Σ u
 ///
-/// `ring` holds ū before and the sum of the workers' updates after. `local_weights` becomes m + u of the first worker,
+/// `mean_update` holds ū before and the sum of the workers' updates after. `local_weights` becomes m + u of the first worker,
 /// whose turn is next.
 void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorker> workers, float* mean_weights,
-                      float* ring, float* local_weights, std::size_t count);
+                      float* mean_update, float* local_weights, std::size_t count);
 
 /// local_weights = m + u
 void add_update(std::span<const float> mean_weights, std::span<const float> update, std::span<float> local_weights);

@@ -21,12 +21,12 @@ struct LearningRateOptions {
   std::vector<double> milestones;  ///< epochs, ascending; schedule step multiplies by gamma at each
   double gamma = 0.1;              ///< for step
   double power = 2;                ///< for poly
-  double final_rate = 0;           ///< learning rate behind the last step, for linear, cosine and poly
+  double final_rate = 0;           ///< learning rate after the last step, for linear, cosine and poly
 };
 
 /// The learning rate η of every step: a warm-up, then the schedule, over a horizon of epochs × steps_per_epoch.
 /// A pure function of the step. The warm-up ends exactly at the peak with its last step; decay starts with the step
-/// behind it. With t = 0 … 1 the part of the remaining steps already done: linear peak + t·(final − peak); cosine
+/// after it. With t = 0 … 1 the part of the remaining steps already done: linear peak + t·(final − peak); cosine
 /// final + (peak − final)·(1 + cos πt)/2; poly final + (peak − final)·(1 − t)^power; step peak·gamma^(milestones
 /// passed).
 class LearningRateSchedule {
@@ -36,7 +36,7 @@ class LearningRateSchedule {
   LearningRateSchedule(const LearningRateOptions& options, std::int64_t epochs, std::int64_t steps_per_epoch,
                        std::int64_t global_batch);
 
-  /// η of step 0, 1, …; steps behind the horizon get the last value.
+  /// η of step 0, 1, …; steps after the horizon get the last value.
   double at(std::int64_t step) const;
   /// base × scaling.
   double peak() const { return options_.base * scale_; }

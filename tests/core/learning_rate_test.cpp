@@ -110,7 +110,7 @@ TEST_CASE("constant stays at the peak") {
   CHECK(schedule.at(99) == schedule.peak());
 }
 
-TEST_CASE("steps behind the horizon get the last value") {
+TEST_CASE("steps after the horizon get the last value") {
   for (const ScheduleKind kind :
        {ScheduleKind::linear, ScheduleKind::cosine, ScheduleKind::step, ScheduleKind::poly, ScheduleKind::constant}) {
     const LearningRateSchedule schedule = schedule_of(two_epochs_of_warmup(kind));

@@ -56,7 +56,7 @@ struct Output {
   std::string err;
 };
 
-/// What `body` writes to standard output and standard error; the log is closed behind it.
+/// What `body` writes to standard output and standard error; the log is closed after it.
 template <typename Body>
 Output output_of(Body body) {
   const TemporaryFolder folder;
@@ -130,7 +130,7 @@ TEST_CASE("before a log is opened, information goes to standard output and troub
   CHECK(without_times(output.err) == "T warning: careful\nT error: broken\n");
 }
 
-TEST_CASE("an open log also writes everything to its file, behind what stands there") {
+TEST_CASE("an open log also writes everything to its file, after what stands there") {
   const TemporaryFolder folder;
   const std::string path = folder / "log.txt";
   std::ofstream(path) << "from before\n";

@@ -134,7 +134,7 @@ def main():
         if sum(1 for step in resumed if step) < HITS // 4:
             problems.append("hardly any launch went on from a checkpoint")
         if number == signal.SIGTERM and hits.count(EXIT_STOPPED) < HITS // 4:
-            problems.append(f"hardly any launch ended behind a checkpoint: {hits}")
+            problems.append(f"hardly any launch ended after a checkpoint: {hits}")
         for name in ("hit", "whole"):
             job = start(program, mpirun, folder, name)
             if job.wait(timeout=LIMIT_S) != 0:

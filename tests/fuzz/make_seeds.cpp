@@ -77,7 +77,7 @@ void make_weights(const Seeds& seeds) {
   app::save_safetensors(seeds.path("model"), {&weights}, {{"format", "pt"}});
 }
 
-/// Two images of 1×2 pixels and their labels, behind the length of the former.
+/// Two images of 1×2 pixels and their labels, after the length of the former.
 void make_idx(const Seeds& seeds) {
   const Bytes images{0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 10, 20, 30, 40};
   const Bytes labels{0, 0, 8, 1, 0, 0, 0, 2, 3, 4};

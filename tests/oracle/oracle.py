@@ -27,7 +27,7 @@ except ImportError as error:
 RECORDINGS = Path(__file__).resolve().parent / "recordings"
 THREADS = 2
 
-# A warm-up of one epoch and the first steps behind it; the scaling by the batch is 1/2.
+# A warm-up of one epoch and the first steps after it; the scaling by the batch is 1/2.
 SHARED_SETTINGS = {
     "steps": 5,
     "steps_per_epoch": 3,

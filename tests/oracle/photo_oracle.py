@@ -5,7 +5,7 @@
     photo_oracle.py DCS3GD_TRAIN SHOW_IMAGES      the program against the recording; with PyTorch against it as well
 
 ResNet-18 on the photos of trashnet-sample under DCS3GD_DATA, with evaluation's transform and without augmentation:
-order of the epoch, decoding, resizing, cropping, normalisation, SGD, and an evaluation behind it. PyTorch sees either the
+order of the epoch, decoding, resizing, cropping, normalisation, SGD, and an evaluation after it. PyTorch sees either the
 pixels of our own pipeline (then only arithmetic differs) or those of torchvision's Resize and CenterCrop on Pillow's
 decodes (README.md says what that costs). Exit code 77: the photos or NumPy are not there.
 """

@@ -132,7 +132,7 @@ class Report(ScriptTest):
         self.make_run("run", lines=[{"event": "start", "ranks": 2, "workers": 2, "resumed_from": 20}] +
                       [self.step_event(step) for step in range(21, 41)])
         text, page = self.report("run")
-        self.assertIn("run was continued behind step 20.", text)
+        self.assertIn("run was continued after step 20.", text)
         self.assertIn("loss-run0-resumed1", page.ids)
 
     def test_no_evaluation_no_steps_and_nulls(self):

@@ -48,7 +48,7 @@ class ScriptTest(unittest.TestCase):
         return out, err
 
     def make_run(self, name, steps=range(1, 41), configuration="", lines=(), ranks=2, end="done"):
-        """A run folder with 20 steps an epoch. `lines` go behind the steps; `end` None: the run is not over."""
+        """A run folder with 20 steps an epoch. `lines` go after the steps; `end` None: the run is not over."""
         events = [{"event": "start", "version": "0.1.0", "command": "dcs3gd-train", "hosts": ["a"] * ranks,
                    "config_hash": "00", "ranks": ranks, "workers": ranks, "threads": 1, "isa": "avx2",
                    "parameters": 1000, "all_reduce_bytes": 4000, "resumed_from": None}]

@@ -255,7 +255,7 @@ TEST_CASE("four workers on 4, then 2, then 1 ranks") {
   }
 }
 
-TEST_CASE("another number of workers goes on from the mean model, behind the images used") {
+TEST_CASE("another number of workers continues from the mean model, after the images used") {
   for (const std::string& algorithm : kAlgorithms) {
     CAPTURE(algorithm);
     const TemporaryFolder temporary;
@@ -337,7 +337,7 @@ TEST_CASE("a finished run is finished; with more steps it goes on, and its end i
   CHECK(lines_of(folder, "end").back().at("final_top1") == lines_of(folder, "eval").back().at("top1"));
 }
 
-TEST_CASE("lines behind the checkpoint are taken back") {
+TEST_CASE("lines after the checkpoint are taken back") {
   const TemporaryFolder undisturbed;
   run({undisturbed.path().string()});
   const TemporaryFolder temporary;

@@ -268,7 +268,7 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.run.loss_limit == 99.5);
   CHECK(c.model.name == "vgg11_bn");
   CHECK(c.model.classes == 12);
-  CHECK(c.model.convolution == ConvolutionChoice::direct);
+  CHECK(c.model.convolution == ConvolutionMode::direct);
   CHECK(c.model.init == "start/1.safetensors");
   CHECK(c.model.zero_init_residual);
   CHECK(c.model.dropout == 0.25F);

@@ -56,7 +56,7 @@ std::string bytes_of(Number number) {
   return {reinterpret_cast<const char*>(&number), sizeof(number)};
 }
 
-/// The bytes of a file with this header and `data_bytes` zeros behind it.
+/// The bytes of a file with this header and `data_bytes` zeros after it.
 std::string file_of(const std::string& header, std::size_t data_bytes) {
   return bytes_of(std::uint64_t{header.size()}) + header + std::string(data_bytes, '\0');
 }

@@ -65,7 +65,7 @@ TEST_CASE("what has no numbers leaves no record; what is not finite is left out"
   CHECK(size() - before == 2 * with_all - (2 + 2 + 9 + 5));  // the value's two heads, its tag, its number
 }
 
-TEST_CASE("a resumed run voids the steps behind its checkpoint") {
+TEST_CASE("a resumed run voids the steps after its checkpoint") {
   const TemporaryFolder folder;
   TensorBoardWriter writer(folder / "");
   StartEvent start;

@@ -422,7 +422,7 @@ TEST_CASE("ssgd is momentum SGD on the large batch") {
   Experiment large = experiment_of(graph, batches);
   large.images_per_batch = kWorkers * kImages;
   large.batch = [&](std::int64_t step, int) {
-    const nn::BatchView first = batches.at(step, 0);  // the workers' batches lie one behind the other
+    const nn::BatchView first = batches.at(step, 0);  // the workers' batches follow each other
     return nn::BatchView{first.images, first.labels, kWorkers * kImages};
   };
   const std::vector<std::vector<float>> expected = momentum_sgd_by_hand(large);
