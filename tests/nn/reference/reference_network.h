@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "nn/network.h"
-#include "nn/reference/reference_layers.h"
+#include "tests/nn/reference/reference_layers.h"
 
 namespace dcs3gd::nn::reference {
 

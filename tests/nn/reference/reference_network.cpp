@@ -1,4 +1,4 @@
-#include "nn/reference/reference_network.h"
+#include "tests/nn/reference/reference_network.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include "nn/reference/reference_layers.h"
+#include "tests/nn/reference/reference_layers.h"
 
 #include <algorithm>
 #include <cmath>
