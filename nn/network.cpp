@@ -93,14 +93,6 @@ struct Network::Implementation {
   const Tensor* last_logits = nullptr;
 };
 
-BatchResult& BatchResult::operator+=(const BatchResult& other) {
-  loss_sum += other.loss_sum;
-  correct_top1 += other.correct_top1;
-  correct_top5 += other.correct_top5;
-  images += other.images;
-  return *this;
-}
-
 Network::Network(const Graph& graph, const NetworkOptions& options) {
   try {
     implementation_ = std::make_unique<Implementation>(graph, options);

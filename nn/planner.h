@@ -9,8 +9,8 @@
 #include "core/parameter_arena.h"
 #include "nn/compute_weights.h"
 #include "nn/graph.h"
-#include "nn/network.h"
 #include "nn/operation.h"
+#include "nn/pass.h"
 
 namespace dcs3gd::nn {
 

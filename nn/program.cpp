@@ -88,8 +88,8 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
   const Graph& graph = planner.surroundings().graph;
   const std::vector<int> readers = count_readers(graph);
   std::vector<Handover> values(graph.value_count());
-  input_ = planner.batch_activation(
-      "input", onednn::plain(onednn::image_dims(range_images_, graph.shape(graph.input()))), Tensor::Memory::external);
+  input_ = planner.batch_activation("input", onednn::plain(image_dims(range_images_, graph.shape(graph.input()))),
+                                    Tensor::Memory::external);
   values[static_cast<std::size_t>(graph.input())] = {input_, false};
   for (auto& [node, layer] : layers) {
     std::vector<Handover> src;

@@ -15,6 +15,7 @@
 #include "core/format.h"
 #include "core/stopwatch.h"
 #include "nn/convolution/convolution_bound.h"
+#include "nn/convolution/convolution_tuning.h"
 #include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 

@@ -10,7 +10,7 @@ namespace dcs3gd::nn {
 namespace {
 
 using onednn::Planned;
-using Direction = ConvolutionCase::Direction;
+using Direction = ConvolutionDirection;
 
 constexpr ConvolutionTask::Arguments kForward{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
 constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0};
@@ -49,10 +49,10 @@ class TaskList {
       auto planned = onednn::convolution_if_implemented(
           device_, direction,
           {.algorithm = algorithm,
-           .src = onednn::any(onednn::image_dims(images_, src), precision),
+           .src = onednn::any(image_dims(images_, src), precision),
            .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
                                   writes_weights ? Precision::fp32 : precision),
-           .dst = onednn::any(onednn::image_dims(images_, graph_.shape(node.dst)), precision),
+           .dst = onednn::any(image_dims(images_, graph_.shape(node.dst)), precision),
            .bias = options.bias,
            .stride = options.stride,
            .padding = options.padding});
@@ -63,7 +63,7 @@ class TaskList {
   }
 
   void add_linear(const Node& node, const Linear& options) {
-    const onednn::Dims src = onednn::image_dims(images_, graph_.shape(node.src[0]));
+    const onednn::Dims src = image_dims(images_, graph_.shape(node.src[0]));
     onednn::Dims weights = src;
     weights[0] = options.oc;
     onednn::LinearRequest request{.src = onednn::any(src, precision_),

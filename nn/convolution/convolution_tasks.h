@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "nn/convolution/convolution_choice.h"
+#include "nn/convolution_choices.h"
 #include "nn/operation.h"
 
 /// The convolutions and linear layers of a network by themselves, to be timed.

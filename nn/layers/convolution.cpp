@@ -12,7 +12,7 @@ class ConvolutionLayer final : public WeightedLayer {
     const Graph& graph = planner.surroundings().graph;
     src_shape_ = graph.shape(node().src[0]);
     set_weight_dims({options_.oc, src_shape_.channels, options_.kernel, options_.kernel});
-    const onednn::Dims dst_dims = onednn::image_dims(planner.range_images(), graph.shape(node().dst));
+    const onednn::Dims dst_dims = image_dims(planner.range_images(), graph.shape(node().dst));
     Tensor* from = src[0].tensor;
     const onednn::Descriptor dst = onednn::any(dst_dims, planner.precision_of_dst(node()));
     return {append_forward(planner, choose(planner, Direction::forward, from->desc(), dst), from)};
@@ -26,7 +26,7 @@ class ConvolutionLayer final : public WeightedLayer {
   }
 
  private:
-  using Direction = ConvolutionCase::Direction;
+  using Direction = ConvolutionDirection;
 
   /// Keeps the formats the neighbours have if oneDNN has a generated kernel for them (no reorder), else lets it choose.
   /// Choices may have been made for another processor: what cannot be done is computed directly.

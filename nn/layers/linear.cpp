@@ -13,7 +13,7 @@ class LinearLayer final : public WeightedLayer {
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const ImageShape& in = planner.surroundings().graph.shape(node().src[0]);
     const bool has_pixels = in.height * in.width > 1;
-    onednn::Dims src_dims = onednn::image_dims(planner.range_images(), in);
+    onednn::Dims src_dims = image_dims(planner.range_images(), in);
     if (!has_pixels) src_dims.resize(2);
     onednn::Dims weight_dims = src_dims;
     weight_dims[0] = options_.oc;

@@ -12,9 +12,8 @@ class PoolingLayer final : public Layer {
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     request_.src = src[0].tensor->desc();
-    request_.dst =
-        onednn::any(onednn::image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
-                    src[0].tensor->precision());
+    request_.dst = onednn::any(image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
+                               src[0].tensor->precision());
     const onednn::Planned planned = onednn::pooling_forward(planner.device(), request_, planner.training());
     Tensor* dst = planner.activation(node_.name, planned.dst);
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src[0].tensor}, {DNNL_ARG_DST, dst}};
@@ -46,17 +45,19 @@ class PoolingLayer final : public Layer {
 }  // namespace
 
 std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options) {
-  return std::make_unique<PoolingLayer>(node, onednn::PoolingRequest{.kind = options.kind,
-                                                                     .kernel = {options.kernel, options.kernel},
-                                                                     .strides = {options.stride, options.stride},
-                                                                     .padding = {options.padding, options.padding}});
+  return std::make_unique<PoolingLayer>(
+      node, onednn::PoolingRequest{
+                .algorithm = options.kind == Pooling::Kind::max ? PoolingAlgorithm::max : PoolingAlgorithm::average,
+                .kernel = {options.kernel, options.kernel},
+                .strides = {options.stride, options.stride},
+                .padding = {options.padding, options.padding}});
 }
 
 std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src) {
-  return std::make_unique<PoolingLayer>(
-      node,
-      onednn::PoolingRequest{
-          .kind = Pooling::Kind::average, .kernel = {src.height, src.width}, .strides = {1, 1}, .padding = {0, 0}});
+  return std::make_unique<PoolingLayer>(node, onednn::PoolingRequest{.algorithm = PoolingAlgorithm::average,
+                                                                     .kernel = {src.height, src.width},
+                                                                     .strides = {1, 1},
+                                                                     .padding = {0, 0}});
 }
 
 }  // namespace dcs3gd::nn

@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "nn/convolution/convolution_choice.h"
+#include "nn/convolution/convolution_tuning.h"
 #include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 #include "tests/nn/network_cases.h"
@@ -179,7 +179,7 @@ TEST_CASE("choices that were made for fp32 are none for bf16") {
 TEST_CASE("choices: direct unless chosen, written and read back, measured once") {
   const Graph graph = two_convolutions(32, 16);
   ConvolutionChoices choices;
-  const ConvolutionCase convolution{.direction = ConvolutionCase::Direction::backward_data,
+  const ConvolutionCase convolution{.direction = ConvolutionDirection::backward_data,
                                     .src = {32, 16, 16},
                                     .options = {.oc = 32, .kernel = 3, .padding = 1, .bias = true},
                                     .images = 4};
