@@ -4,8 +4,8 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/compute_weights.h"
 #include "nn/onednn/cpu.h"
+#include "nn/plan/compute_weights.h"
 #include "nn/program.h"
 
 namespace dcs3gd::nn {

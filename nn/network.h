@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/parameter_arena.h"
-#include "nn/graph.h"
-#include "nn/pass.h"
+#include "nn/graph/graph.h"
+#include "nn/plan/pass.h"
 
 namespace dcs3gd::nn {
 

@@ -6,7 +6,7 @@
 #include "core/stopwatch.h"
 #include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
-#include "nn/memory_plan.h"
+#include "nn/plan/memory_plan.h"
 
 namespace dcs3gd::nn {
 namespace {

@@ -13,7 +13,7 @@
 #include "app/rules/update_algorithm.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
-#include "nn/convolution/convolution_tuning.h"
+#include "nn/convolution/tuning.h"
 #include "nn/model_zoo.h"
 
 namespace dcs3gd::app {

@@ -4,7 +4,7 @@
 
 #include "app/config/configuration.h"
 #include "comm/communicator.h"
-#include "nn/convolution_choices.h"
+#include "nn/plan/convolution_choices.h"
 
 namespace dcs3gd::app {
 

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "nn/planner.h"
+#include "nn/plan/planner.h"
 
 namespace dcs3gd::nn {
 

@@ -37,6 +37,10 @@ VIOLATIONS = {
         {"app/record/a.h": "#pragma once\n", "app/rules/a.cpp": '#include "app/record/a.h"\n'},
         [("app/rules/a.cpp", 1, "app/rules must not include app/record")],
     ),
+    "up to the folder's own files": (
+        {"nn/plan/a.cpp": '#include "nn/network.h"\n'},
+        [("nn/plan/a.cpp", 1, 'nn/plan must not include nn/: "nn/network.h"')],
+    ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},
         [("app/attic/a.cpp", 1, 'app has no room "attic"')],

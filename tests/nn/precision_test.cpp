@@ -4,7 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "nn/convolution/convolution_tuning.h"
+#include "nn/convolution/tuning.h"
 #include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 #include "tests/nn/network_cases.h"

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/random_stream.h"
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 
 /// Every layer as the textbook writes it: plain loops over NCHW in double precision, in no hurry. The engine is tested
 /// against these, and these against finite differences. Backward functions return the gradient of their source and

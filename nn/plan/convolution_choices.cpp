@@ -1,4 +1,4 @@
-#include "nn/convolution_choices.h"
+#include "nn/plan/convolution_choices.h"
 
 #include <algorithm>
 

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "core/parameter_arena.h"
-#include "nn/convolution_choices.h"
 #include "nn/kernels/precision.h"
+#include "nn/plan/convolution_choices.h"
 
 /// What goes into a pass of a network and what comes out of it.
 namespace dcs3gd::nn {

@@ -1,4 +1,4 @@
-#include "nn/tensor.h"
+#include "nn/plan/tensor.h"
 
 namespace dcs3gd::nn {
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <string>
 
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 #include "nn/onednn/onednn.h"
 
 namespace dcs3gd::nn {

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "nn/convolution_choices.h"
+#include "nn/plan/convolution_choices.h"
 
 namespace dcs3gd::nn {
 

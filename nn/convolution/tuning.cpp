@@ -1,13 +1,13 @@
-#include "nn/convolution/convolution_tuning.h"
+#include "nn/convolution/tuning.h"
 
 #include <fstream>
 
 #include <omp.h>
 
 #include "core/format.h"
-#include "nn/convolution/convolution_tasks.h"
+#include "nn/convolution/tasks.h"
 #include "nn/onednn/cpu.h"
-#include "nn/planner.h"
+#include "nn/plan/planner.h"
 
 namespace dcs3gd::nn {
 namespace {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "nn/convolution_choices.h"
-#include "nn/operation.h"
+#include "nn/plan/convolution_choices.h"
+#include "nn/plan/operation.h"
 
 /// The convolutions and linear layers of a network by themselves, to be timed.
 namespace dcs3gd::nn {

@@ -1,10 +1,10 @@
-#include "nn/convolution/convolution_tasks.h"
+#include "nn/convolution/tasks.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "core/stopwatch.h"
-#include "nn/kernels/reorder.h"
+#include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
 namespace {
