@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "nn/graph/layer_kinds.h"
 #include "nn/onednn/cpu.h"
 #include "nn/plan/compute_weights.h"
 #include "nn/program.h"
@@ -168,7 +169,7 @@ std::vector<LayerInfo> Network::layers() const {
   for (const Node& node : implementation_->graph.nodes()) {
     std::size_t parameters = 0;
     for (const std::size_t index : node.parameters) parameters += implementation_->parameters->slices()[index].count;
-    layers.push_back({node.name, layer_kind(node.options), implementation_->graph.shape(node.dst), parameters});
+    layers.push_back({node.name, node.kind->label, implementation_->graph.shape(node.dst), parameters});
   }
   return layers;
 }

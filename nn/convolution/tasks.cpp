@@ -105,11 +105,11 @@ std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const 
                                             Precision precision) {
   TaskList tasks(device, graph, batch, precision);
   for (const Node& node : graph.nodes()) {
-    if (const auto* convolution = std::get_if<Convolution>(&node.options)) {
+    if (const auto* convolution = node.as<Convolution>()) {
       tasks.add(Direction::forward, node, *convolution);
       tasks.add(Direction::backward_weights, node, *convolution);
       if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node, *convolution);
-    } else if (const auto* linear = std::get_if<Linear>(&node.options)) {
+    } else if (const auto* linear = node.as<Linear>()) {
       tasks.add_linear(node, *linear);
     }
   }
@@ -120,7 +120,7 @@ std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, cons
                                               Precision precision) {
   TaskList tasks(device, graph, images, precision);
   for (const Node& node : graph.nodes()) {
-    const auto* convolution = std::get_if<Convolution>(&node.options);
+    const auto* convolution = node.as<Convolution>();
     if (convolution != nullptr) tasks.add(Direction::forward, node, *convolution);
   }
   return tasks.take();

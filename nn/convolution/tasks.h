@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
+#include "nn/graph/graph.h"
 #include "nn/plan/convolution_choices.h"
 #include "nn/plan/operation.h"
 

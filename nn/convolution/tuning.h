@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "nn/graph/graph.h"
 #include "nn/plan/convolution_choices.h"
 
 namespace dcs3gd::nn {

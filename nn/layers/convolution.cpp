@@ -6,7 +6,7 @@ namespace {
 class ConvolutionLayer final : public WeightedLayer {
  public:
   ConvolutionLayer(const Node& node, const Convolution& options)
-      : WeightedLayer(node, "convolution", options.oc, options.bias), options_(options) {}
+      : WeightedLayer(node, options.oc, options.bias), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const Graph& graph = planner.surroundings().graph;
@@ -69,8 +69,13 @@ class ConvolutionLayer final : public WeightedLayer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolution& options) {
-  return std::make_unique<ConvolutionLayer>(node, options);
+LayerOutline Convolution::outline(const std::string& layer, SourceShapes src) const {
+  return weighted_outline(shape_of_windows(layer, src[0], oc, kernel, stride, padding),
+                          {oc, src[0].channels, kernel, kernel}, bias, init);
+}
+
+std::unique_ptr<Layer> Convolution::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<ConvolutionLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

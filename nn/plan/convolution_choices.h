@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "nn/graph/graph.h"
+#include "nn/graph/layer_options.h"
 #include "nn/kernels/precision.h"
 #include "nn/onednn/algorithm.h"
 

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
 #include "core/random_stream.h"
 #include "nn/graph/graph.h"
+#include "nn/graph/layer_options.h"
 
 /// Every layer as the textbook writes it: plain loops over NCHW in double precision, in no hurry. The engine is tested
 /// against these, and these against finite differences. Backward functions return the gradient of their source and
@@ -29,54 +31,61 @@ struct Tensor {
   std::vector<double> values;
 };
 
-/// `weights` OIHW; `bias` empty for none.
-Tensor convolution_forward(const Convolution& options, const ImageShape& dst_shape, const Tensor& src,
-                           std::span<const double> weights, std::span<const double> bias);
-Tensor convolution_backward(const Convolution& options, const Tensor& src, const Tensor& diff_dst,
-                            std::span<const double> weights, std::span<double> diff_weights,
-                            std::span<double> diff_bias);
-
 /// Per channel; the variance divides by the number of values (biased).
 struct Statistics {
   std::vector<double> mean;
   std::vector<double> variance;
 };
-Statistics batch_norm_statistics(const Tensor& src);
-/// `statistics` of the batch in training, running ones in evaluation.
-Tensor batch_norm_forward(const BatchNorm& options, const Tensor& src, const Statistics& statistics,
-                          std::span<const double> gamma, std::span<const double> beta);
-/// In training: `statistics` are functions of `src`. `dst` is what forward returned.
-Tensor batch_norm_backward(const BatchNorm& options, const Tensor& src, const Statistics& statistics, const Tensor& dst,
-                           const Tensor& diff_dst, std::span<const double> gamma, std::span<double> diff_gamma,
-                           std::span<double> diff_beta);
 
-Tensor relu_forward(const Tensor& src);
-Tensor relu_backward(const Tensor& dst, const Tensor& diff_dst);
+/// What a layer sees of a pass.
+struct LayerPass {
+  const Tensor& src(std::size_t which = 0) const { return *sources[which]; }
 
-Tensor pooling_forward(const Pooling& options, const ImageShape& dst_shape, const Tensor& src);
-Tensor pooling_backward(const Pooling& options, const Tensor& src, const Tensor& diff_dst);
+  bool training = false;
+  std::vector<const Tensor*> sources;
+  const Tensor* dst = nullptr;                        ///< in backward: what forward returned
+  ImageShape dst_shape;                               ///< as the graph has it
+  std::array<std::span<const double>, 2> parameters;  ///< weights and bias, or γ and β; empty where there is none
+  std::array<std::span<double>, 2> diff_parameters;   ///< in backward
+  Statistics* statistics = nullptr;                   ///< of a batch norm: of the batch, or in evaluation running ones
+  RandomStream random;                                ///< of a dropout
+  int first_image = 0;                                ///< of this pass, within the worker's batch
+};
 
-Tensor global_average_pooling_forward(const Tensor& src);
-Tensor global_average_pooling_backward(const ImageShape& src_shape, const Tensor& diff_dst);
+// For each kind of layer forward, which returns dst, and backward, which returns the gradient of each of its sources.
 
-Tensor adaptive_average_pooling_forward(const AdaptiveAveragePooling& options, const Tensor& src);
-Tensor adaptive_average_pooling_backward(const AdaptiveAveragePooling& options, const ImageShape& src_shape,
-                                         const Tensor& diff_dst);
+/// Weights OIHW.
+Tensor forward(const Convolution& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Convolution& options, const LayerPass& pass, const Tensor& diff_dst);
 
-/// `weights` OI over the source flattened in CHW order; `bias` empty for none.
-Tensor linear_forward(const Linear& options, const Tensor& src, std::span<const double> weights,
-                      std::span<const double> bias);
-Tensor linear_backward(const Tensor& src, const Tensor& diff_dst, std::span<const double> weights,
-                       std::span<double> diff_weights, std::span<double> diff_bias);
+/// Forward in training sets the statistics of the batch, which are functions of src in backward.
+Tensor forward(const BatchNorm& options, const LayerPass& pass);
+std::vector<Tensor> backward(const BatchNorm& options, const LayerPass& pass, const Tensor& diff_dst);
+
+Tensor forward(const Relu& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Relu& options, const LayerPass& pass, const Tensor& diff_dst);
+
+Tensor forward(const Pooling& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Pooling& options, const LayerPass& pass, const Tensor& diff_dst);
+
+Tensor forward(const GlobalAveragePooling& options, const LayerPass& pass);
+std::vector<Tensor> backward(const GlobalAveragePooling& options, const LayerPass& pass, const Tensor& diff_dst);
+
+Tensor forward(const AdaptiveAveragePooling& options, const LayerPass& pass);
+std::vector<Tensor> backward(const AdaptiveAveragePooling& options, const LayerPass& pass, const Tensor& diff_dst);
+
+/// Weights OI over the source flattened in CHW order.
+Tensor forward(const Linear& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Linear& options, const LayerPass& pass, const Tensor& diff_dst);
 
 /// Element e of image n (in CHW order; the first one is `first_image`) is dropped if number e mod 4 of the block
 /// n·⌈elements/4⌉ + e/4 of the layer's stream lies in the lowest `probability` of its range. Forward and backward are
 /// the same map.
-Tensor dropout(const Dropout& options, const RandomStream& random, int first_image, const Tensor& src);
+Tensor forward(const Dropout& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Dropout& options, const LayerPass& pass, const Tensor& diff_dst);
 
-Tensor addition_forward(const Addition& options, const Tensor& src0, const Tensor& src1);
-/// The gradient of each of the two sources.
-Tensor addition_backward(const Addition& options, const Tensor& dst, const Tensor& diff_dst);
+Tensor forward(const Addition& options, const LayerPass& pass);
+std::vector<Tensor> backward(const Addition& options, const LayerPass& pass, const Tensor& diff_dst);
 
 struct Loss {
   double sum = 0;  ///< over the images
