@@ -1,12 +1,12 @@
 #include "nn/model_zoo.h"
 
 #include <array>
-#include <cmath>
 #include <map>
 #include <span>
 
 #include "core/error.h"
 #include "core/format.h"
+#include "nn/graph/layer_options.h"
 
 namespace dcs3gd::nn {
 namespace {
@@ -16,21 +16,15 @@ constexpr const char* kLenet5 = "lenet5";
 Graph lenet5(const ModelOptions& options) {
   Graph graph({options.channels, options.image_size, options.image_size});
   const auto convolution = [&](const char* name, ValueId src, int oc, int padding) {
-    const ValueId dst = graph.convolution(name, src, {.oc = oc, .kernel = 5, .padding = padding, .bias = true});
-    return graph.pooling(graph.relu(dst), {.kind = Pooling::Kind::max, .kernel = 2, .stride = 2});
+    const ValueId dst = graph.add(Convolution{.oc = oc, .kernel = 5, .padding = padding, .bias = true}, src, name);
+    return graph.add(Pooling{.kind = Pooling::Kind::max, .kernel = 2, .stride = 2}, graph.add(Relu{}, dst));
   };
   ValueId value = convolution("conv1", graph.input(), 6, 2);
   value = convolution("conv2", value, 16, 0);
-  value = graph.relu(graph.linear("fc1", value, {.oc = 120}));
-  value = graph.relu(graph.linear("fc2", value, {.oc = 84}));
-  graph.linear("fc3", value, {.oc = options.classes});
+  value = graph.add(Relu{}, graph.add(Linear{.oc = 120}, value, "fc1"));
+  value = graph.add(Relu{}, graph.add(Linear{.oc = 84}, value, "fc2"));
+  graph.add(Linear{.oc = options.classes}, value, "fc3");
   return graph;
-}
-
-/// kaiming_normal(mode = fan_out, nonlinearity = relu), torchvision's choice for ResNet and VGG.
-Initializer kaiming_normal(int oc, int kernel) {
-  const double fan_out = static_cast<double>(oc) * kernel * kernel;
-  return {Initializer::Kind::normal, static_cast<float>(std::sqrt(2 / fan_out))};
 }
 
 /// One ResNet of either family.
@@ -57,18 +51,18 @@ class ResNetBuilder {
         value = residual_block(format("layer{}.{}", stage + 1, block), value, width, stride, form.bottleneck);
       }
     }
-    graph_.linear("fc", graph_.global_average_pooling(value), {.oc = options_.classes});
+    graph_.add(Linear{.oc = options_.classes}, graph_.add(GlobalAveragePooling{}, value), "fc");
     return std::move(graph_);
   }
 
  private:
   ValueId stem(const ResNetForm& form) {
     if (!form.imagenet_stem) {
-      return graph_.batch_norm("bn1", convolution("conv1", graph_.input(), form.width, 3, 1), {.relu = true});
+      return graph_.add(BatchNorm{.relu = true}, convolution("conv1", graph_.input(), form.width, 3, 1), "bn1");
     }
     const ValueId value =
-        graph_.batch_norm("bn1", convolution("conv1", graph_.input(), form.width, 7, 2), {.relu = true});
-    return graph_.pooling(value, {.kind = Pooling::Kind::max, .kernel = 3, .stride = 2, .padding = 1});
+        graph_.add(BatchNorm{.relu = true}, convolution("conv1", graph_.input(), form.width, 7, 2), "bn1");
+    return graph_.add(Pooling{.kind = Pooling::Kind::max, .kernel = 3, .stride = 2, .padding = 1}, value);
   }
 
   ValueId residual_block(const std::string& name, ValueId src, int width, int stride, bool bottleneck) {
@@ -84,21 +78,26 @@ class ResNetBuilder {
       const bool last = i + 1 == branch.size();
       const auto& [oc, kernel, branch_stride] = branch[i];
       value = convolution(format("{}.conv{}", name, i + 1), value, oc, kernel, branch_stride);
-      value = graph_.batch_norm(format("{}.bn{}", name, i + 1), value, {.relu = !last},
-                                last && options_.zero_init_residual ? 0.0F : 1.0F);
+      value = graph_.add(BatchNorm{.relu = !last, .gamma = last && options_.zero_init_residual ? 0.0F : 1.0F}, value,
+                         format("{}.bn{}", name, i + 1));
     }
     const int oc = branch.back().oc;
     ValueId shortcut = src;
     if (stride != 1 || graph_.shape(src).channels != oc) {
-      shortcut = graph_.batch_norm(name + ".downsample.1", convolution(name + ".downsample.0", src, oc, 1, stride), {});
+      shortcut =
+          graph_.add(BatchNorm{}, convolution(name + ".downsample.0", src, oc, 1, stride), name + ".downsample.1");
     }
-    return graph_.addition(value, shortcut, {.relu = true});
+    return graph_.add(Addition{.relu = true}, {value, shortcut});
   }
 
   /// Without bias, as in torchvision.
   ValueId convolution(const std::string& name, ValueId src, int oc, int kernel, int stride) {
-    return graph_.convolution(name, src, {.oc = oc, .kernel = kernel, .stride = stride, .padding = kernel / 2},
-                              kaiming_normal(oc, kernel), {});
+    return graph_.add(Convolution{.oc = oc,
+                                  .kernel = kernel,
+                                  .stride = stride,
+                                  .padding = kernel / 2,
+                                  .init = Initialization::kaiming_normal},
+                      src, name);
   }
 
   const ModelOptions& options_;
@@ -150,30 +149,28 @@ Graph vgg(const ModelOptions& options, const VggForm& form) {
   constexpr int kWidths[] = {64, 128, 256, 512, 512};
   constexpr int kPooledSize = 7;
   constexpr int kHiddenFeatures = 4096;
-  constexpr Initializer kZero{};
-  constexpr Initializer kNarrowNormal{Initializer::Kind::normal, 0.01F};
 
   Graph graph({options.channels, options.image_size, options.image_size});
   ValueId value = graph.input();
   int module = 0;
   for (std::size_t stage = 0; stage < form.convolutions.size(); ++stage) {
     for (int i = 0; i < form.convolutions[stage]; ++i) {
-      const Convolution convolution{.oc = kWidths[stage], .kernel = 3, .padding = 1, .bias = true};
-      value = graph.convolution(format("features.{}", module++), value, convolution, kaiming_normal(convolution.oc, 3),
-                                kZero);
-      value = form.batch_norm ? graph.batch_norm(format("features.{}", module++), value, {.relu = true})
-                              : graph.relu(value);
+      const Convolution convolution{
+          .oc = kWidths[stage], .kernel = 3, .padding = 1, .bias = true, .init = Initialization::kaiming_normal};
+      value = graph.add(convolution, value, format("features.{}", module++));
+      value = form.batch_norm ? graph.add(BatchNorm{.relu = true}, value, format("features.{}", module++))
+                              : graph.add(Relu{}, value);
       ++module;  // the ReLU
     }
-    value = graph.pooling(value, {.kind = Pooling::Kind::max, .kernel = 2, .stride = 2});
+    value = graph.add(Pooling{.kind = Pooling::Kind::max, .kernel = 2, .stride = 2}, value);
     ++module;
   }
-  if (graph.shape(value).height != kPooledSize) value = graph.adaptive_average_pooling(value, {.size = kPooledSize});
+  if (graph.shape(value).height != kPooledSize) value = graph.add(AdaptiveAveragePooling{.size = kPooledSize}, value);
   for (const char* name : {"classifier.0", "classifier.3"}) {
-    value = graph.relu(graph.linear(name, value, {.oc = kHiddenFeatures}, kNarrowNormal, kZero));
-    value = graph.dropout(value, {.probability = options.dropout});
+    value = graph.add(Relu{}, graph.add(Linear{.oc = kHiddenFeatures, .init = Initialization::normal}, value, name));
+    value = graph.add(Dropout{.probability = options.dropout}, value);
   }
-  graph.linear("classifier.6", value, {.oc = options.classes}, kNarrowNormal, kZero);
+  graph.add(Linear{.oc = options.classes, .init = Initialization::normal}, value, "classifier.6");
   return graph;
 }
 

@@ -4,8 +4,9 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/compute_weights.h"
+#include "nn/graph/layer_kinds.h"
 #include "nn/onednn/cpu.h"
+#include "nn/plan/compute_weights.h"
 #include "nn/program.h"
 
 namespace dcs3gd::nn {
@@ -93,14 +94,6 @@ struct Network::Implementation {
   const Tensor* last_logits = nullptr;
 };
 
-BatchResult& BatchResult::operator+=(const BatchResult& other) {
-  loss_sum += other.loss_sum;
-  correct_top1 += other.correct_top1;
-  correct_top5 += other.correct_top5;
-  images += other.images;
-  return *this;
-}
-
 Network::Network(const Graph& graph, const NetworkOptions& options) {
   try {
     implementation_ = std::make_unique<Implementation>(graph, options);
@@ -176,7 +169,7 @@ std::vector<LayerInfo> Network::layers() const {
   for (const Node& node : implementation_->graph.nodes()) {
     std::size_t parameters = 0;
     for (const std::size_t index : node.parameters) parameters += implementation_->parameters->slices()[index].count;
-    layers.push_back({node.name, layer_kind(node.options), implementation_->graph.shape(node.dst), parameters});
+    layers.push_back({node.name, node.kind->label, implementation_->graph.shape(node.dst), parameters});
   }
   return layers;
 }

@@ -6,7 +6,7 @@
 #include "core/stopwatch.h"
 #include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
-#include "nn/memory_plan.h"
+#include "nn/plan/memory_plan.h"
 
 namespace dcs3gd::nn {
 namespace {
@@ -27,12 +27,12 @@ std::vector<Node> fused_nodes(const Graph& graph) {
   std::vector<Node> nodes;
   for (const Node& node : graph.nodes()) {
     nodes.push_back(node);
-    const auto* addition = std::get_if<Addition>(&node.options);
+    const auto* addition = node.as<Addition>();
     if (addition == nullptr) continue;
     for (std::size_t i = 0; i < node.src.size(); ++i) {
       const auto source = std::ranges::find(nodes, node.src[i], &Node::dst);
       if (source == nodes.end() || readers[static_cast<std::size_t>(node.src[i])] > 1) continue;
-      const auto* batch_norm = std::get_if<BatchNorm>(&source->options);
+      const auto* batch_norm = source->as<BatchNorm>();
       if (batch_norm == nullptr || batch_norm->relu || source->src.size() > 1) continue;
       Node fused = *source;
       fused.options = BatchNorm{.relu = addition->relu, .epsilon = batch_norm->epsilon};
@@ -88,8 +88,8 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
   const Graph& graph = planner.surroundings().graph;
   const std::vector<int> readers = count_readers(graph);
   std::vector<Handover> values(graph.value_count());
-  input_ = planner.batch_activation(
-      "input", onednn::plain(onednn::image_dims(range_images_, graph.shape(graph.input()))), Tensor::Memory::external);
+  input_ = planner.batch_activation("input", onednn::plain(image_dims(range_images_, graph.shape(graph.input()))),
+                                    Tensor::Memory::external);
   values[static_cast<std::size_t>(graph.input())] = {input_, false};
   for (auto& [node, layer] : layers) {
     std::vector<Handover> src;
@@ -97,7 +97,7 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
       const auto value = static_cast<std::size_t>(id);
       src.push_back({values[value].tensor, values[value].exclusive && readers[value] == 1});
     }
-    layer = make_layer(node, graph.shape(node.src[0]));
+    layer = node.kind->make_layer(node, graph.shape(node.src[0]));
     values[static_cast<std::size_t>(node.dst)] = layer->plan_forward(planner, src);
   }
   Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/planner.h"
+#include "nn/plan/planner.h"
 
 namespace dcs3gd::nn {
 

@@ -14,7 +14,8 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
-#include "nn/convolution/convolution_bound.h"
+#include "nn/convolution/bound.h"
+#include "nn/convolution/tuning.h"
 #include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 

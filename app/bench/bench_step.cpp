@@ -15,6 +15,7 @@
 #include "app/rules/table.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
+#include "nn/convolution/tuning.h"
 #include "nn/model_zoo.h"
 
 namespace dcs3gd::app {

@@ -12,6 +12,7 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "nn/convolution/tuning.h"
 
 namespace dcs3gd::app {
 namespace {

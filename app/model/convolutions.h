@@ -4,7 +4,7 @@
 
 #include "app/config/configuration.h"
 #include "comm/communicator.h"
-#include "nn/convolution/convolution_choice.h"
+#include "nn/plan/convolution_choices.h"
 
 namespace dcs3gd::app {
 

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 #include "nn/network.h"
 
 namespace dcs3gd::app {

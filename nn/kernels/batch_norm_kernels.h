@@ -2,6 +2,7 @@
 
 #include <cstddef>
 
+#include "nn/kernels/batch_norm_coefficients.h"
 #include "nn/kernels/channel_layout.h"
 #include "nn/kernels/precision.h"
 
@@ -29,13 +30,6 @@ std::size_t scratch_size(const ChannelLayout& layout, std::size_t images);
 /// Mean and biased variance of each channel, from one pass over src.
 void statistics(const Images& images, const void* src, float* scratch, float* mean, float* variance);
 
-/// Per channel: scale (src − mean) + shift.
-struct Normalisation {
-  const float* mean;
-  const float* scale;
-  const float* shift;
-};
-
 /// What follows the normalisation: dst = relu(normalised + addend), each part if there is one.
 struct Follow {
   const void* addend = nullptr;
@@ -57,13 +51,6 @@ struct DiffDst {
 /// g is written to `diff_normalised` too if that is not null; it may be the first part of diff_dst.
 void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
                      const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src);
-
-/// Per channel: diff_src = of_gradient g + of_src (src − mean) + constant.
-struct SourceGradient {
-  const float* of_gradient;
-  const float* of_src;
-  const float* constant;
-};
 
 /// `diff_dst`: g if reduce_gradient() has written it (then `relu` is false), else the gradient of dst, which the ReLU
 /// masks again. diff_src may be diff_dst.

@@ -3,7 +3,7 @@
 #include <cstddef>
 
 #include "core/bf16.h"
-#include "nn/kernels/batch_norm_kernels.h"
+#include "nn/kernels/batch_norm_coefficients.h"
 
 /// The inner loops of batch norm: over rows of 16 neighbouring channels, one row after the other without gaps, in the
 /// first-level cache or straight from memory. Element: float or Bf16; computed is in fp32. Coefficients and sums are

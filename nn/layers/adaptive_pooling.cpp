@@ -5,8 +5,6 @@
 namespace dcs3gd::nn {
 namespace {
 
-constexpr const char* kKind = "pooling";
-
 /// The pixels of window `index` of `size` along an axis of `pixels`.
 struct Window {
   Window(int index, int size, int pixels)
@@ -58,20 +56,21 @@ class AdaptiveAveragePoolingLayer final : public Layer {
   void append(Planner& planner, const char* what, Tensor* from, Tensor* to, std::vector<Tensor*> tensors,
               Transfer transfer) const {
     const int channels = src_shape_.channels;
-    planner.append(
-        node_.name + what, kKind, std::move(tensors), [=, shape = src_shape_, size = size_](const ImageRange& images) {
-          const std::size_t from_plane = from->stored_elements_per_image() / static_cast<std::size_t>(channels);
-          const std::size_t to_plane = to->stored_elements_per_image() / static_cast<std::size_t>(channels);
-          const std::ptrdiff_t planes = std::ptrdiff_t{images.count} * channels;
+    planner.append(node_.name + what, node_.kind->label, std::move(tensors),
+                   [=, shape = src_shape_, size = size_](const ImageRange& images) {
+                     const std::size_t from_plane =
+                         from->stored_elements_per_image() / static_cast<std::size_t>(channels);
+                     const std::size_t to_plane = to->stored_elements_per_image() / static_cast<std::size_t>(channels);
+                     const std::ptrdiff_t planes = std::ptrdiff_t{images.count} * channels;
 #pragma omp parallel for schedule(static)
-          for (std::ptrdiff_t plane = 0; plane < planes; ++plane) {
-            const float* s = from->values(images) + static_cast<std::size_t>(plane) * from_plane;
-            float* d = to->values(images) + static_cast<std::size_t>(plane) * to_plane;
-            std::fill_n(d, to_plane, 0.0F);
-            for_each_pair(shape, size,
-                          [&](int pixel, int window, float share) { transfer(s, d, pixel, window, share); });
-          }
-        });
+                     for (std::ptrdiff_t plane = 0; plane < planes; ++plane) {
+                       const float* s = from->values(images) + static_cast<std::size_t>(plane) * from_plane;
+                       float* d = to->values(images) + static_cast<std::size_t>(plane) * to_plane;
+                       std::fill_n(d, to_plane, 0.0F);
+                       for_each_pair(shape, size,
+                                     [&](int pixel, int window, float share) { transfer(s, d, pixel, window, share); });
+                     }
+                   });
   }
 
   const Node& node_;
@@ -82,9 +81,12 @@ class AdaptiveAveragePoolingLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_adaptive_average_pooling_layer(const Node& node, const ImageShape& src,
-                                                           const AdaptiveAveragePooling& options) {
-  return std::make_unique<AdaptiveAveragePoolingLayer>(node, src, options);
+LayerOutline AdaptiveAveragePooling::outline(const std::string& /*layer*/, SourceShapes src) const {
+  return {.dst = {src[0].channels, size, size}};
+}
+
+std::unique_ptr<Layer> AdaptiveAveragePooling::make_layer(const Node& node, const ImageShape& src) const {
+  return std::make_unique<AdaptiveAveragePoolingLayer>(node, src, *this);
 }
 
 }  // namespace dcs3gd::nn

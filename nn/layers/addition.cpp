@@ -1,10 +1,10 @@
+#include "core/error.h"
+#include "core/format.h"
 #include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {
 namespace {
-
-constexpr const char* kKind = "addition";
 
 /// The sum overwrites its first source where it may. Backward passes one gradient to both sources,
 /// masked in place by dst > 0 if the sum has a ReLU.
@@ -17,7 +17,7 @@ class AdditionLayer final : public Layer {
     Tensor* src1 = planner.in_format(src[1].tensor, src0->desc());
     src1_format_ = src[1].tensor->desc();
     Tensor* dst = src[0].exclusive ? src0 : planner.activation(node_.name, src0->desc());
-    planner.append(node_.name + " forward", kKind, {src0, src1, dst},
+    planner.append(node_.name + " forward", node_.kind->label, {src0, src1, dst},
                    [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
                      add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                          src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
@@ -32,11 +32,12 @@ class AdditionLayer final : public Layer {
     if (options_.relu) {
       Tensor* masked = diff_dst.exclusive ? diff : planner.activation(node_.name + " diff_src", diff->desc());
       Tensor* dst = planner.in_backward(dst_);
-      planner.append(
-          node_.name + " backward", kKind, {diff, dst, masked}, [diff, dst, masked](const ImageRange& images) {
-            relu_backward(diff->precision(), diff->address(images), dst->address(images), masked->address(images),
-                          diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
-          });
+      planner.append(node_.name + " backward", node_.kind->label, {diff, dst, masked},
+                     [diff, dst, masked](const ImageRange& images) {
+                       relu_backward(diff->precision(), diff->address(images), dst->address(images),
+                                     masked->address(images),
+                                     diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                     });
       diff = masked;
     }
     return {{diff, false}, {planner.in_format(diff, src1_format_), false}};
@@ -53,8 +54,16 @@ class AdditionLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options) {
-  return std::make_unique<AdditionLayer>(node, options);
+LayerOutline Addition::outline(const std::string& layer, SourceShapes src) const {
+  if (src[0] != src[1]) {
+    throw Error(ErrorKind::input, format("layer {}: cannot add {} and {}; both inputs need the same shape", layer,
+                                         src[0].to_string(), src[1].to_string()));
+  }
+  return {.dst = src[0]};
+}
+
+std::unique_ptr<Layer> Addition::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<AdditionLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

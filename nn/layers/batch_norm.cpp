@@ -15,8 +15,6 @@ using batch_norm::Images;
 using batch_norm::Normalisation;
 using batch_norm::SourceGradient;
 
-constexpr const char* kKind = "batch norm";
-
 onednn::Descriptor floats(std::size_t count) { return onednn::plain({static_cast<std::int64_t>(count)}); }
 
 /// A few values for each channel, in one tensor: an array after the other.
@@ -207,7 +205,7 @@ class BatchNormLayer final : public Layer {
     ParameterArena& statistics = planner.surroundings().batch_statistics;
     const auto& slices = statistics.layout().slices();
     Tensor* partial_sums = scratch(planner);
-    planner.append(node_.name + " statistics", kKind, with_coefficients({src_, partial_sums}),
+    planner.append(node_.name + " statistics", node_.kind->label, with_coefficients({src_, partial_sums}),
                    [form = form_, coefficients = *coefficients_, src = src_, partial_sums,
                     batch_mean = statistics.slice(slices[node_.statistics[0]]),
                     batch_variance = statistics.slice(slices[node_.statistics[1]]),
@@ -226,7 +224,7 @@ class BatchNormLayer final : public Layer {
   void append_running_statistics(Planner& planner) {
     Tensor* mean = planner.running_statistic(node_.statistics[0]);
     Tensor* variance = planner.running_statistic(node_.statistics[1]);
-    planner.append(node_.name + " running statistics", kKind, with_coefficients({mean, variance}),
+    planner.append(node_.name + " running statistics", node_.kind->label, with_coefficients({mean, variance}),
                    [coefficients = *coefficients_, mean, variance](const ImageRange&) {
                      for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
                        const bool is_padding = channel >= coefficients.channels();
@@ -238,7 +236,7 @@ class BatchNormLayer final : public Layer {
   }
 
   void append_normalisation(Planner& planner, std::string name, Tensor* src, Tensor* addend, Tensor* dst) const {
-    planner.append(std::move(name), kKind, with_coefficients({src, addend, dst}),
+    planner.append(std::move(name), node_.kind->label, with_coefficients({src, addend, dst}),
                    [form = form_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
                      batch_norm::normalise(form.images(range.count), src->address(range), coefficients.normalisation(),
                                            form.follow(addend, range), dst->address(range));
@@ -254,7 +252,7 @@ class BatchNormLayer final : public Layer {
     Tensor* diff_gamma = planner.gradient(node_.parameters[0], vector_);
     Tensor* diff_beta = planner.gradient(node_.parameters[1], vector_);
     planner.append(
-        node_.name + " backward reduction", kKind,
+        node_.name + " backward reduction", node_.kind->label,
         with_coefficients({src, addend, diff_dst.tensor, diff_dst.addend, diff_normalised, partial_sums, diff_gamma,
                            diff_beta, sums.tensor()}),
         [form = form_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
@@ -285,7 +283,7 @@ class BatchNormLayer final : public Layer {
                             Tensor* diff_src) {
     Tensor* src = planner.in_backward(src_);
     planner.append(
-        node_.name + " backward data", kKind, with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
+        node_.name + " backward data", node_.kind->label, with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
         [form = form_, coefficients = *coefficients_, sums, src, diff_dst, relu, diff_src](const ImageRange& range) {
           batch_norm::backward_data(form.images(range.count), src->address(range), coefficients.normalisation(), relu,
                                     diff_dst->address(range),
@@ -307,8 +305,18 @@ class BatchNormLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_batch_norm_layer(const Node& node, const BatchNorm& options) {
-  return std::make_unique<BatchNormLayer>(node, options);
+LayerOutline BatchNorm::outline(const std::string& /*layer*/, SourceShapes src) const {
+  const Shape channels{src[0].channels};
+  const auto constant = [](float value) { return Initializer{Initializer::Kind::constant, value}; };
+  return {.dst = src[0],
+          .tensors = {{"weight", channels, ParameterKind::norm, constant(gamma)},
+                      {"bias", channels, ParameterKind::norm, constant(0)},
+                      {"running_mean", channels, ParameterKind::statistics, constant(0)},
+                      {"running_var", channels, ParameterKind::statistics, constant(1)}}};
+}
+
+std::unique_ptr<Layer> BatchNorm::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<BatchNormLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

@@ -6,13 +6,13 @@ namespace {
 class ConvolutionLayer final : public WeightedLayer {
  public:
   ConvolutionLayer(const Node& node, const Convolution& options)
-      : WeightedLayer(node, "convolution", options.oc, options.bias), options_(options) {}
+      : WeightedLayer(node, options.oc, options.bias), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const Graph& graph = planner.surroundings().graph;
     src_shape_ = graph.shape(node().src[0]);
     set_weight_dims({options_.oc, src_shape_.channels, options_.kernel, options_.kernel});
-    const onednn::Dims dst_dims = onednn::image_dims(planner.range_images(), graph.shape(node().dst));
+    const onednn::Dims dst_dims = image_dims(planner.range_images(), graph.shape(node().dst));
     Tensor* from = src[0].tensor;
     const onednn::Descriptor dst = onednn::any(dst_dims, planner.precision_of_dst(node()));
     return {append_forward(planner, choose(planner, Direction::forward, from->desc(), dst), from)};
@@ -26,7 +26,7 @@ class ConvolutionLayer final : public WeightedLayer {
   }
 
  private:
-  using Direction = ConvolutionCase::Direction;
+  using Direction = ConvolutionDirection;
 
   /// Keeps the formats the neighbours have if oneDNN has a generated kernel for them (no reorder), else lets it choose.
   /// Choices may have been made for another processor: what cannot be done is computed directly.
@@ -69,8 +69,13 @@ class ConvolutionLayer final : public WeightedLayer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolution& options) {
-  return std::make_unique<ConvolutionLayer>(node, options);
+LayerOutline Convolution::outline(const std::string& layer, SourceShapes src) const {
+  return weighted_outline(shape_of_windows(layer, src[0], oc, kernel, stride, padding),
+                          {oc, src[0].channels, kernel, kernel}, bias, init);
+}
+
+std::unique_ptr<Layer> Convolution::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<ConvolutionLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

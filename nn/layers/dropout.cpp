@@ -1,10 +1,10 @@
+#include "core/error.h"
+#include "core/format.h"
 #include "core/random_stream.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {
 namespace {
-
-constexpr const char* kKind = "dropout";
 
 /// Multiplies `values` by the mask of one image: 0 with the given probability, else `scale`. The mask is a pure
 /// function of the random stream and the element, so backward draws it again instead of keeping it.
@@ -49,7 +49,7 @@ class DropoutLayer final : public Layer {
     const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
     const float scale = 1 / (1 - options_.probability);
     planner.set_recompute(to, {});
-    planner.append(name, kKind, {from, to}, [=, &context](const ImageRange& images) {
+    planner.append(name, node_.kind->label, {from, to}, [=, &context](const ImageRange& images) {
       const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
                                 static_cast<std::uint64_t>(context.identity.worker), layer);
       const std::size_t count = from->stored_elements_per_image();
@@ -71,8 +71,16 @@ class DropoutLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options) {
-  return std::make_unique<DropoutLayer>(node, options);
+LayerOutline Dropout::outline(const std::string& layer, SourceShapes src) const {
+  if (!(probability >= 0 && probability < 1)) {
+    throw Error(ErrorKind::input,
+                format("layer {}: expected a probability of at least 0 and below 1, found {}", layer, probability));
+  }
+  return {.dst = src[0]};
+}
+
+std::unique_ptr<Layer> Dropout::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<DropoutLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

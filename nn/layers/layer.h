@@ -3,7 +3,9 @@
 #include <memory>
 #include <vector>
 
-#include "nn/planner.h"
+#include "nn/graph/layer_kinds.h"
+#include "nn/graph/layer_options.h"
+#include "nn/plan/planner.h"
 
 namespace dcs3gd::nn {
 
@@ -30,19 +32,6 @@ class Layer {
   /// format and order. `diff_dst` has dst's format.
   virtual std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) = 0;
 };
-
-std::unique_ptr<Layer> make_convolution_layer(const Node& node, const Convolution& options);
-std::unique_ptr<Layer> make_batch_norm_layer(const Node& node, const BatchNorm& options);
-std::unique_ptr<Layer> make_relu_layer(const Node& node);
-std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options);
-std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src);
-std::unique_ptr<Layer> make_adaptive_average_pooling_layer(const Node& node, const ImageShape& src,
-                                                           const AdaptiveAveragePooling& options);
-std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options);
-std::unique_ptr<Layer> make_dropout_layer(const Node& node, const Dropout& options);
-std::unique_ptr<Layer> make_addition_layer(const Node& node, const Addition& options);
-/// The layer of a node, whatever its kind. `src` is the shape of its first input.
-std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src);
 
 /// Appends softmax cross-entropy over `logits`; in training it returns the gradient of the mean loss, else null.
 /// Results go to the pass context.

@@ -8,12 +8,12 @@ namespace {
 class LinearLayer final : public WeightedLayer {
  public:
   LinearLayer(const Node& node, const Linear& options)
-      : WeightedLayer(node, "linear", options.oc, options.bias), options_(options) {}
+      : WeightedLayer(node, options.oc, options.bias), options_(options) {}
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     const ImageShape& in = planner.surroundings().graph.shape(node().src[0]);
     const bool has_pixels = in.height * in.width > 1;
-    onednn::Dims src_dims = onednn::image_dims(planner.range_images(), in);
+    onednn::Dims src_dims = image_dims(planner.range_images(), in);
     if (!has_pixels) src_dims.resize(2);
     onednn::Dims weight_dims = src_dims;
     weight_dims[0] = options_.oc;
@@ -43,8 +43,12 @@ class LinearLayer final : public WeightedLayer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_linear_layer(const Node& node, const Linear& options) {
-  return std::make_unique<LinearLayer>(node, options);
+LayerOutline Linear::outline(const std::string& /*layer*/, SourceShapes src) const {
+  return weighted_outline({oc, 1, 1}, {oc, src[0].element_count()}, bias, init);
+}
+
+std::unique_ptr<Layer> Linear::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<LinearLayer>(node, *this);
 }
 
 }  // namespace dcs3gd::nn

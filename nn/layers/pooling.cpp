@@ -1,9 +1,9 @@
+#include "core/error.h"
+#include "core/format.h"
 #include "nn/layers/layer.h"
 
 namespace dcs3gd::nn {
 namespace {
-
-constexpr const char* kKind = "pooling";
 
 /// The request names kind and windows; the formats are those of the neighbours.
 class PoolingLayer final : public Layer {
@@ -12,9 +12,8 @@ class PoolingLayer final : public Layer {
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     request_.src = src[0].tensor->desc();
-    request_.dst =
-        onednn::any(onednn::image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
-                    src[0].tensor->precision());
+    request_.dst = onednn::any(image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
+                               src[0].tensor->precision());
     const onednn::Planned planned = onednn::pooling_forward(planner.device(), request_, planner.training());
     Tensor* dst = planner.activation(node_.name, planned.dst);
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_SRC, src[0].tensor}, {DNNL_ARG_DST, dst}};
@@ -22,7 +21,7 @@ class PoolingLayer final : public Layer {
       workspace_ = planner.activation(node_.name + " workspace", planned.workspace);
       arguments.push_back({DNNL_ARG_WORKSPACE, workspace_});
     }
-    planner.append(node_.name + " forward", kKind, planned, std::move(arguments));
+    planner.append(node_.name + " forward", node_.kind->label, planned, std::move(arguments));
     return {dst};
   }
 
@@ -33,7 +32,7 @@ class PoolingLayer final : public Layer {
     std::vector<PrimitiveOperation::Argument> arguments{{DNNL_ARG_DIFF_DST, diff_dst.tensor},
                                                         {DNNL_ARG_DIFF_SRC, diff_src}};
     if (workspace_ != nullptr) arguments.push_back({DNNL_ARG_WORKSPACE, workspace_});
-    planner.append(node_.name + " backward", kKind, planned, std::move(arguments));
+    planner.append(node_.name + " backward", node_.kind->label, planned, std::move(arguments));
     return {{diff_src}};
   }
 
@@ -45,18 +44,31 @@ class PoolingLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_pooling_layer(const Node& node, const Pooling& options) {
-  return std::make_unique<PoolingLayer>(node, onednn::PoolingRequest{.kind = options.kind,
-                                                                     .kernel = {options.kernel, options.kernel},
-                                                                     .strides = {options.stride, options.stride},
-                                                                     .padding = {options.padding, options.padding}});
+LayerOutline Pooling::outline(const std::string& layer, SourceShapes src) const {
+  if (padding >= kernel) {
+    throw Error(ErrorKind::input, format("layer {}: expected a padding smaller than the {}-pixel window, found {}",
+                                         layer, kernel, padding));
+  }
+  return {.dst = shape_of_windows(layer, src[0], src[0].channels, kernel, stride, padding)};
 }
 
-std::unique_ptr<Layer> make_global_average_pooling_layer(const Node& node, const ImageShape& src) {
+std::unique_ptr<Layer> Pooling::make_layer(const Node& node, const ImageShape& /*src*/) const {
   return std::make_unique<PoolingLayer>(
-      node,
-      onednn::PoolingRequest{
-          .kind = Pooling::Kind::average, .kernel = {src.height, src.width}, .strides = {1, 1}, .padding = {0, 0}});
+      node, onednn::PoolingRequest{.algorithm = kind == Kind::max ? PoolingAlgorithm::max : PoolingAlgorithm::average,
+                                   .kernel = {kernel, kernel},
+                                   .strides = {stride, stride},
+                                   .padding = {padding, padding}});
+}
+
+LayerOutline GlobalAveragePooling::outline(const std::string& /*layer*/, SourceShapes src) const {
+  return {.dst = {src[0].channels, 1, 1}};
+}
+
+std::unique_ptr<Layer> GlobalAveragePooling::make_layer(const Node& node, const ImageShape& src) const {
+  return std::make_unique<PoolingLayer>(node, onednn::PoolingRequest{.algorithm = PoolingAlgorithm::average,
+                                                                     .kernel = {src.height, src.width},
+                                                                     .strides = {1, 1},
+                                                                     .padding = {0, 0}});
 }
 
 }  // namespace dcs3gd::nn

@@ -4,8 +4,6 @@
 namespace dcs3gd::nn {
 namespace {
 
-constexpr const char* kKind = "relu";
-
 /// Works in place where it may; backward needs dst only.
 class ReluLayer final : public Layer {
  public:
@@ -14,7 +12,7 @@ class ReluLayer final : public Layer {
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     Tensor* from = src[0].tensor;
     Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
-    planner.append(node_.name + " forward", kKind, {from, to}, [from, to](const ImageRange& images) {
+    planner.append(node_.name + " forward", node_.kind->label, {from, to}, [from, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
       relu_forward(from->precision(), from->address(images), to->address(images), count);
     });
@@ -27,10 +25,11 @@ class ReluLayer final : public Layer {
     Tensor* from = diff_dst.tensor;
     Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
     Tensor* dst = planner.in_backward(dst_);
-    planner.append(node_.name + " backward", kKind, {from, dst, to}, [from, dst, to](const ImageRange& images) {
-      const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-      relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images), count);
-    });
+    planner.append(
+        node_.name + " backward", node_.kind->label, {from, dst, to}, [from, dst, to](const ImageRange& images) {
+          const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
+          relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images), count);
+        });
     return {{to}};
   }
 
@@ -41,6 +40,10 @@ class ReluLayer final : public Layer {
 
 }  // namespace
 
-std::unique_ptr<Layer> make_relu_layer(const Node& node) { return std::make_unique<ReluLayer>(node); }
+LayerOutline Relu::outline(const std::string& /*layer*/, SourceShapes src) const { return {.dst = src[0]}; }
+
+std::unique_ptr<Layer> Relu::make_layer(const Node& node, const ImageShape& /*src*/) const {
+  return std::make_unique<ReluLayer>(node);
+}
 
 }  // namespace dcs3gd::nn

@@ -1,6 +1,44 @@
 #include "nn/layers/weighted_layer.h"
 
+#include <cmath>
+
 namespace dcs3gd::nn {
+namespace {
+
+struct FirstValues {
+  Initializer weights, bias;
+};
+
+FirstValues first_values(Initialization init, const Shape& weights) {
+  auto fan_out = static_cast<double>(weights[0]);
+  auto fan_in = static_cast<double>(weights[1]);
+  for (std::size_t axis = 2; axis < weights.rank(); ++axis) {
+    fan_out *= static_cast<double>(weights[axis]);
+    fan_in *= static_cast<double>(weights[axis]);
+  }
+  switch (init) {
+    case Initialization::torch: {
+      // kaiming_uniform(a = √5) for weights and uniform for biases come to the same bound.
+      const Initializer uniform{Initializer::Kind::uniform, static_cast<float>(1 / std::sqrt(fan_in))};
+      return {uniform, uniform};
+    }
+    case Initialization::kaiming_normal:
+      return {{Initializer::Kind::normal, static_cast<float>(std::sqrt(2 / fan_out))}, {}};
+    case Initialization::normal:
+      return {{Initializer::Kind::normal, 0.01F}, {}};
+  }
+  return {};
+}
+
+}  // namespace
+
+LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, Initialization init) {
+  const FirstValues first = first_values(init, weights);
+  LayerOutline outline{.dst = dst};
+  outline.tensors.push_back({"weight", std::move(weights), ParameterKind::weight, first.weights});
+  if (bias) outline.tensors.push_back({"bias", {dst.channels}, ParameterKind::bias, first.bias});
+  return outline;
+}
 
 Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
   original_src_ = src->desc();
@@ -15,7 +53,7 @@ Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& p
     const onednn::Descriptor bias = onednn::plain({oc_});
     arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
   }
-  planner.append(node_.name + " forward", kind_, planned, std::move(arguments));
+  planner.append(node_.name + " forward", node_.kind->label, planned, std::move(arguments));
   return planner.in_format(dst, onednn::in_precision(dst->desc(), planner.precision_of_dst(node_)));
 }
 
@@ -36,7 +74,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   if (bias_) {
     arguments.push_back({DNNL_ARG_DIFF_BIAS, planner.gradient(node_.parameters[1], onednn::plain({oc_}))});
   }
-  planner.append(node_.name + " backward weights", kind_, planned, std::move(arguments));
+  planner.append(node_.name + " backward weights", node_.kind->label, planned, std::move(arguments));
   if (diff_weights != gradient) planner.append_reorder(diff_weights, gradient);
   for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
 }
@@ -48,7 +86,7 @@ Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Pla
     planner.append_reorder(weights_, weights);
   }
   Tensor* diff_src = planner.activation(node_.name + " diff_src", onednn::as_images(planned.src));
-  planner.append(node_.name + " backward data", kind_, planned,
+  planner.append(node_.name + " backward data", node_.kind->label, planned,
                  {{DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
                   {DNNL_ARG_WEIGHTS, weights},
                   {DNNL_ARG_DIFF_SRC, diff_src, planned.src}});

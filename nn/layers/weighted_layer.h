@@ -4,12 +4,14 @@
 
 namespace dcs3gd::nn {
 
+/// Their outline: `weights` in torchvision's shape, {oc, fan-in…}, and a bias of oc values if asked.
+LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, Initialization init);
+
 /// What convolutions and linear layers share: the arguments and the way of their weights and gradients. Backward
 /// computes the weights' gradient first, so that it can travel while the data gradient is computed.
 class WeightedLayer : public Layer {
  protected:
-  WeightedLayer(const Node& node, const char* kind, std::int64_t oc, bool bias)
-      : node_(node), kind_(kind), oc_(oc), bias_(bias) {}
+  WeightedLayer(const Node& node, std::int64_t oc, bool bias) : node_(node), oc_(oc), bias_(bias) {}
 
   const Node& node() const { return node_; }
   const onednn::Dims& weight_dims() const { return weight_dims_; }
@@ -29,7 +31,6 @@ class WeightedLayer : public Layer {
   Tensor* diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc);
 
   const Node& node_;
-  const char* kind_;
   std::int64_t oc_;
   bool bias_;
   onednn::Dims weight_dims_;

@@ -25,8 +25,8 @@ algorithm convolution_algorithm(ConvolutionAlgorithm choice) {
   return choice == ConvolutionAlgorithm::winograd ? algorithm::convolution_winograd : algorithm::convolution_direct;
 }
 
-algorithm pooling_algorithm(Pooling::Kind kind) {
-  return kind == Pooling::Kind::max ? algorithm::pooling_max : algorithm::pooling_avg_include_padding;
+algorithm pooling_algorithm(PoolingAlgorithm choice) {
+  return choice == PoolingAlgorithm::max ? algorithm::pooling_max : algorithm::pooling_avg_include_padding;
 }
 
 template <typename Request>
@@ -44,8 +44,6 @@ Planned planned(const PrimitiveDescriptor& descriptor) {
 }  // namespace
 
 bool Planned::is_generated() const { return implementation.find("ref") == std::string::npos; }
-
-Dims image_dims(int images, const ImageShape& shape) { return {images, shape.channels, shape.height, shape.width}; }
 
 Descriptor as_images(const Descriptor& desc) {
   const Dims dims = desc.dims();
@@ -163,7 +161,7 @@ dnnl::inner_product_forward::primitive_desc linear_forward_desc(const Device& de
 dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
                                                            bool training) {
   const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
-  const dnnl::pooling_forward::desc desc(kind, pooling_algorithm(request.kind), request.src, request.dst,
+  const dnnl::pooling_forward::desc desc(kind, pooling_algorithm(request.algorithm), request.src, request.dst,
                                          request.strides, request.kernel, request.padding, request.padding);
   return {desc, user_scratchpad(), device.engine};
 }
@@ -212,19 +210,19 @@ Planned convolution_backward_weights(const Device& device, const ConvolutionRequ
 
 }  // namespace
 
-Planned convolution(const Device& device, ConvolutionCase::Direction direction, const ConvolutionRequest& request) {
+Planned convolution(const Device& device, ConvolutionDirection direction, const ConvolutionRequest& request) {
   switch (direction) {
-    case ConvolutionCase::Direction::forward:
+    case ConvolutionDirection::forward:
       return convolution_forward(device, request);
-    case ConvolutionCase::Direction::backward_data:
+    case ConvolutionDirection::backward_data:
       return convolution_backward_data(device, request);
-    case ConvolutionCase::Direction::backward_weights:
+    case ConvolutionDirection::backward_weights:
       return convolution_backward_weights(device, request);
   }
   return {};
 }
 
-std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionCase::Direction direction,
+std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionDirection direction,
                                                   const ConvolutionRequest& request) {
   try {
     return convolution(device, direction, request);
@@ -275,8 +273,8 @@ Planned pooling_forward(const Device& device, const PoolingRequest& request, boo
 }
 
 Planned pooling_backward(const Device& device, const PoolingRequest& request) {
-  const dnnl::pooling_backward::desc desc(pooling_algorithm(request.kind), request.src, request.dst, request.strides,
-                                          request.kernel, request.padding, request.padding);
+  const dnnl::pooling_backward::desc desc(pooling_algorithm(request.algorithm), request.src, request.dst,
+                                          request.strides, request.kernel, request.padding, request.padding);
   const dnnl::pooling_backward::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
                                                           pooling_forward_desc(device, request, true));
   Planned result = planned<dnnl::pooling_backward>(descriptor);

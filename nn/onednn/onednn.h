@@ -5,11 +5,10 @@
 
 #include <dnnl.hpp>
 
-#include "nn/convolution/convolution_choice.h"
-#include "nn/graph.h"
 #include "nn/kernels/channel_layout.h"
 #include "nn/kernels/precision.h"
 #include "nn/kernels/weights_layout.h"
+#include "nn/onednn/algorithm.h"
 
 /// The one place that meets oneDNN's primitive-descriptor API, which differs between major versions. The layers see
 /// planned primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
@@ -41,7 +40,6 @@ struct Planned {
 
 using Dims = dnnl::memory::dims;
 
-Dims image_dims(int images, const ImageShape& shape);
 /// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
 /// as images of one pixel; other descriptors unchanged.
 Descriptor as_images(const Descriptor& desc);
@@ -67,9 +65,9 @@ struct ConvolutionRequest {
   int stride = 1;
   int padding = 0;
 };
-Planned convolution(const Device& device, ConvolutionCase::Direction direction, const ConvolutionRequest& request);
+Planned convolution(const Device& device, ConvolutionDirection direction, const ConvolutionRequest& request);
 /// None if oneDNN has no such primitive.
-std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionCase::Direction direction,
+std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionDirection direction,
                                                   const ConvolutionRequest& request);
 
 /// A linear layer over {N, C, H, W}, whose weights are OIHW with the window of a whole image, or over {N, C}, with OI.
@@ -85,7 +83,7 @@ Planned linear_backward_weights(const Device& device, const LinearRequest& reque
 
 /// Windows as {height, width}: global pooling takes whole images, which need not be square.
 struct PoolingRequest {
-  Pooling::Kind kind = Pooling::Kind::max;
+  PoolingAlgorithm algorithm = PoolingAlgorithm::max;
   Descriptor src;
   Descriptor dst;
   Dims kernel;

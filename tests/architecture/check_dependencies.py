@@ -22,9 +22,16 @@ ALLOWED_FOLDERS = {
     "tests": set(CODE_FOLDERS) | {"tests"},
 }
 
-# Folder -> its floors from the ground up, each a set of rooms (sub-folders): a room includes its own headers and those of
-# lower floors.
+# Folder -> its floors from the ground up, each a set of rooms (sub-folders; "": the folder's own files): a room includes
+# its own headers and those of lower floors.
 FLOORS = {
+    "nn": (
+        {"kernels", "graph"},
+        {"onednn"},
+        {"plan"},
+        {"layers", "convolution"},
+        {""},
+    ),
     "app": (
         {"job", "rules"},
         {"config"},

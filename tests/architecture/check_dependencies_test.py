@@ -37,6 +37,10 @@ VIOLATIONS = {
         {"app/photos/a.h": "#pragma once\n", "app/model/a.cpp": '#include "app/photos/a.h"\n'},
         [("app/model/a.cpp", 1, "app/model must not include app/photos")],
     ),
+    "up to the folder's own files": (
+        {"nn/plan/a.cpp": '#include "nn/network.h"\n'},
+        [("nn/plan/a.cpp", 1, 'nn/plan must not include nn/: "nn/network.h"')],
+    ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},
         [("app/attic/a.cpp", 1, 'app has no room "attic"')],

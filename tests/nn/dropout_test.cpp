@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "nn/graph/layer_options.h"
 #include "tests/nn/network_test_support.h"
 
 // That forward and backward use the same mask, also in residual graphs, is seen by the comparison with the reference
@@ -38,8 +39,8 @@ struct DropoutOfOnes {
  private:
   const Graph& build(float probability, int layers_before) {
     ValueId value = graph.input();
-    for (int i = 0; i < layers_before; ++i) value = graph.relu(value);
-    graph.dropout(value, {.probability = probability});
+    for (int i = 0; i < layers_before; ++i) value = graph.add(Relu{}, value);
+    graph.add(Dropout{.probability = probability}, value);
     return graph;
   }
   BatchView view() const { return {ones.data(), labels.data(), kBatch}; }
@@ -110,6 +111,6 @@ TEST_CASE("dropout is nothing in evaluation and at probability 0") {
 TEST_CASE("a probability outside [0, 1) is refused") {
   Graph graph({3, 1, 1});
   for (const float probability : {-0.1F, 1.0F, std::nanf("")}) {
-    CHECK_THROWS_AS(graph.dropout(graph.input(), {.probability = probability}), Error);
+    CHECK_THROWS_AS(graph.add(Dropout{.probability = probability}, graph.input()), Error);
   }
 }

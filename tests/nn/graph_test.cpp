@@ -1,8 +1,9 @@
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "nn/graph/layer_options.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;
@@ -27,19 +28,19 @@ void check_input_error(const std::string& part, Function&& function) {
 
 TEST_CASE("shapes follow kernel, stride and padding, rounded down") {
   Graph graph({3, 13, 11});
-  CHECK(graph.shape(graph.convolution("a", graph.input(), {.oc = 8, .kernel = 3, .stride = 2, .padding = 1})) ==
+  CHECK(graph.shape(graph.add(Convolution{.oc = 8, .kernel = 3, .stride = 2, .padding = 1}, graph.input(), "a")) ==
         ImageShape{8, 7, 6});
-  CHECK(graph.shape(graph.convolution("b", graph.input(), {.oc = 8, .kernel = 11})) == ImageShape{8, 3, 1});
-  CHECK(graph.shape(graph.pooling(graph.input(), {.kernel = 2, .stride = 2})) == ImageShape{3, 6, 5});
-  CHECK(graph.shape(graph.pooling(graph.input(), {.kernel = 3, .stride = 2, .padding = 1})) == ImageShape{3, 7, 6});
-  CHECK(graph.shape(graph.global_average_pooling(graph.input())) == ImageShape{3, 1, 1});
-  CHECK(graph.shape(graph.linear("c", graph.input(), {.oc = 5})) == ImageShape{5, 1, 1});
+  CHECK(graph.shape(graph.add(Convolution{.oc = 8, .kernel = 11}, graph.input(), "b")) == ImageShape{8, 3, 1});
+  CHECK(graph.shape(graph.add(Pooling{.kernel = 2, .stride = 2}, graph.input())) == ImageShape{3, 6, 5});
+  CHECK(graph.shape(graph.add(Pooling{.kernel = 3, .stride = 2, .padding = 1}, graph.input())) == ImageShape{3, 7, 6});
+  CHECK(graph.shape(graph.add(GlobalAveragePooling{}, graph.input())) == ImageShape{3, 1, 1});
+  CHECK(graph.shape(graph.add(Linear{.oc = 5}, graph.input(), "c")) == ImageShape{5, 1, 1});
 }
 
 TEST_CASE("parameters stand in the order of the calls under torchvision's names") {
   Graph graph({3, 4, 4});
-  const ValueId value = graph.convolution("conv1", graph.input(), {.oc = 8, .kernel = 3, .bias = true});
-  graph.linear("fc", graph.batch_norm("bn1", value, {}), {.oc = 10});
+  const ValueId value = graph.add(Convolution{.oc = 8, .kernel = 3, .bias = true}, graph.input(), "conv1");
+  graph.add(Linear{.oc = 10}, graph.add(BatchNorm{}, value, "bn1"), "fc");
   const auto layout = graph.parameter_layout();
   struct Expected {
     const char* name;
@@ -66,9 +67,9 @@ TEST_CASE("parameters stand in the order of the calls under torchvision's names"
 
 TEST_CASE("impossible layers are refused by name") {
   Graph graph({3, 4, 4});
-  check_input_error("layer big", [&] { graph.convolution("big", graph.input(), {.oc = 8, .kernel = 5}); });
-  check_input_error("4 pixels", [&] { graph.pooling(graph.input(), {.kernel = 5}); });
-  check_input_error("padding", [&] { graph.pooling(graph.input(), {.kernel = 2, .padding = 2}); });
-  const ValueId other = graph.convolution("conv", graph.input(), {.oc = 8});
-  check_input_error("3x4x4 and 8x4x4", [&] { graph.addition(graph.input(), other, {}); });
+  check_input_error("layer big", [&] { graph.add(Convolution{.oc = 8, .kernel = 5}, graph.input(), "big"); });
+  check_input_error("4 pixels", [&] { graph.add(Pooling{.kernel = 5}, graph.input()); });
+  check_input_error("padding", [&] { graph.add(Pooling{.kernel = 2, .padding = 2}, graph.input()); });
+  const ValueId other = graph.add(Convolution{.oc = 8}, graph.input(), "conv");
+  check_input_error("3x4x4 and 8x4x4", [&] { graph.add(Addition{}, {graph.input(), other}); });
 }

@@ -4,6 +4,7 @@
 
 #include <doctest/doctest.h>
 
+#include "nn/graph/layer_options.h"
 #include "nn/onednn/cpu.h"
 #include "tests/nn/network_test_support.h"
 
@@ -42,7 +43,7 @@ class LogitsNetwork {
  private:
   static Graph identity_graph(int classes) {
     Graph graph({classes, 1, 1});
-    graph.linear("identity", graph.input(), {.oc = classes, .bias = false});
+    graph.add(Linear{.oc = classes, .bias = false}, graph.input(), "identity");
     return graph;
   }
 

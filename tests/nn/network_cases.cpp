@@ -1,6 +1,7 @@
 #include "tests/nn/network_cases.h"
 
 #include "core/format.h"
+#include "nn/graph/layer_options.h"
 
 namespace dcs3gd::nn::test {
 namespace {
@@ -9,10 +10,10 @@ constexpr int kClasses = 7;
 
 /// Appends a learnable layer that keeps the pixels: a 1×1 convolution.
 ValueId learnable(Graph& graph, ValueId src, int oc) {
-  return graph.convolution(format("learnable{}", graph.value_count()), src, {.oc = oc});
+  return graph.add(Convolution{.oc = oc}, src, format("learnable{}", graph.value_count()));
 }
 
-void classify(Graph& graph, ValueId src) { graph.linear("fc", src, {.oc = kClasses}); }
+void classify(Graph& graph, ValueId src) { graph.add(Linear{.oc = kClasses}, src, "fc"); }
 
 void add_convolutions(std::vector<NetworkCase>& cases) {
   struct Shape {
@@ -33,16 +34,16 @@ void add_convolutions(std::vector<NetworkCase>& cases) {
                     s.width, s.oc, s.kernel, s.stride, s.padding, s.bias ? " bias" : "", s.batch);
     };
     cases.push_back({name("first"), {s.ic, s.height, s.width}, s.batch, [options](Graph& graph) {
-                       classify(graph, graph.relu(graph.convolution("conv", graph.input(), options)));
+                       classify(graph, graph.add(Relu{}, graph.add(options, graph.input(), "conv")));
                      }});
     cases.push_back({name("inner"), {2, s.height, s.width}, s.batch, [options, ic = s.ic](Graph& graph) {
                        const ValueId src = learnable(graph, graph.input(), ic);
-                       classify(graph, graph.convolution("conv", src, options));
+                       classify(graph, graph.add(options, src, "conv"));
                      }});
   }
   cases.push_back({"convolution as the last layer", {3, 4, 4}, 3, [](Graph& graph) {
-                     const ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 5}));
-                     graph.convolution("last", value, {.oc = kClasses, .kernel = 4, .bias = true});
+                     const ValueId value = graph.add(Relu{}, graph.add(Convolution{.oc = 5}, graph.input(), "conv"));
+                     graph.add(Convolution{.oc = kClasses, .kernel = 4, .bias = true}, value, "last");
                    }});
 }
 
@@ -56,19 +57,19 @@ void add_batch_norms(std::vector<NetworkCase>& cases) {
           format("batch norm{} {}x{}x{} batch {}", relu ? " with relu" : "", s.channels, s.height, s.width, s.batch);
       cases.push_back({name, {2, s.height, s.width}, s.batch, [=](Graph& graph) {
                          const ValueId src = learnable(graph, graph.input(), s.channels);
-                         classify(graph, graph.batch_norm("bn", src, {.relu = relu}));
+                         classify(graph, graph.add(BatchNorm{.relu = relu}, src, "bn"));
                        }});
     }
   }
   cases.push_back({"batch norm of the images", {3, 5, 5}, 3, [](Graph& graph) {
-                     classify(graph, graph.batch_norm("bn", graph.input(), {.relu = true}));
+                     classify(graph, graph.add(BatchNorm{.relu = true}, graph.input(), "bn"));
                    }});
   cases.push_back({"batch norm of a vector", {3, 2, 2}, 5, [](Graph& graph) {
-                     const ValueId src = graph.linear("fc0", graph.input(), {.oc = 9, .bias = false});
-                     classify(graph, graph.batch_norm("bn", src, {.relu = true}));
+                     const ValueId src = graph.add(Linear{.oc = 9, .bias = false}, graph.input(), "fc0");
+                     classify(graph, graph.add(BatchNorm{.relu = true}, src, "bn"));
                    }});
   cases.push_back({"batch norm as the last layer", {5, 1, 1}, 6, [](Graph& graph) {
-                     graph.batch_norm("bn", learnable(graph, graph.input(), kClasses), {});
+                     graph.add(BatchNorm{}, learnable(graph, graph.input(), kClasses), "bn");
                    }});
 }
 
@@ -85,17 +86,17 @@ void add_poolings(std::vector<NetworkCase>& cases) {
                                s.stride, s.padding, s.batch);
       cases.push_back({name, {2, s.height, s.width}, s.batch, [=](Graph& graph) {
                          const ValueId src = learnable(graph, graph.input(), s.channels);
-                         classify(graph, graph.pooling(src, {kind, s.kernel, s.stride, s.padding}));
+                         classify(graph, graph.add(Pooling{kind, s.kernel, s.stride, s.padding}, src));
                        }});
     }
   }
   cases.push_back({"max pooling of the images", {3, 6, 6}, 3, [](Graph& graph) {
-                     classify(graph, learnable(graph, graph.pooling(graph.input(), {}), 5));
+                     classify(graph, learnable(graph, graph.add(Pooling{}, graph.input()), 5));
                    }});
   for (const ImageShape& shape : {ImageShape{5, 1, 1}, {17, 7, 7}, {16, 3, 5}, {33, 4, 2}}) {
     cases.push_back(
         {"global average pooling " + shape.to_string(), {2, shape.height, shape.width}, 3, [=](Graph& graph) {
-           classify(graph, graph.global_average_pooling(learnable(graph, graph.input(), shape.channels)));
+           classify(graph, graph.add(GlobalAveragePooling{}, learnable(graph, graph.input(), shape.channels)));
          }});
   }
   for (const ImageShape& shape : {ImageShape{5, 1, 1}, {17, 3, 2}, {16, 6, 9}, {3, 7, 5}}) {
@@ -105,12 +106,12 @@ void add_poolings(std::vector<NetworkCase>& cases) {
                        3,
                        [=](Graph& graph) {
                          const ValueId src = learnable(graph, graph.input(), shape.channels);
-                         classify(graph, graph.adaptive_average_pooling(src, {.size = size}));
+                         classify(graph, graph.add(AdaptiveAveragePooling{.size = size}, src));
                        }});
     }
   }
   cases.push_back({"global average pooling as the last layer", {3, 4, 4}, 3, [](Graph& graph) {
-                     graph.global_average_pooling(learnable(graph, graph.input(), kClasses));
+                     graph.add(GlobalAveragePooling{}, learnable(graph, graph.input(), kClasses));
                    }});
 }
 
@@ -121,50 +122,51 @@ void add_linears(std::vector<NetworkCase>& cases) {
         const auto name = format("linear over {}{} batch {}", shape.to_string(), bias ? " bias" : "", batch);
         cases.push_back({name, {2, shape.height, shape.width}, batch, [=](Graph& graph) {
                            const ValueId src = learnable(graph, graph.input(), shape.channels);
-                           graph.linear("fc", src, {.oc = kClasses, .bias = bias});
+                           graph.add(Linear{.oc = kClasses, .bias = bias}, src, "fc");
                          }});
       }
     }
   }
   cases.push_back({"three linear layers over the images", {3, 4, 4}, 3, [](Graph& graph) {
-                     ValueId value = graph.relu(graph.linear("fc1", graph.input(), {.oc = 33}));
-                     value = graph.relu(graph.linear("fc2", value, {.oc = 17}));
+                     ValueId value = graph.add(Relu{}, graph.add(Linear{.oc = 33}, graph.input(), "fc1"));
+                     value = graph.add(Relu{}, graph.add(Linear{.oc = 17}, value, "fc2"));
                      classify(graph, value);
                    }});
-  cases.push_back({"one class", {2, 2, 2}, 3, [](Graph& graph) { graph.linear("fc", graph.input(), {.oc = 1}); }});
+  cases.push_back({"one class", {2, 2, 2}, 3, [](Graph& graph) { graph.add(Linear{.oc = 1}, graph.input(), "fc"); }});
   cases.push_back({"convolution over a vector", {3, 3, 3}, 3, [](Graph& graph) {
-                     const ValueId value = graph.relu(graph.linear("fc0", graph.input(), {.oc = 17}));
+                     const ValueId value = graph.add(Relu{}, graph.add(Linear{.oc = 17}, graph.input(), "fc0"));
                      classify(graph, learnable(graph, value, 5));
                    }});
-  cases.push_back({"vector plus global average", {3, 3, 3}, 3, [](Graph& graph) {
-                     const ValueId vector = graph.linear("fc0", graph.input(), {.oc = 9});
-                     const ValueId average = graph.global_average_pooling(learnable(graph, graph.input(), 9));
-                     classify(graph, graph.addition(average, graph.addition(vector, average, {}), {.relu = true}));
-                   }});
+  cases.push_back(
+      {"vector plus global average", {3, 3, 3}, 3, [](Graph& graph) {
+         const ValueId vector = graph.add(Linear{.oc = 9}, graph.input(), "fc0");
+         const ValueId average = graph.add(GlobalAveragePooling{}, learnable(graph, graph.input(), 9));
+         classify(graph, graph.add(Addition{.relu = true}, {average, graph.add(Addition{}, {vector, average})}));
+       }});
 }
 
 void add_dropouts(std::vector<NetworkCase>& cases) {
   const Dropout options{.probability = 0.4F};
   cases.push_back({"dropout of a vector", {3, 3, 3}, 3, [=](Graph& graph) {
-                     const ValueId src = graph.linear("fc0", graph.input(), {.oc = 33});
-                     classify(graph, graph.dropout(graph.relu(src), options));
+                     const ValueId src = graph.add(Linear{.oc = 33}, graph.input(), "fc0");
+                     classify(graph, graph.add(options, graph.add(Relu{}, src)));
                    }});
   cases.push_back({"dropout of pixels", {3, 5, 5}, 3, [=](Graph& graph) {
-                     const ValueId src = graph.dropout(learnable(graph, graph.input(), 17), options);
-                     classify(graph, graph.relu(learnable(graph, src, 5)));
+                     const ValueId src = graph.add(options, learnable(graph, graph.input(), 17));
+                     classify(graph, graph.add(Relu{}, learnable(graph, src, 5)));
                    }});
   cases.push_back({"relu of the dropout of the images", {3, 3, 3}, 3, [=](Graph& graph) {
-                     classify(graph, graph.relu(graph.dropout(graph.input(), options)));
+                     classify(graph, graph.add(Relu{}, graph.add(options, graph.input())));
                    }});
   cases.push_back({"relu of the dropout of a shared value", {3, 3, 3}, 3, [=](Graph& graph) {
                      const ValueId shared = learnable(graph, graph.input(), 5);
-                     const ValueId dropped = graph.relu(graph.dropout(shared, options));
-                     classify(graph, graph.addition(dropped, shared, {}));
+                     const ValueId dropped = graph.add(Relu{}, graph.add(options, shared));
+                     classify(graph, graph.add(Addition{}, {dropped, shared}));
                    }});
   cases.push_back({"dropout of a sum", {3, 3, 3}, 3, [=](Graph& graph) {
                      const ValueId value = learnable(graph, graph.input(), 16);
-                     const ValueId sum = graph.addition(value, learnable(graph, value, 16), {});
-                     classify(graph, graph.addition(graph.dropout(sum, options), value, {.relu = true}));
+                     const ValueId sum = graph.add(Addition{}, {value, learnable(graph, value, 16)});
+                     classify(graph, graph.add(Addition{.relu = true}, {graph.add(options, sum), value}));
                    }});
 }
 
@@ -175,116 +177,117 @@ void add_topologies(std::vector<NetworkCase>& cases) {
   };
   add("value read by three layers", [](Graph& graph) {
     const ValueId shared = learnable(graph, graph.input(), 17);
-    const ValueId sum = graph.addition(learnable(graph, shared, 17), learnable(graph, shared, 17), {.relu = true});
-    classify(graph, graph.addition(sum, shared, {}));
+    const ValueId sum = graph.add(Addition{.relu = true}, {learnable(graph, shared, 17), learnable(graph, shared, 17)});
+    classify(graph, graph.add(Addition{}, {sum, shared}));
   });
   add("value added to itself", [](Graph& graph) {
     const ValueId value = learnable(graph, graph.input(), 5);
-    classify(graph, graph.addition(value, value, {.relu = true}));
+    classify(graph, graph.add(Addition{.relu = true}, {value, value}));
   });
-  add("images added to themselves",
-      [](Graph& graph) { classify(graph, learnable(graph, graph.addition(graph.input(), graph.input(), {}), 5)); });
+  add("images added to themselves", [](Graph& graph) {
+    classify(graph, learnable(graph, graph.add(Addition{}, {graph.input(), graph.input()}), 5));
+  });
   add("sum of different depths", [](Graph& graph) {
     const ValueId shallow = learnable(graph, graph.input(), 16);
-    ValueId deep = graph.batch_norm("bn", learnable(graph, shallow, 16), {.relu = true});
-    deep = graph.convolution("conv", deep, {.oc = 16, .kernel = 3, .padding = 1});
-    classify(graph, graph.addition(shallow, deep, {.relu = true}));
+    ValueId deep = graph.add(BatchNorm{.relu = true}, learnable(graph, shallow, 16), "bn");
+    deep = graph.add(Convolution{.oc = 16, .kernel = 3, .padding = 1}, deep, "conv");
+    classify(graph, graph.add(Addition{.relu = true}, {shallow, deep}));
   });
   add("relu of a shared value", [](Graph& graph) {
     const ValueId shared = learnable(graph, graph.input(), 5);
-    classify(graph, graph.addition(graph.relu(shared), learnable(graph, shared, 5), {}));
+    classify(graph, graph.add(Addition{}, {graph.add(Relu{}, shared), learnable(graph, shared, 5)}));
   });
   add("two relus of one value", [](Graph& graph) {
     const ValueId shared = learnable(graph, graph.input(), 5);
-    classify(graph, graph.addition(graph.relu(shared), graph.relu(shared), {}));
+    classify(graph, graph.add(Addition{}, {graph.add(Relu{}, shared), graph.add(Relu{}, shared)}));
   });
   add("sum without relu, then a convolution", [](Graph& graph) {
     const ValueId value = learnable(graph, graph.input(), 17);
-    const ValueId sum = graph.addition(learnable(graph, value, 17), value, {});
-    classify(graph, graph.convolution("conv", sum, {.oc = 5, .kernel = 3}));
+    const ValueId sum = graph.add(Addition{}, {learnable(graph, value, 17), value});
+    classify(graph, graph.add(Convolution{.oc = 5, .kernel = 3}, sum, "conv"));
   });
   add("sums of sums", [](Graph& graph) {
     const ValueId a = learnable(graph, graph.input(), 5);
     const ValueId b = learnable(graph, a, 5);
     const ValueId c = learnable(graph, b, 5);
-    const ValueId left = graph.addition(a, b, {});
-    const ValueId right = graph.addition(b, c, {.relu = true});
-    classify(graph, graph.addition(graph.addition(left, right, {}), c, {.relu = true}));
+    const ValueId left = graph.add(Addition{}, {a, b});
+    const ValueId right = graph.add(Addition{.relu = true}, {b, c});
+    classify(graph, graph.add(Addition{.relu = true}, {graph.add(Addition{}, {left, right}), c}));
   });
   // The sum may not overwrite what the backward pass of its first source still reads.
   add("sum of a relu", [](Graph& graph) {
-    const ValueId rectified = graph.relu(learnable(graph, graph.input(), 5));
-    classify(graph, graph.addition(rectified, learnable(graph, graph.input(), 5), {}));
+    const ValueId rectified = graph.add(Relu{}, learnable(graph, graph.input(), 5));
+    classify(graph, graph.add(Addition{}, {rectified, learnable(graph, graph.input(), 5)}));
   });
   add("sum of a sum with relu", [](Graph& graph) {
     const ValueId a = learnable(graph, graph.input(), 5);
     const ValueId b = learnable(graph, graph.input(), 5);
     const ValueId c = learnable(graph, graph.input(), 5);
-    classify(graph, graph.addition(graph.addition(a, b, {.relu = true}), c, {.relu = true}));
+    classify(graph, graph.add(Addition{.relu = true}, {graph.add(Addition{.relu = true}, {a, b}), c}));
   });
   add("relu as the last layer", [](Graph& graph) {
-    const ValueId value = graph.global_average_pooling(learnable(graph, graph.input(), 17));
-    graph.relu(graph.convolution("conv", value, {.oc = kClasses}));
+    const ValueId value = graph.add(GlobalAveragePooling{}, learnable(graph, graph.input(), 17));
+    graph.add(Relu{}, graph.add(Convolution{.oc = kClasses}, value, "conv"));
   });
   add("sum of the images and a convolution", [](Graph& graph) {
-    const ValueId sum = graph.addition(graph.input(), learnable(graph, graph.input(), 3), {.relu = true});
-    classify(graph, graph.convolution("conv", sum, {.oc = 5, .kernel = 3, .stride = 2}));
+    const ValueId sum = graph.add(Addition{.relu = true}, {graph.input(), learnable(graph, graph.input(), 3)});
+    classify(graph, graph.add(Convolution{.oc = 5, .kernel = 3, .stride = 2}, sum, "conv"));
   });
   add("layers without parameters in front", [](Graph& graph) {
-    const ValueId pooled = graph.pooling(graph.relu(graph.input()), {});
-    classify(graph, graph.addition(pooled, learnable(graph, pooled, 3), {.relu = true}));
+    const ValueId pooled = graph.add(Pooling{}, graph.add(Relu{}, graph.input()));
+    classify(graph, graph.add(Addition{.relu = true}, {pooled, learnable(graph, pooled, 3)}));
   });
   // A batch norm and the sum that alone reads it are one layer.
   for (const bool relu : {false, true}) {
     add(relu ? "batch norm plus its source, relu" : "batch norm plus its source", [=](Graph& graph) {
       const ValueId value = learnable(graph, graph.input(), 17);
-      classify(graph, graph.addition(graph.batch_norm("bn", value, {}), value, {.relu = relu}));
+      classify(graph, graph.add(Addition{.relu = relu}, {graph.add(BatchNorm{}, value, "bn"), value}));
     });
     add(relu ? "batch norm plus batch norm, relu" : "batch norm plus batch norm", [=](Graph& graph) {
       const ValueId value = learnable(graph, graph.input(), 16);
-      const ValueId left = graph.batch_norm("left", learnable(graph, value, 16), {});
-      const ValueId right = graph.batch_norm("right", learnable(graph, value, 16), {});
-      classify(graph, graph.addition(left, right, {.relu = relu}));
+      const ValueId left = graph.add(BatchNorm{}, learnable(graph, value, 16), "left");
+      const ValueId right = graph.add(BatchNorm{}, learnable(graph, value, 16), "right");
+      classify(graph, graph.add(Addition{.relu = relu}, {left, right}));
     });
   }
   add("the images plus a batch norm", [](Graph& graph) {
-    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 3), {});
-    classify(graph, learnable(graph, graph.addition(graph.input(), value, {.relu = true}), 5));
+    const ValueId value = graph.add(BatchNorm{}, learnable(graph, graph.input(), 3), "bn");
+    classify(graph, learnable(graph, graph.add(Addition{.relu = true}, {graph.input(), value}), 5));
   });
   add("batch norm that two layers read, in a sum", [](Graph& graph) {
-    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 5), {});
-    classify(graph, graph.addition(value, learnable(graph, value, 5), {.relu = true}));
+    const ValueId value = graph.add(BatchNorm{}, learnable(graph, graph.input(), 5), "bn");
+    classify(graph, graph.add(Addition{.relu = true}, {value, learnable(graph, value, 5)}));
   });
   add("batch norm added to itself", [](Graph& graph) {
-    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 5), {});
-    classify(graph, graph.addition(value, value, {}));
+    const ValueId value = graph.add(BatchNorm{}, learnable(graph, graph.input(), 5), "bn");
+    classify(graph, graph.add(Addition{}, {value, value}));
   });
   add("batch norm with relu that three layers read", [](Graph& graph) {
-    const ValueId value = graph.batch_norm("bn", learnable(graph, graph.input(), 16), {.relu = true});
-    const ValueId sum = graph.addition(learnable(graph, value, 16), learnable(graph, value, 16), {});
-    classify(graph, graph.addition(sum, value, {.relu = true}));
+    const ValueId value = graph.add(BatchNorm{.relu = true}, learnable(graph, graph.input(), 16), "bn");
+    const ValueId sum = graph.add(Addition{}, {learnable(graph, value, 16), learnable(graph, value, 16)});
+    classify(graph, graph.add(Addition{.relu = true}, {sum, value}));
   });
   add("a chain of residual blocks", [](Graph& graph) {
-    ValueId value = graph.batch_norm("stem", learnable(graph, graph.input(), 17), {.relu = true});
+    ValueId value = graph.add(BatchNorm{.relu = true}, learnable(graph, graph.input(), 17), "stem");
     for (int block = 0; block < 7; ++block) {
-      ValueId branch = graph.batch_norm(format("bn{}.1", block), learnable(graph, value, 17), {.relu = true});
-      branch = graph.batch_norm(format("bn{}.2", block), learnable(graph, branch, 17), {});
-      value = graph.addition(branch, value, {.relu = true});
+      ValueId branch = graph.add(BatchNorm{.relu = true}, learnable(graph, value, 17), format("bn{}.1", block));
+      branch = graph.add(BatchNorm{}, learnable(graph, branch, 17), format("bn{}.2", block));
+      value = graph.add(Addition{.relu = true}, {branch, value});
     }
     classify(graph, value);
   });
   add("residual blocks", [](Graph& graph) {
-    ValueId value = graph.convolution("stem", graph.input(), {.oc = 16, .kernel = 3, .padding = 1});
+    ValueId value = graph.add(Convolution{.oc = 16, .kernel = 3, .padding = 1}, graph.input(), "stem");
     for (const char* block : {"a", "b"}) {
       const std::string name(block);
-      ValueId branch = graph.convolution(name + ".conv1", value, {.oc = 33, .kernel = 3, .stride = 2, .padding = 1});
-      branch = graph.batch_norm(name + ".bn1", branch, {.relu = true});
-      branch = graph.convolution(name + ".conv2", branch, {.oc = 33, .kernel = 3, .padding = 1});
-      branch = graph.batch_norm(name + ".bn2", branch, {});
-      const ValueId shortcut = graph.convolution(name + ".downsample", value, {.oc = 33, .stride = 2});
-      value = graph.addition(branch, shortcut, {.relu = true});
+      ValueId branch = graph.add(Convolution{.oc = 33, .kernel = 3, .stride = 2, .padding = 1}, value, name + ".conv1");
+      branch = graph.add(BatchNorm{.relu = true}, branch, name + ".bn1");
+      branch = graph.add(Convolution{.oc = 33, .kernel = 3, .padding = 1}, branch, name + ".conv2");
+      branch = graph.add(BatchNorm{}, branch, name + ".bn2");
+      const ValueId shortcut = graph.add(Convolution{.oc = 33, .stride = 2}, value, name + ".downsample");
+      value = graph.add(Addition{.relu = true}, {branch, shortcut});
     }
-    classify(graph, graph.global_average_pooling(value));
+    classify(graph, graph.add(GlobalAveragePooling{}, value));
   });
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 
 namespace dcs3gd::nn::test {
 

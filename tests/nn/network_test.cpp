@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/vector_math.h"
+#include "nn/graph/layer_options.h"
 #include "nn/model_zoo.h"
 #include "tests/nn/network_test_support.h"
 
@@ -26,13 +27,13 @@ constexpr PassIdentity kPass{.step = 2, .worker = 1};
 /// Every layer kind in a small network with a residual branch.
 Graph all_layers() {
   Graph graph({3, 9, 9});
-  ValueId value = graph.convolution("conv1", graph.input(), {.oc = 17, .kernel = 3, .padding = 1, .bias = true});
-  value = graph.pooling(graph.relu(value), {.kernel = 3, .stride = 2, .padding = 1});
-  ValueId branch = graph.batch_norm("bn1", graph.convolution("conv2", value, {.oc = 17}), {.relu = true});
-  branch = graph.convolution("conv3", branch, {.oc = 17, .kernel = 3, .padding = 1});
-  value = graph.addition(branch, value, {.relu = true});
-  value = graph.relu(graph.linear("fc1", graph.global_average_pooling(value), {.oc = 33}));
-  graph.linear("fc2", graph.dropout(value, {}), {.oc = 7});
+  ValueId value = graph.add(Convolution{.oc = 17, .kernel = 3, .padding = 1, .bias = true}, graph.input(), "conv1");
+  value = graph.add(Pooling{.kernel = 3, .stride = 2, .padding = 1}, graph.add(Relu{}, value));
+  ValueId branch = graph.add(BatchNorm{.relu = true}, graph.add(Convolution{.oc = 17}, value, "conv2"), "bn1");
+  branch = graph.add(Convolution{.oc = 17, .kernel = 3, .padding = 1}, branch, "conv3");
+  value = graph.add(Addition{.relu = true}, {branch, value});
+  value = graph.add(Relu{}, graph.add(Linear{.oc = 33}, graph.add(GlobalAveragePooling{}, value), "fc1"));
+  graph.add(Linear{.oc = 7}, graph.add(Dropout{}, value), "fc2");
   return graph;
 }
 
@@ -193,18 +194,21 @@ TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every la
     std::function<ValueId(Graph&, ValueId)> append;
   };
   const Case cases[] = {
-      {"relu", [](Graph& graph, ValueId src) { return graph.relu(src); }},
-      {"batch norm", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {}); }},
-      {"batch norm with relu", [](Graph& graph, ValueId src) { return graph.batch_norm("bn", src, {.relu = true}); }},
-      {"max pooling", [](Graph& graph, ValueId src) { return graph.pooling(src, {}); }},
+      {"relu", [](Graph& graph, ValueId src) { return graph.add(Relu{}, src); }},
+      {"batch norm", [](Graph& graph, ValueId src) { return graph.add(BatchNorm{}, src, "bn"); }},
+      {"batch norm with relu", [](Graph& graph, ValueId src) { return graph.add(BatchNorm{.relu = true}, src, "bn"); }},
+      {"max pooling", [](Graph& graph, ValueId src) { return graph.add(Pooling{}, src); }},
       {"average pooling",
-       [](Graph& graph, ValueId src) { return graph.pooling(src, {.kind = Pooling::Kind::average}); }},
-      {"addition", [](Graph& graph, ValueId src) { return graph.addition(src, graph.relu(src), {.relu = true}); }},
+       [](Graph& graph, ValueId src) { return graph.add(Pooling{.kind = Pooling::Kind::average}, src); }},
+      {"addition",
+       [](Graph& graph, ValueId src) {
+         return graph.add(Addition{.relu = true}, {src, graph.add(Relu{}, src)});
+       }},
   };
   for (const Case& c : cases) {
     CAPTURE(c.name);
     Graph graph({3, 5, 5});
-    graph.linear("fc", c.append(graph, graph.convolution("conv", graph.input(), {.oc = 17})), {.oc = 7});
+    graph.add(Linear{.oc = 7}, c.append(graph, graph.add(Convolution{.oc = 17}, graph.input(), "conv")), "fc");
     const RandomState state(graph);
     PreparedNetwork engine(graph, {.batch = 3}, state);
     const auto loss_and_norm = [&](const RandomBatch& batch) {
@@ -293,16 +297,16 @@ TEST_CASE("what cannot work is refused before the first pass") {
   CHECK(error_of(all_layers(), 0, "batch") == ErrorKind::input);
 
   Graph image({3, 4, 4});
-  image.convolution("conv", image.input(), {.oc = 7});
+  image.add(Convolution{.oc = 7}, image.input(), "conv");
   CHECK(error_of(image, 2, "7x4x4") == ErrorKind::input);
 
   Graph unread({3, 4, 4});
-  unread.convolution("lonely", unread.input(), {.oc = 7});
-  unread.linear("fc", unread.input(), {.oc = 7});
+  unread.add(Convolution{.oc = 7}, unread.input(), "lonely");
+  unread.add(Linear{.oc = 7}, unread.input(), "fc");
   CHECK(error_of(unread, 2, "lonely") == ErrorKind::input);
 
   Graph one_value({3, 1, 1});
-  one_value.batch_norm("bn", one_value.input(), {});
+  one_value.add(BatchNorm{}, one_value.input(), "bn");
   CHECK(error_of(one_value, 1, "bn") == ErrorKind::input);
   CHECK_NOTHROW(Network(one_value, {.batch = 2}));
 }

@@ -9,7 +9,7 @@
 
 #include "core/parameter_arena.h"
 #include "nn/network.h"
-#include "nn/reference/reference_network.h"
+#include "tests/nn/reference/reference_network.h"
 
 /// What the tests of networks share: random states, and comparison of the engine with the reference.
 namespace dcs3gd::nn::test {

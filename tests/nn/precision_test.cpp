@@ -4,7 +4,8 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "nn/convolution/convolution_choice.h"
+#include "nn/convolution/tuning.h"
+#include "nn/graph/layer_options.h"
 #include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 #include "tests/nn/network_cases.h"
@@ -64,12 +65,12 @@ ConvolutionChoices winograd_everywhere(const Graph& graph, int batch, Precision 
 
 Graph two_convolutions(int channels, int size) {
   Graph graph({3, size, size});
-  ValueId value = graph.convolution("stem", graph.input(), {.oc = channels, .kernel = 3, .padding = 1});
-  value = graph.batch_norm("bn1", value, {.relu = true});
-  value = graph.convolution("conv1", value, {.oc = channels, .kernel = 3, .padding = 1, .bias = true});
-  value = graph.relu(value);
-  value = graph.convolution("conv2", value, {.oc = 2 * channels, .kernel = 3, .padding = 1});
-  graph.linear("fc", graph.global_average_pooling(value), {.oc = 7});
+  ValueId value = graph.add(Convolution{.oc = channels, .kernel = 3, .padding = 1}, graph.input(), "stem");
+  value = graph.add(BatchNorm{.relu = true}, value, "bn1");
+  value = graph.add(Convolution{.oc = channels, .kernel = 3, .padding = 1, .bias = true}, value, "conv1");
+  value = graph.add(Relu{}, value);
+  value = graph.add(Convolution{.oc = 2 * channels, .kernel = 3, .padding = 1}, value, "conv2");
+  graph.add(Linear{.oc = 7}, graph.add(GlobalAveragePooling{}, value), "fc");
   return graph;
 }
 
@@ -179,7 +180,7 @@ TEST_CASE("choices that were made for fp32 are none for bf16") {
 TEST_CASE("choices: direct unless chosen, written and read back, measured once") {
   const Graph graph = two_convolutions(32, 16);
   ConvolutionChoices choices;
-  const ConvolutionCase convolution{.direction = ConvolutionCase::Direction::backward_data,
+  const ConvolutionCase convolution{.direction = ConvolutionDirection::backward_data,
                                     .src = {32, 16, 16},
                                     .options = {.oc = 32, .kernel = 3, .padding = 1, .bias = true},
                                     .images = 4};

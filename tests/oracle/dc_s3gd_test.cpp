@@ -5,6 +5,7 @@
 
 #include <doctest/doctest.h>
 
+#include "nn/graph/layer_options.h"
 #include "tests/app/workers.h"
 #include "tests/oracle/formula.h"
 #include "tests/oracle/recording.h"
@@ -31,12 +32,12 @@ constexpr double kLambdaTolerance = 5e-4;  ///< a quotient of the norms of small
 
 nn::Graph network() {
   nn::Graph graph(kShape);
-  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1});
-  value = graph.batch_norm("bn1", value, {.relu = true});
-  value = graph.convolution("conv2", value, {.oc = 6, .kernel = 3, .stride = 2, .padding = 1});
-  value = graph.batch_norm("bn2", value, {.relu = true});
-  value = graph.global_average_pooling(value);
-  graph.linear("fc", value, {.oc = kClasses});
+  nn::ValueId value = graph.add(nn::Convolution{.oc = 4, .kernel = 3, .padding = 1}, graph.input(), "conv1");
+  value = graph.add(nn::BatchNorm{.relu = true}, value, "bn1");
+  value = graph.add(nn::Convolution{.oc = 6, .kernel = 3, .stride = 2, .padding = 1}, value, "conv2");
+  value = graph.add(nn::BatchNorm{.relu = true}, value, "bn2");
+  value = graph.add(nn::GlobalAveragePooling{}, value);
+  graph.add(nn::Linear{.oc = kClasses}, value, "fc");
   return graph;
 }
 

@@ -6,7 +6,7 @@
 #include "app/config/configuration.h"
 #include "core/optim/momentum_sgd.h"
 #include "core/parameter_arena.h"
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 #include "tests/oracle/recording.h"
 
 namespace dcs3gd::oracle {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/parameter_arena.h"
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 #include "nn/network.h"
 
 /// The numbers that both sides of the oracle start from; formula.py computes the same, bit for bit.

@@ -9,6 +9,7 @@
 
 #include "comm/thread_world.h"
 #include "data/batch_loader.h"
+#include "nn/graph/layer_options.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::app;
@@ -28,9 +29,10 @@ data::DataOptions data_options() {
 
 nn::Graph small_network() {
   nn::Graph graph({3, 8, 8});
-  nn::ValueId value = graph.convolution("conv", graph.input(), {.oc = 4, .kernel = 3, .stride = 2, .padding = 1});
-  value = graph.batch_norm("bn", value, {.relu = true});
-  graph.linear("fc", value, {.oc = kClasses});
+  nn::ValueId value =
+      graph.add(nn::Convolution{.oc = 4, .kernel = 3, .stride = 2, .padding = 1}, graph.input(), "conv");
+  value = graph.add(nn::BatchNorm{.relu = true}, value, "bn");
+  graph.add(nn::Linear{.oc = kClasses}, value, "fc");
   return graph;
 }
 

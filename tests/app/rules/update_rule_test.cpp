@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/optim/momentum_sgd.h"
 #include "core/vector_math.h"
+#include "nn/graph/layer_options.h"
 #include "tests/app/workers.h"
 
 using namespace dcs3gd;
@@ -30,22 +31,23 @@ constexpr const char* kRules[] = {"ssgd", "s3gd", "dc_s3gd"};
 
 nn::Graph network_with_norm(float dropout = 0) {
   nn::Graph graph({2, 6, 6});
-  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1});
-  value = graph.batch_norm("bn1", value, {.relu = true});
-  value = graph.convolution("conv2", value, {.oc = 6, .kernel = 3, .stride = 2, .padding = 1});
-  value = graph.batch_norm("bn2", value, {.relu = true});
-  value = graph.global_average_pooling(value);
-  if (dropout > 0) value = graph.dropout(value, {.probability = dropout});
-  graph.linear("fc", value, {.oc = 4});
+  nn::ValueId value = graph.add(nn::Convolution{.oc = 4, .kernel = 3, .padding = 1}, graph.input(), "conv1");
+  value = graph.add(nn::BatchNorm{.relu = true}, value, "bn1");
+  value = graph.add(nn::Convolution{.oc = 6, .kernel = 3, .stride = 2, .padding = 1}, value, "conv2");
+  value = graph.add(nn::BatchNorm{.relu = true}, value, "bn2");
+  value = graph.add(nn::GlobalAveragePooling{}, value);
+  if (dropout > 0) value = graph.add(nn::Dropout{.probability = dropout}, value);
+  graph.add(nn::Linear{.oc = 4}, value, "fc");
   return graph;
 }
 
 nn::Graph network_without_norm() {
   nn::Graph graph({2, 6, 6});
-  nn::ValueId value = graph.convolution("conv1", graph.input(), {.oc = 4, .kernel = 3, .padding = 1, .bias = true});
-  value = graph.relu(value);
-  value = graph.pooling(value, {.kind = nn::Pooling::Kind::max});
-  graph.linear("fc", value, {.oc = 4});
+  nn::ValueId value =
+      graph.add(nn::Convolution{.oc = 4, .kernel = 3, .padding = 1, .bias = true}, graph.input(), "conv1");
+  value = graph.add(nn::Relu{}, value);
+  value = graph.add(nn::Pooling{.kind = nn::Pooling::Kind::max}, value);
+  graph.add(nn::Linear{.oc = 4}, value, "fc");
   return graph;
 }
 
@@ -55,7 +57,7 @@ constexpr int kClasses = 2;
 /// Logits W·x + b: its weights can be read off its logits.
 nn::Graph linear_model() {
   nn::Graph graph({kInputs, 1, 1});
-  graph.linear("fc", graph.input(), {.oc = kClasses});
+  graph.add(nn::Linear{.oc = kClasses}, graph.input(), "fc");
   return graph;
 }
 
@@ -440,8 +442,9 @@ TEST_CASE("ssgd is momentum SGD on the large batch") {
 
 TEST_CASE("a batch in parts has the gradient of the whole batch, dropout and mixed labels included") {
   nn::Graph graph({3, 5, 5});
-  const nn::ValueId value = graph.relu(graph.convolution("conv", graph.input(), {.oc = 8, .kernel = 3}));
-  graph.linear("fc", graph.dropout(value, {.probability = 0.3F}), {.oc = kClasses});
+  const nn::ValueId value =
+      graph.add(nn::Relu{}, graph.add(nn::Convolution{.oc = 8, .kernel = 3}, graph.input(), "conv"));
+  graph.add(nn::Linear{.oc = kClasses}, graph.add(nn::Dropout{.probability = 0.3F}, value), "fc");
   constexpr int kWorkers = 2;
   const Batches batches(graph, 12, kWorkers, kSteps);
   const auto mixed_batch = [&](std::int64_t step, int worker) {

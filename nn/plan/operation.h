@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "nn/tensor.h"
+#include "nn/plan/tensor.h"
 
 namespace dcs3gd::nn {
 

@@ -1,26 +1,20 @@
-#include "nn/convolution/convolution_choice.h"
+#include "nn/plan/convolution_choices.h"
 
 #include <algorithm>
-#include <fstream>
-
-#include <omp.h>
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/convolution/convolution_tasks.h"
-#include "nn/onednn/cpu.h"
-#include "nn/planner.h"
 
 namespace dcs3gd::nn {
 namespace {
 
-const char* name_of(ConvolutionCase::Direction direction) {
+const char* name_of(ConvolutionDirection direction) {
   switch (direction) {
-    case ConvolutionCase::Direction::forward:
+    case ConvolutionDirection::forward:
       return "forward";
-    case ConvolutionCase::Direction::backward_data:
+    case ConvolutionDirection::backward_data:
       return "backward data";
-    case ConvolutionCase::Direction::backward_weights:
+    case ConvolutionDirection::backward_weights:
       return "backward weights";
   }
   return "";
@@ -28,16 +22,6 @@ const char* name_of(ConvolutionCase::Direction direction) {
 
 constexpr std::string_view kDirect = ": direct";
 constexpr std::string_view kWinograd = ": winograd";
-
-/// The processor's name as Linux tells it.
-std::string processor() {
-  std::ifstream file("/proc/cpuinfo");
-  constexpr std::string_view kName = "model name\t: ";
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with(kName)) return line.substr(kName.size());
-  }
-  return "unknown processor";
-}
 
 }  // namespace
 
@@ -83,27 +67,6 @@ ConvolutionChoices ConvolutionChoices::from_text(std::string_view text) {
     }
   }
   return choices;
-}
-
-void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices) {
-  const onednn::Device device;
-  std::vector<ConvolutionTask> tasks = training_tasks(device, graph, batch, precision);
-  for (ConvolutionTask& task : evaluation_tasks(device, graph, evaluation_range(batch), precision)) {
-    tasks.push_back(std::move(task));
-  }
-  std::erase_if(tasks, [&](const ConvolutionTask& task) {
-    return !task.convolution || task.candidates.size() < 2 || choices.knows(*task.convolution);
-  });
-  if (tasks.empty()) return;
-  ConvolutionTaskRunner runner(device, tasks);
-  for (const ConvolutionTask& task : tasks) {
-    if (!choices.knows(*task.convolution)) choices.set(*task.convolution, runner.fastest(task).algorithm);
-  }
-}
-
-std::string describe_machine() {
-  return format("{}, {}, {} threads, oneDNN {}", processor(), instruction_set(), omp_get_max_threads(),
-                onednn::version());
 }
 
 }  // namespace dcs3gd::nn

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "nn/operation.h"
+#include "nn/plan/operation.h"
 
 namespace dcs3gd::nn {
 

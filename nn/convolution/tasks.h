@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "core/aligned_buffer.h"
-#include "nn/convolution/convolution_choice.h"
-#include "nn/operation.h"
+#include "nn/graph/graph.h"
+#include "nn/plan/convolution_choices.h"
+#include "nn/plan/operation.h"
 
 /// The convolutions and linear layers of a network by themselves, to be timed.
 namespace dcs3gd::nn {

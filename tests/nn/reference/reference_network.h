@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "nn/network.h"
-#include "nn/reference/reference_layers.h"
+#include "tests/nn/reference/reference_layers.h"
 
 namespace dcs3gd::nn::reference {
 
@@ -37,12 +37,10 @@ class ReferenceNetwork {
   struct ForwardPass;
 
   ForwardPass run_forward(const BatchView& batch, const PassIdentity& identity, bool training) const;
+  LayerPass layer_pass(const Node& node, ForwardPass& pass) const;
   /// Returns the gradient of each source of the node.
-  std::vector<Tensor> run_backward(const Node& node, const ForwardPass& forward, const Tensor& diff_dst,
+  std::vector<Tensor> run_backward(const Node& node, ForwardPass& forward, const Tensor& diff_dst,
                                    std::span<double> gradient) const;
-  /// Of a pass, within the worker's batch.
-  int first_image(const PassIdentity& identity) const { return identity.part * options_.batch; }
-  RandomStream dropout_stream(const Node& node, const PassIdentity& identity) const;
   std::vector<double> batch_statistics(const ForwardPass& forward) const;
 
   const Graph graph_;

@@ -1,4 +1,4 @@
-#include "nn/kernels/reorder.h"
+#include "nn/plan/reorder.h"
 
 #include <algorithm>
 #include <optional>

@@ -1,6 +1,10 @@
-#include "nn/tensor.h"
+#include "nn/plan/tensor.h"
 
 namespace dcs3gd::nn {
+
+onednn::Dims image_dims(int images, const ImageShape& shape) {
+  return {images, shape.channels, shape.height, shape.width};
+}
 
 Tensor::Tensor(std::string name, const onednn::Descriptor& desc, Memory memory, Extent extent, int batch)
     : name_(std::move(name)), desc_(desc), memory_(memory), extent_(extent), size_bytes_(desc_.get_size()) {

@@ -1,7 +1,7 @@
-#include "nn/convolution/convolution_bound.h"
+#include "nn/convolution/bound.h"
 
 #include "core/stopwatch.h"
-#include "nn/convolution/convolution_tasks.h"
+#include "nn/convolution/tasks.h"
 
 namespace dcs3gd::nn {
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 
+#include "nn/graph/graph.h"
 #include "nn/onednn/onednn.h"
 
 namespace dcs3gd::nn {
@@ -12,6 +13,9 @@ struct ImageRange {
   int first = 0;
   int count = 0;
 };
+
+/// {N, C, H, W} of some images of an activation.
+onednn::Dims image_dims(int images, const ImageShape& shape);
 
 /// An activation, gradient or temporary of a plan. What it is is fixed when the plan is made; where it lies is decided
 /// by the memory plan, or before a step by the owner of the memory for tensors that the plan does not own.

@@ -1,4 +1,4 @@
-#include "nn/operation.h"
+#include "nn/plan/operation.h"
 
 #include "core/error.h"
 #include "core/format.h"

@@ -1,17 +1,13 @@
-#include "nn/reference/reference_network.h"
+#include "tests/nn/reference/reference_network.h"
 
 #include <algorithm>
+#include <typeinfo>
+
+#include "core/error.h"
+#include "core/format.h"
 
 namespace dcs3gd::nn::reference {
 namespace {
-
-/// One visitor from a few lambdas.
-template <typename... Functions>
-struct Overloaded : Functions... {
-  using Functions::operator()...;
-};
-template <typename... Functions>
-Overloaded(Functions...) -> Overloaded<Functions...>;
 
 /// The values of a node's parameter or statistic in a flat array; empty if the node has fewer.
 template <typename Value>
@@ -36,14 +32,47 @@ BatchResult counts_of(const Loss& loss, int images) {
   return {.loss_sum = loss.sum, .correct_top1 = loss.correct_top1, .correct_top5 = loss.correct_top5, .images = images};
 }
 
+/// How a kind of layer is computed.
+struct ReferenceKind {
+  const std::type_info& options;
+  Tensor (*forward)(const Node&, const LayerPass&);
+  std::vector<Tensor> (*backward)(const Node&, const LayerPass&, const Tensor& diff_dst);
+};
+
+template <typename Options>
+ReferenceKind kind() {
+  return {typeid(Options), [](const Node& node, const LayerPass& pass) { return forward(*node.as<Options>(), pass); },
+          [](const Node& node, const LayerPass& pass, const Tensor& diff_dst) {
+            return backward(*node.as<Options>(), pass, diff_dst);
+          }};
+}
+
+const ReferenceKind& kind_of(const Node& node) {
+  static const ReferenceKind kinds[] = {kind<Convolution>(),
+                                        kind<BatchNorm>(),
+                                        kind<Relu>(),
+                                        kind<Pooling>(),
+                                        kind<GlobalAveragePooling>(),
+                                        kind<AdaptiveAveragePooling>(),
+                                        kind<Linear>(),
+                                        kind<Dropout>(),
+                                        kind<Addition>()};
+  for (const ReferenceKind& candidate : kinds) {
+    if (candidate.options == node.options.type()) return candidate;
+  }
+  throw Error(ErrorKind::failure, format("reference: it does not know the kind of layer {}", node.name));
+}
+
 }  // namespace
 
 /// All a backward pass may ask for.
 struct ReferenceNetwork::ForwardPass {
   PassIdentity identity;
+  bool training = false;
   std::vector<Tensor> values;          ///< by ValueId
   std::vector<Statistics> statistics;  ///< by ValueId of a batch norm's dst
 
+  Tensor& value(ValueId id) { return values[static_cast<std::size_t>(id)]; }
   const Tensor& value(ValueId id) const { return values[static_cast<std::size_t>(id)]; }
 };
 
@@ -55,96 +84,53 @@ ReferenceNetwork::ReferenceNetwork(const Graph& graph, const NetworkOptions& opt
       weights_(parameters_->element_count()),
       running_statistics_(statistics_->element_count()) {}
 
+LayerPass ReferenceNetwork::layer_pass(const Node& node, ForwardPass& pass) const {
+  const auto weights = [&](std::size_t which) {
+    return slice<const double>(weights_, *parameters_, node.parameters, which);
+  };
+  LayerPass layer{.training = pass.training,
+                  .dst_shape = graph_.shape(node.dst),
+                  .parameters = {weights(0), weights(1)},
+                  .statistics = &pass.statistics[static_cast<std::size_t>(node.dst)],
+                  .random = {options_.seed, RandomPurpose::dropout, static_cast<std::uint64_t>(pass.identity.step),
+                             static_cast<std::uint64_t>(pass.identity.worker), static_cast<std::uint64_t>(node.dst)},
+                  .first_image = pass.identity.part * options_.batch};
+  for (const ValueId source : node.src) layer.sources.push_back(&pass.value(source));
+  return layer;
+}
+
 ReferenceNetwork::ForwardPass ReferenceNetwork::run_forward(const BatchView& batch, const PassIdentity& identity,
                                                             bool training) const {
-  ForwardPass pass{.identity = identity};
+  ForwardPass pass{.identity = identity, .training = training};
   pass.values.resize(graph_.value_count());
   pass.statistics.resize(graph_.value_count());
-  Tensor& input = pass.values[static_cast<std::size_t>(graph_.input())];
+  Tensor& input = pass.value(graph_.input());
   input = Tensor(batch.count, graph_.shape(graph_.input()));
   std::copy_n(batch.images, input.values.size(), input.values.begin());
 
   for (const Node& node : graph_.nodes()) {
-    const Tensor& src = pass.value(node.src[0]);
-    const ImageShape& dst_shape = graph_.shape(node.dst);
-    const auto parameter = [&](std::size_t which) {
-      return slice<const double>(weights_, *parameters_, node.parameters, which);
-    };
+    const LayerPass layer = layer_pass(node, pass);
     const auto running = [&](std::size_t which) {
       return copy(slice<const double>(running_statistics_, *statistics_, node.statistics, which));
     };
-    pass.values[static_cast<std::size_t>(node.dst)] = std::visit(
-        Overloaded{
-            [&](const Convolution& options) {
-              return convolution_forward(options, dst_shape, src, parameter(0), parameter(1));
-            },
-            [&](const BatchNorm& options) {
-              Statistics& statistics = pass.statistics[static_cast<std::size_t>(node.dst)];
-              statistics = training ? batch_norm_statistics(src) : Statistics{running(0), running(1)};
-              return batch_norm_forward(options, src, statistics, parameter(0), parameter(1));
-            },
-            [&](const Relu&) { return relu_forward(src); },
-            [&](const Pooling& options) { return pooling_forward(options, dst_shape, src); },
-            [&](const GlobalAveragePooling&) { return global_average_pooling_forward(src); },
-            [&](const AdaptiveAveragePooling& options) { return adaptive_average_pooling_forward(options, src); },
-            [&](const Linear& options) { return linear_forward(options, src, parameter(0), parameter(1)); },
-            [&](const Dropout& options) {
-              return training ? dropout(options, dropout_stream(node, identity), first_image(identity), src) : src;
-            },
-            [&](const Addition& options) { return addition_forward(options, src, pass.value(node.src[1])); }},
-        node.options);
+    *layer.statistics = {running(0), running(1)};
+    pass.value(node.dst) = kind_of(node).forward(node, layer);
   }
   return pass;
 }
 
-std::vector<Tensor> ReferenceNetwork::run_backward(const Node& node, const ForwardPass& forward, const Tensor& diff_dst,
+std::vector<Tensor> ReferenceNetwork::run_backward(const Node& node, ForwardPass& forward, const Tensor& diff_dst,
                                                    std::span<double> gradient) const {
-  const Tensor& src = forward.value(node.src[0]);
-  const Tensor& dst = forward.value(node.dst);
-  const auto weights = [&](std::size_t which) {
-    return slice<const double>(weights_, *parameters_, node.parameters, which);
-  };
-  const auto diff_weights = [&](std::size_t which) {
-    return slice<double>(gradient, *parameters_, node.parameters, which);
-  };
-  using Tensors = std::vector<Tensor>;
-  return std::visit(
-      Overloaded{
-          [&](const Convolution& options) {
-            return Tensors{convolution_backward(options, src, diff_dst, weights(0), diff_weights(0), diff_weights(1))};
-          },
-          [&](const BatchNorm& options) {
-            const Statistics& statistics = forward.statistics[static_cast<std::size_t>(node.dst)];
-            return Tensors{batch_norm_backward(options, src, statistics, dst, diff_dst, weights(0), diff_weights(0),
-                                               diff_weights(1))};
-          },
-          [&](const Relu&) { return Tensors{relu_backward(dst, diff_dst)}; },
-          [&](const Pooling& options) { return Tensors{pooling_backward(options, src, diff_dst)}; },
-          [&](const GlobalAveragePooling&) { return Tensors{global_average_pooling_backward(src.shape, diff_dst)}; },
-          [&](const AdaptiveAveragePooling& options) {
-            return Tensors{adaptive_average_pooling_backward(options, src.shape, diff_dst)};
-          },
-          [&](const Linear&) {
-            return Tensors{linear_backward(src, diff_dst, weights(0), diff_weights(0), diff_weights(1))};
-          },
-          [&](const Dropout& options) {
-            return Tensors{
-                dropout(options, dropout_stream(node, forward.identity), first_image(forward.identity), diff_dst)};
-          },
-          [&](const Addition& options) {
-            const Tensor diff_src = addition_backward(options, dst, diff_dst);
-            return Tensors{diff_src, diff_src};
-          }},
-      node.options);
-}
-
-RandomStream ReferenceNetwork::dropout_stream(const Node& node, const PassIdentity& identity) const {
-  return {options_.seed, RandomPurpose::dropout, static_cast<std::uint64_t>(identity.step),
-          static_cast<std::uint64_t>(identity.worker), static_cast<std::uint64_t>(node.dst)};
+  LayerPass layer = layer_pass(node, forward);
+  layer.dst = &forward.value(node.dst);
+  for (std::size_t which = 0; which < layer.diff_parameters.size(); ++which) {
+    layer.diff_parameters[which] = slice<double>(gradient, *parameters_, node.parameters, which);
+  }
+  return kind_of(node).backward(node, layer, diff_dst);
 }
 
 PassResult ReferenceNetwork::compute_gradient(const BatchView& batch, const PassIdentity& identity) const {
-  const ForwardPass forward = run_forward(batch, identity, true);
+  ForwardPass forward = run_forward(batch, identity, true);
   const auto count = static_cast<std::size_t>(batch.count);
   PassResult result{.logits = forward.value(graph_.output()), .gradient = std::vector<double>(weights_.size())};
   const auto smoothing = static_cast<double>(options_.label_smoothing);

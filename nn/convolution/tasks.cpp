@@ -1,16 +1,16 @@
-#include "nn/convolution/convolution_tasks.h"
+#include "nn/convolution/tasks.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "core/stopwatch.h"
-#include "nn/kernels/reorder.h"
+#include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
 namespace {
 
 using onednn::Planned;
-using Direction = ConvolutionCase::Direction;
+using Direction = ConvolutionDirection;
 
 constexpr ConvolutionTask::Arguments kForward{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
 constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0};
@@ -49,10 +49,10 @@ class TaskList {
       auto planned = onednn::convolution_if_implemented(
           device_, direction,
           {.algorithm = algorithm,
-           .src = onednn::any(onednn::image_dims(images_, src), precision),
+           .src = onednn::any(image_dims(images_, src), precision),
            .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
                                   writes_weights ? Precision::fp32 : precision),
-           .dst = onednn::any(onednn::image_dims(images_, graph_.shape(node.dst)), precision),
+           .dst = onednn::any(image_dims(images_, graph_.shape(node.dst)), precision),
            .bias = options.bias,
            .stride = options.stride,
            .padding = options.padding});
@@ -63,7 +63,7 @@ class TaskList {
   }
 
   void add_linear(const Node& node, const Linear& options) {
-    const onednn::Dims src = onednn::image_dims(images_, graph_.shape(node.src[0]));
+    const onednn::Dims src = image_dims(images_, graph_.shape(node.src[0]));
     onednn::Dims weights = src;
     weights[0] = options.oc;
     onednn::LinearRequest request{.src = onednn::any(src, precision_),
@@ -105,11 +105,11 @@ std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const 
                                             Precision precision) {
   TaskList tasks(device, graph, batch, precision);
   for (const Node& node : graph.nodes()) {
-    if (const auto* convolution = std::get_if<Convolution>(&node.options)) {
+    if (const auto* convolution = node.as<Convolution>()) {
       tasks.add(Direction::forward, node, *convolution);
       tasks.add(Direction::backward_weights, node, *convolution);
       if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node, *convolution);
-    } else if (const auto* linear = std::get_if<Linear>(&node.options)) {
+    } else if (const auto* linear = node.as<Linear>()) {
       tasks.add_linear(node, *linear);
     }
   }
@@ -120,7 +120,7 @@ std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, cons
                                               Precision precision) {
   TaskList tasks(device, graph, images, precision);
   for (const Node& node : graph.nodes()) {
-    const auto* convolution = std::get_if<Convolution>(&node.options);
+    const auto* convolution = node.as<Convolution>();
     if (convolution != nullptr) tasks.add(Direction::forward, node, *convolution);
   }
   return tasks.take();

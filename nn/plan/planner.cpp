@@ -1,10 +1,10 @@
-#include "nn/planner.h"
+#include "nn/plan/planner.h"
 
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/format.h"
-#include "nn/kernels/reorder.h"
+#include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
 

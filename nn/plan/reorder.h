@@ -1,6 +1,6 @@
 #pragma once
 
-#include "nn/operation.h"
+#include "nn/plan/operation.h"
 
 namespace dcs3gd::nn {
 

@@ -2,7 +2,7 @@
 
 #include <memory>
 
-#include "nn/graph.h"
+#include "nn/graph/graph.h"
 #include "nn/kernels/precision.h"
 
 namespace dcs3gd::nn {

@@ -1,8 +1,8 @@
-#include "nn/compute_weights.h"
+#include "nn/plan/compute_weights.h"
 
 #include <utility>
 
-#include "nn/kernels/reorder.h"
+#include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
 

@@ -1,8 +1,9 @@
-#include "nn/reference/reference_layers.h"
+#include "tests/nn/reference/reference_layers.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace dcs3gd::nn::reference {
 namespace {
@@ -69,6 +70,56 @@ void for_each_adaptive_pair(const AdaptiveAveragePooling& options, int images, c
   }
 }
 
+/// max(x, 0)
+Tensor rectified(Tensor x) {
+  for (double& value : x.values) value = value < 0 ? 0 : value;
+  return x;
+}
+
+/// The gradient where a ReLU with this dst let values through, else 0.
+Tensor masked(const Tensor& dst, Tensor diff_dst) {
+  for (std::size_t i = 0; i < dst.values.size(); ++i) {
+    if (dst.values[i] <= 0) diff_dst.values[i] = 0;
+  }
+  return diff_dst;
+}
+
+Statistics statistics_of(const Tensor& src) {
+  Statistics statistics;
+  const double count = static_cast<double>(src.images) * src.shape.height * src.shape.width;
+  for (int c = 0; c < src.shape.channels; ++c) {
+    const auto mean_over_channel = [&](auto&& term) {
+      double sum = 0;
+      for (int n = 0; n < src.images; ++n) {
+        for (int h = 0; h < src.shape.height; ++h) {
+          for (int w = 0; w < src.shape.width; ++w) sum += term(src.at(n, c, h, w));
+        }
+      }
+      return sum / count;
+    };
+    const double mean = mean_over_channel([](double x) { return x; });
+    statistics.mean.push_back(mean);
+    statistics.variance.push_back(mean_over_channel([&](double x) { return (x - mean) * (x - mean); }));
+  }
+  return statistics;
+}
+
+Tensor masked_at_random(const Dropout& options, const LayerPass& pass, const Tensor& src) {
+  constexpr std::size_t kDraws = std::tuple_size_v<RandomStream::Block>;
+  Tensor dst = src;
+  const auto elements = static_cast<std::size_t>(src.shape.element_count());
+  const std::size_t blocks = (elements + kDraws - 1) / kDraws;
+  for (int n = 0; n < src.images; ++n) {
+    for (std::size_t e = 0; e < elements; ++e) {
+      const std::uint32_t draw =
+          pass.random.block(static_cast<std::size_t>(pass.first_image + n) * blocks + e / kDraws)[e % kDraws];
+      const bool dropped = draw < std::floor(static_cast<double>(options.probability) * 0x1p32);
+      dst.image(n)[e] = dropped ? 0 : src.image(n)[e] / (1 - static_cast<double>(options.probability));
+    }
+  }
+  return dst;
+}
+
 double window_pixels(const Pooling& options) { return static_cast<double>(options.kernel) * options.kernel; }
 
 }  // namespace
@@ -92,14 +143,15 @@ std::span<const double> Tensor::image(int n) const {
   return std::span(values).subspan(static_cast<std::size_t>(n) * count, count);
 }
 
-Tensor convolution_forward(const Convolution& options, const ImageShape& dst_shape, const Tensor& src,
-                           std::span<const double> weights, std::span<const double> bias) {
-  Tensor dst(src.images, dst_shape);
+Tensor forward(const Convolution& options, const LayerPass& pass) {
+  const Tensor& src = pass.src();
+  const std::span<const double> weights = pass.parameters[0], bias = pass.parameters[1];
+  Tensor dst(src.images, pass.dst_shape);
 #pragma omp parallel for collapse(2)
   for (int n = 0; n < dst.images; ++n) {
-    for (int oc = 0; oc < dst_shape.channels; ++oc) {
-      for (int oh = 0; oh < dst_shape.height; ++oh) {
-        for (int ow = 0; ow < dst_shape.width; ++ow) {
+    for (int oc = 0; oc < pass.dst_shape.channels; ++oc) {
+      for (int oh = 0; oh < pass.dst_shape.height; ++oh) {
+        for (int ow = 0; ow < pass.dst_shape.width; ++ow) {
           double sum = bias.empty() ? 0 : bias[static_cast<std::size_t>(oc)];
           for (int ic = 0; ic < src.shape.channels; ++ic) {
             for_each_in_window(options, src.shape, oh, ow, [&](int h, int w, int kh, int kw) {
@@ -114,9 +166,10 @@ Tensor convolution_forward(const Convolution& options, const ImageShape& dst_sha
   return dst;
 }
 
-Tensor convolution_backward(const Convolution& options, const Tensor& src, const Tensor& diff_dst,
-                            std::span<const double> weights, std::span<double> diff_weights,
-                            std::span<double> diff_bias) {
+std::vector<Tensor> backward(const Convolution& options, const LayerPass& pass, const Tensor& diff_dst) {
+  const Tensor& src = pass.src();
+  const std::span<const double> weights = pass.parameters[0];
+  const std::span<double> diff_weights = pass.diff_parameters[0], diff_bias = pass.diff_parameters[1];
   Tensor diff_src(src.images, src.shape);
   const int ic_count = src.shape.channels;
 #pragma omp parallel for collapse(2)
@@ -152,31 +205,14 @@ Tensor convolution_backward(const Convolution& options, const Tensor& src, const
       }
     }
   }
-  return diff_src;
+  return {diff_src};
 }
 
-Statistics batch_norm_statistics(const Tensor& src) {
-  Statistics statistics;
-  const double count = static_cast<double>(src.images) * src.shape.height * src.shape.width;
-  for (int c = 0; c < src.shape.channels; ++c) {
-    const auto mean_over_channel = [&](auto&& term) {
-      double sum = 0;
-      for (int n = 0; n < src.images; ++n) {
-        for (int h = 0; h < src.shape.height; ++h) {
-          for (int w = 0; w < src.shape.width; ++w) sum += term(src.at(n, c, h, w));
-        }
-      }
-      return sum / count;
-    };
-    const double mean = mean_over_channel([](double x) { return x; });
-    statistics.mean.push_back(mean);
-    statistics.variance.push_back(mean_over_channel([&](double x) { return (x - mean) * (x - mean); }));
-  }
-  return statistics;
-}
-
-Tensor batch_norm_forward(const BatchNorm& options, const Tensor& src, const Statistics& statistics,
-                          std::span<const double> gamma, std::span<const double> beta) {
+Tensor forward(const BatchNorm& options, const LayerPass& pass) {
+  const Tensor& src = pass.src();
+  if (pass.training) *pass.statistics = statistics_of(src);
+  const Statistics& statistics = *pass.statistics;
+  const std::span<const double> gamma = pass.parameters[0], beta = pass.parameters[1];
   Tensor dst(src.images, src.shape);
   for (int n = 0; n < src.images; ++n) {
     for (int c = 0; c < src.shape.channels; ++c) {
@@ -190,13 +226,13 @@ Tensor batch_norm_forward(const BatchNorm& options, const Tensor& src, const Sta
       }
     }
   }
-  return options.relu ? relu_forward(dst) : dst;
+  return options.relu ? rectified(std::move(dst)) : dst;
 }
 
-Tensor batch_norm_backward(const BatchNorm& options, const Tensor& src, const Statistics& statistics, const Tensor& dst,
-                           const Tensor& diff_dst, std::span<const double> gamma, std::span<double> diff_gamma,
-                           std::span<double> diff_beta) {
-  const Tensor diff = options.relu ? relu_backward(dst, diff_dst) : diff_dst;
+std::vector<Tensor> backward(const BatchNorm& options, const LayerPass& pass, const Tensor& diff_dst) {
+  const Tensor& src = pass.src();
+  const Statistics& statistics = *pass.statistics;
+  const Tensor diff = options.relu ? masked(*pass.dst, diff_dst) : diff_dst;
   Tensor diff_src(src.images, src.shape);
   const double count = static_cast<double>(src.images) * src.shape.height * src.shape.width;
   for (int c = 0; c < src.shape.channels; ++c) {
@@ -215,41 +251,34 @@ Tensor batch_norm_backward(const BatchNorm& options, const Tensor& src, const St
         }
       }
     }
-    diff_gamma[channel] = product_sum;
-    diff_beta[channel] = diff_sum;
+    pass.diff_parameters[0][channel] = product_sum;
+    pass.diff_parameters[1][channel] = diff_sum;
     for (int n = 0; n < src.images; ++n) {
       for (int h = 0; h < src.shape.height; ++h) {
         for (int w = 0; w < src.shape.width; ++w) {
           diff_src.at(n, c, h, w) =
-              gamma[channel] / deviation *
+              pass.parameters[0][channel] / deviation *
               (diff.at(n, c, h, w) - diff_sum / count - normalised(n, h, w) * product_sum / count);
         }
       }
     }
   }
-  return diff_src;
+  return {diff_src};
 }
 
-Tensor relu_forward(const Tensor& src) {
-  Tensor dst = src;
-  for (double& value : dst.values) value = value < 0 ? 0 : value;
-  return dst;
+Tensor forward(const Relu& /*options*/, const LayerPass& pass) { return rectified(pass.src()); }
+
+std::vector<Tensor> backward(const Relu& /*options*/, const LayerPass& pass, const Tensor& diff_dst) {
+  return {masked(*pass.dst, diff_dst)};
 }
 
-Tensor relu_backward(const Tensor& dst, const Tensor& diff_dst) {
-  Tensor diff_src = diff_dst;
-  for (std::size_t i = 0; i < dst.values.size(); ++i) {
-    if (dst.values[i] <= 0) diff_src.values[i] = 0;
-  }
-  return diff_src;
-}
-
-Tensor pooling_forward(const Pooling& options, const ImageShape& dst_shape, const Tensor& src) {
-  Tensor dst(src.images, dst_shape);
+Tensor forward(const Pooling& options, const LayerPass& pass) {
+  const Tensor& src = pass.src();
+  Tensor dst(src.images, pass.dst_shape);
   for (int n = 0; n < dst.images; ++n) {
-    for (int c = 0; c < dst_shape.channels; ++c) {
-      for (int oh = 0; oh < dst_shape.height; ++oh) {
-        for (int ow = 0; ow < dst_shape.width; ++ow) {
+    for (int c = 0; c < pass.dst_shape.channels; ++c) {
+      for (int oh = 0; oh < pass.dst_shape.height; ++oh) {
+        for (int ow = 0; ow < pass.dst_shape.width; ++ow) {
           double& value = dst.at(n, c, oh, ow);
           if (options.kind == Pooling::Kind::max) {
             value = src.values[largest_in_window(options, src, n, c, oh, ow)];
@@ -264,7 +293,8 @@ Tensor pooling_forward(const Pooling& options, const ImageShape& dst_shape, cons
   return dst;
 }
 
-Tensor pooling_backward(const Pooling& options, const Tensor& src, const Tensor& diff_dst) {
+std::vector<Tensor> backward(const Pooling& options, const LayerPass& pass, const Tensor& diff_dst) {
+  const Tensor& src = pass.src();
   Tensor diff_src(src.images, src.shape);
   for (int n = 0; n < src.images; ++n) {
     for (int c = 0; c < src.shape.channels; ++c) {
@@ -281,10 +311,11 @@ Tensor pooling_backward(const Pooling& options, const Tensor& src, const Tensor&
       }
     }
   }
-  return diff_src;
+  return {diff_src};
 }
 
-Tensor global_average_pooling_forward(const Tensor& src) {
+Tensor forward(const GlobalAveragePooling& /*options*/, const LayerPass& pass) {
+  const Tensor& src = pass.src();
   Tensor dst(src.images, {src.shape.channels, 1, 1});
   const double pixels = static_cast<double>(src.shape.height) * src.shape.width;
   for (int n = 0; n < src.images; ++n) {
@@ -297,7 +328,8 @@ Tensor global_average_pooling_forward(const Tensor& src) {
   return dst;
 }
 
-Tensor global_average_pooling_backward(const ImageShape& src_shape, const Tensor& diff_dst) {
+std::vector<Tensor> backward(const GlobalAveragePooling& /*options*/, const LayerPass& pass, const Tensor& diff_dst) {
+  const ImageShape& src_shape = pass.src().shape;
   Tensor diff_src(diff_dst.images, src_shape);
   const double pixels = static_cast<double>(src_shape.height) * src_shape.width;
   for (int n = 0; n < diff_dst.images; ++n) {
@@ -307,10 +339,11 @@ Tensor global_average_pooling_backward(const ImageShape& src_shape, const Tensor
       }
     }
   }
-  return diff_src;
+  return {diff_src};
 }
 
-Tensor adaptive_average_pooling_forward(const AdaptiveAveragePooling& options, const Tensor& src) {
+Tensor forward(const AdaptiveAveragePooling& options, const LayerPass& pass) {
+  const Tensor& src = pass.src();
   Tensor dst(src.images, {src.shape.channels, options.size, options.size});
   for_each_adaptive_pair(options, src.images, src.shape,
                          [&](int n, int c, int h, int w, int oh, int ow, double pixels) {
@@ -319,18 +352,19 @@ Tensor adaptive_average_pooling_forward(const AdaptiveAveragePooling& options, c
   return dst;
 }
 
-Tensor adaptive_average_pooling_backward(const AdaptiveAveragePooling& options, const ImageShape& src_shape,
-                                         const Tensor& diff_dst) {
+std::vector<Tensor> backward(const AdaptiveAveragePooling& options, const LayerPass& pass, const Tensor& diff_dst) {
+  const ImageShape& src_shape = pass.src().shape;
   Tensor diff_src(diff_dst.images, src_shape);
   for_each_adaptive_pair(options, diff_dst.images, src_shape,
                          [&](int n, int c, int h, int w, int oh, int ow, double pixels) {
                            diff_src.at(n, c, h, w) += diff_dst.at(n, c, oh, ow) / pixels;
                          });
-  return diff_src;
+  return {diff_src};
 }
 
-Tensor linear_forward(const Linear& options, const Tensor& src, std::span<const double> weights,
-                      std::span<const double> bias) {
+Tensor forward(const Linear& options, const LayerPass& pass) {
+  const Tensor& src = pass.src();
+  const std::span<const double> weights = pass.parameters[0], bias = pass.parameters[1];
   Tensor dst(src.images, {options.oc, 1, 1});
   const auto features = static_cast<std::size_t>(src.shape.element_count());
   for (int n = 0; n < src.images; ++n) {
@@ -343,8 +377,10 @@ Tensor linear_forward(const Linear& options, const Tensor& src, std::span<const 
   return dst;
 }
 
-Tensor linear_backward(const Tensor& src, const Tensor& diff_dst, std::span<const double> weights,
-                       std::span<double> diff_weights, std::span<double> diff_bias) {
+std::vector<Tensor> backward(const Linear& /*options*/, const LayerPass& pass, const Tensor& diff_dst) {
+  const Tensor& src = pass.src();
+  const std::span<const double> weights = pass.parameters[0];
+  const std::span<double> diff_weights = pass.diff_parameters[0], diff_bias = pass.diff_parameters[1];
   Tensor diff_src(src.images, src.shape);
   std::ranges::fill(diff_weights, 0.0);
   std::ranges::fill(diff_bias, 0.0);
@@ -359,33 +395,26 @@ Tensor linear_backward(const Tensor& src, const Tensor& diff_dst, std::span<cons
       if (!diff_bias.empty()) diff_bias[oc] += diff;
     }
   }
-  return diff_src;
+  return {diff_src};
 }
 
-Tensor dropout(const Dropout& options, const RandomStream& random, int first_image, const Tensor& src) {
-  constexpr std::size_t kDraws = std::tuple_size_v<RandomStream::Block>;
-  Tensor dst = src;
-  const auto elements = static_cast<std::size_t>(src.shape.element_count());
-  const std::size_t blocks = (elements + kDraws - 1) / kDraws;
-  for (int n = 0; n < src.images; ++n) {
-    for (std::size_t e = 0; e < elements; ++e) {
-      const std::uint32_t draw =
-          random.block(static_cast<std::size_t>(first_image + n) * blocks + e / kDraws)[e % kDraws];
-      const bool dropped = draw < std::floor(static_cast<double>(options.probability) * 0x1p32);
-      dst.image(n)[e] = dropped ? 0 : src.image(n)[e] / (1 - static_cast<double>(options.probability));
-    }
-  }
-  return dst;
+Tensor forward(const Dropout& options, const LayerPass& pass) {
+  return pass.training ? masked_at_random(options, pass, pass.src()) : pass.src();
 }
 
-Tensor addition_forward(const Addition& options, const Tensor& src0, const Tensor& src1) {
-  Tensor dst = src0;
-  for (std::size_t i = 0; i < dst.values.size(); ++i) dst.values[i] += src1.values[i];
-  return options.relu ? relu_forward(dst) : dst;
+std::vector<Tensor> backward(const Dropout& options, const LayerPass& pass, const Tensor& diff_dst) {
+  return {masked_at_random(options, pass, diff_dst)};
 }
 
-Tensor addition_backward(const Addition& options, const Tensor& dst, const Tensor& diff_dst) {
-  return options.relu ? relu_backward(dst, diff_dst) : diff_dst;
+Tensor forward(const Addition& options, const LayerPass& pass) {
+  Tensor dst = pass.src(0);
+  for (std::size_t i = 0; i < dst.values.size(); ++i) dst.values[i] += pass.src(1).values[i];
+  return options.relu ? rectified(std::move(dst)) : dst;
+}
+
+std::vector<Tensor> backward(const Addition& options, const LayerPass& pass, const Tensor& diff_dst) {
+  const Tensor diff_src = options.relu ? masked(*pass.dst, diff_dst) : diff_dst;
+  return {diff_src, diff_src};
 }
 
 Loss cross_entropy(const Tensor& logits, std::span<const std::int32_t> labels, double label_smoothing) {

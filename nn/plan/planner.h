@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "core/parameter_arena.h"
-#include "nn/compute_weights.h"
-#include "nn/graph.h"
-#include "nn/network.h"
-#include "nn/operation.h"
+#include "nn/graph/graph.h"
+#include "nn/plan/compute_weights.h"
+#include "nn/plan/operation.h"
+#include "nn/plan/pass.h"
 
 namespace dcs3gd::nn {
 

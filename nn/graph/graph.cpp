@@ -1,0 +1,80 @@
+#include "nn/graph/graph.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/format.h"
+#include "core/random_stream.h"
+#include "nn/graph/layer_kinds.h"
+
+namespace dcs3gd::nn {
+namespace {
+
+const LayerKind& kind_of(const LayerOptions& options) {
+  for (const LayerKind& kind : layer_kinds()) {
+    if (kind.defaults.type() == options.type()) return kind;
+  }
+  throw Error(ErrorKind::failure, "graph: the options of a layer are of no kind in the table");
+}
+
+}  // namespace
+
+Graph::Graph(ImageShape input) : shapes_{input} {}
+
+ValueId Graph::add(const LayerOptions& options, const std::vector<ValueId>& src, std::string name) {
+  const LayerKind& kind = kind_of(options);
+  const bool is_named = !name.empty();
+  if (!is_named) name = format("{}{}", kind.label, nodes_.size());
+  if (src.size() != kind.sources) {
+    throw Error(ErrorKind::input, format("layer {}: expected {} source{}, found {}", name, kind.sources,
+                                         kind.sources == 1 ? "" : "s", src.size()));
+  }
+  std::vector<ImageShape> src_shapes;
+  for (const ValueId value : src) src_shapes.push_back(shape(value));
+  LayerOutline outline = kind.outline(options, name, src_shapes);
+  if (!is_named && !outline.tensors.empty()) {
+    throw Error(ErrorKind::input, format("layer {}: it has parameters, so it needs a name", name));
+  }
+
+  Node node{.name = name, .kind = &kind, .options = options, .src = src, .dst = output() + 1};
+  for (LayerOutline::Tensor& tensor : outline.tensors) {
+    const bool is_learned = tensor.kind != ParameterKind::statistics;
+    (is_learned ? node.parameters : node.statistics)
+        .push_back((is_learned ? parameters_ : statistics_).add(name, std::move(tensor)));
+  }
+  nodes_.push_back(std::move(node));
+  shapes_.push_back(outline.dst);
+  return output();
+}
+
+std::size_t Graph::Tensors::add(const std::string& layer, LayerOutline::Tensor tensor) {
+  slices.push_back({.name = layer + "." + tensor.name, .shape = std::move(tensor.shape), .kind = tensor.kind});
+  first.push_back(tensor.first);
+  return slices.size() - 1;
+}
+
+void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics) {
+  const auto& slices = weights.layout().slices();
+  for (std::size_t index = 0; index < slices.size(); ++index) {
+    RandomStream random(seed, RandomPurpose::initialization, index);
+    const Initializer& first = graph.parameters_.first[index];
+    for (float& value : weights.slice(slices[index])) {
+      switch (first.kind) {
+        case Initializer::Kind::constant:
+          value = first.value;
+          break;
+        case Initializer::Kind::normal:
+          value = first.value * random.normal();
+          break;
+        case Initializer::Kind::uniform:
+          value = random.uniform(-first.value, first.value);
+          break;
+      }
+    }
+  }
+  for (std::size_t index = 0; index < statistics.layout().slices().size(); ++index) {
+    std::ranges::fill(statistics.slice(statistics.layout().slices()[index]), graph.statistics_.first[index].value);
+  }
+}
+
+}  // namespace dcs3gd::nn

@@ -1,0 +1,24 @@
+#pragma once
+
+#include "nn/kernels/precision.h"
+
+/// Names what oneDNN's convolutions and poolings can be asked for. Needs none of oneDNN's headers, so that headers
+/// which other folders include may include it.
+namespace dcs3gd::nn {
+
+/// Computes dst, or the gradient of src, or the gradient of weights and bias.
+enum class ConvolutionDirection { forward, backward_data, backward_weights };
+
+enum class ConvolutionAlgorithm {
+  direct,
+  winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (README.md); AVX-512, stride 1
+};
+
+/// What an algorithm computes in: oneDNN has Winograd's in fp32 alone. A bf16 network converts for it.
+inline Precision computed_in(ConvolutionAlgorithm algorithm, Precision activations) {
+  return algorithm == ConvolutionAlgorithm::winograd ? Precision::fp32 : activations;
+}
+
+enum class PoolingAlgorithm { max, average };  ///< average counts padded zeros
+
+}  // namespace dcs3gd::nn
