@@ -33,7 +33,7 @@ std::string ListingCache::find(const data::FolderState& state) const {
   if (folder.empty() || !fs::exists(path_of(state), ignored)) return "";
   std::string content;
   const auto error = attempt([&] {
-    const InputFile file(path_of(state));
+    const PositionedFile file = open_file(path_of(state));
     content.resize(file.size());
     file.read(0, std::as_writable_bytes(std::span(content)));
   });

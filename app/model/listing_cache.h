@@ -28,7 +28,7 @@ struct ListingCache {
   std::string path_of(const data::FolderState& state) const;
 };
 
-/// The user's: listings in user_cache_folder() (app/file_io.h).
+/// The user's: listings in user_cache_folder() (core/files.h).
 ListingCache user_listing_cache();
 
 }  // namespace dcs3gd::app

@@ -15,7 +15,6 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
-#include "data/photos/open_file.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -46,17 +45,18 @@ std::string_view bytes_of(const T* values, std::size_t count) {
   return {reinterpret_cast<const char*>(values), count * sizeof(T)};
 }
 
-void read_part(const OpenFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
-  if (const std::string problem = file.read(offset, into); !problem.empty()) refuse(file.path(), problem);
+void read_part(const PositionedFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
+  const std::string problem = file.try_read(offset, std::as_writable_bytes(into));
+  if (!problem.empty()) refuse(file.path(), problem);
 }
 
-OpenFile open_shard(const std::string& path) {
-  OpenFile file(path);
+PositionedFile open_shard(const std::string& path) {
+  PositionedFile file(path);
   if (!file.problem().empty()) refuse(path, file.problem());
   return file;
 }
 
-Trailer read_trailer(const OpenFile& file) {
+Trailer read_trailer(const PositionedFile& file) {
   Trailer trailer;
   if (file.size() < kMagic.size() + sizeof(Trailer)) refuse(file.path(), "too short for a shard");
   std::array<std::uint8_t, sizeof(Trailer)> bytes{};
@@ -74,7 +74,7 @@ Trailer read_trailer(const OpenFile& file) {
 }
 
 /// `data_bytes`: how far images may reach; none: up to the index.
-ShardIndex read_index(const OpenFile& file, std::optional<std::uint64_t> data_bytes = {}) {
+ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> data_bytes = {}) {
   const Trailer trailer = read_trailer(file);
   const std::uint64_t room = data_bytes.value_or(trailer.records_offset);
   std::vector<std::uint8_t> bytes(trailer.images * sizeof(ShardRecord) + trailer.names_bytes);
@@ -136,7 +136,7 @@ class PackedFiles final : public PhotoSource {
     const ShardRecord& record = place.record();
     if (record.bytes > kMaxDecoderBytes) return "the file is too large";
     file.resize(record.bytes);
-    std::string problem = place.in.file.read(record.offset, file);
+    std::string problem = place.in.file.try_read(record.offset, std::as_writable_bytes(std::span(file)));
     if (problem.empty() && place.in.has_checksums &&
         checksum_of(std::span<const std::uint8_t>(file)) != record.checksum) {
       problem = "its checksum is wrong";
@@ -251,7 +251,7 @@ std::string shards_fingerprint(const std::string& folder, const ShardManifest& m
   std::string hashes;
   std::uint64_t images = 0;
   for (const ShardManifest::Shard& shard : manifest.shards) {
-    const OpenFile file = open_shard(shard_path(folder, shard));
+    const PositionedFile file = open_shard(shard_path(folder, shard));
     hashes += hash_text(read_trailer(file).checksum);
     images += shard.images;
   }

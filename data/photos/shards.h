@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/photos/open_file.h"
+#include "core/files.h"
 #include "data/photos/photo_dataset.h"
 
 /// Image files packed into few large ones, so that a cluster's file system serves some hundred files instead of a
@@ -41,7 +41,7 @@ struct ShardIndex {
 
 /// An open file in which images lie one behind the other.
 struct PackedFile {
-  OpenFile file;
+  PositionedFile file;
   ShardIndex index;
   bool has_checksums = true;
 };

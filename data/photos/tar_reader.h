@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "data/photos/open_file.h"
+#include "core/files.h"
 #include "data/photos/shards.h"
 
 /// Tar files in WebDataset's form. A file's name is KEY.EXTENSION, split at the first dot behind the last slash; files
@@ -21,6 +21,6 @@ constexpr std::int32_t kMaxTarClasses = 1'000'000;
 /// Walks over the headers and reads the labels, nothing else. Understands ustar, the long names and large sizes of GNU
 /// tar, and pax headers. Every number is checked against the file's size before it is used. Throws Error{input} with
 /// the offset for what is damaged or cut off, no sample, or of a kind that is not read (sparse files, several volumes).
-TarSamples index_tar(const OpenFile& tar);
+TarSamples index_tar(const PositionedFile& tar);
 
 }  // namespace dcs3gd::data

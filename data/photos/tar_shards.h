@@ -23,9 +23,9 @@ std::vector<std::string> list_tars(const std::string& folder);
 
 std::string tar_index_path(const std::string& tar);
 /// The content of the index file of an open tar file.
-std::string tar_index_file(const OpenFile& tar, const TarSamples& samples);
+std::string tar_index_file(const PositionedFile& tar, const TarSamples& samples);
 /// Why the index file beside the tar file cannot be used; empty if `samples` was read from it.
-std::string read_tar_index(const OpenFile& tar, TarSamples& samples);
+std::string read_tar_index(const PositionedFile& tar, TarSamples& samples);
 
 struct TarPhotos {
   std::unique_ptr<const PhotoSource> source;
