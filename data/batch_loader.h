@@ -17,7 +17,7 @@
 #include "data/batch.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
-#include "data/transform/augmentation.h"
+#include "data/transform/sample_transform.h"
 
 namespace dcs3gd::data {
 
@@ -38,7 +38,7 @@ int loader_thread_count(std::optional<int> configured, int spare_cores);
 class BatchLoader {
  public:
   /// Threads beyond options.loader.prefetch_batches would have nothing to fill and are not started. Throws what Sampler
-  /// and Augmentation throw.
+  /// and SampleTransform throw.
   BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptions& options, const SamplePlan& plan, int threads);
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
@@ -73,7 +73,6 @@ class BatchLoader {
   Order order_of(std::int64_t epoch);
   /// Gives up early, leaving the batch unfinished, once `stop` is requested.
   void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
-  void mix(const BatchPlace& place, Batch& batch) const;
   /// The label of the image now in slot.pixels; none if it is left out.
   std::optional<std::int32_t> read(std::uint32_t index, std::int64_t epoch, Slot& slot);
   /// Counts the image; next() will say so where it is met first.
@@ -83,7 +82,7 @@ class BatchLoader {
   // Constant after construction.
   std::shared_ptr<const Dataset> dataset_;
   Sampler sampler_;
-  Augmentation augmentation_;
+  SampleTransform transform_;
   Part part_;
   OnBadImage on_bad_image_;
   std::int64_t batch_count_;

@@ -13,7 +13,7 @@
 #include "data/options.h"
 #include "data/photos/folder_state.h"
 #include "data/photos/image_decoder.h"
-#include "data/transform/framing.h"
+#include "data/transform/crop.h"
 
 namespace dcs3gd::data {
 
@@ -63,9 +63,9 @@ class Dataset {
 
   /// The file that image `index` came from, for people; empty where images have no files of their own.
   virtual std::string file(std::uint32_t /*index*/) const { return ""; }
-  /// Writes image `index` (< size()), framed, as bytes, CHW, to `pixels` (image_bytes() long). Images that have the
-  /// right size already are framed only if the framing is random.
-  virtual ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  /// Writes image `index` (< size()), cropped, as bytes, CHW, to `pixels` (image_bytes() long). Images that have the
+  /// right size already are cropped only if the rule is random.
+  virtual ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                           std::span<std::uint8_t> pixels) const = 0;
 
  private:

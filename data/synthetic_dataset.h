@@ -20,7 +20,7 @@ class SyntheticDataset final : public Dataset {
   /// Throws Error{input} if the part's number of images is not positive or too large.
   SyntheticDataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
 
-  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 
  private:

@@ -30,7 +30,7 @@ std::string check(const data::PhotoSource& source, std::uint32_t index) {
   std::vector<std::uint8_t> file;
   data::DecodedImage image;
   const std::string problem = source.fetch(index, file);
-  return problem.empty() ? data::decode_image(file, data::Framing::whole(), image) : problem;
+  return problem.empty() ? data::decode_image(file, data::CropRule::whole(), image) : problem;
 }
 
 }  // namespace

@@ -139,12 +139,12 @@ class Packer {
     std::string problem = data::read_image_size(file, size);
     if (problem.empty() && std::max(size.width, size.height) <= *max_side_) return;
     data::DecodedImage image;
-    if (problem.empty()) problem = data::decode_image(file, data::Framing::within(*max_side_), image);
+    if (problem.empty()) problem = data::decode_image(file, data::CropRule::within(*max_side_), image);
     if (!problem.empty()) {
       log::warn(format("{}: {}; packed as it is", name, problem));
       return;
     }
-    const data::ImageSize scaled = image.frame.scaled;
+    const data::ImageSize scaled = image.crop.scaled;
     std::vector<std::uint8_t> planes(std::size_t{3} * static_cast<std::size_t>(scaled.width) *
                                      static_cast<std::size_t>(scaled.height));
     data::resample(image, 3, planes);

@@ -35,9 +35,9 @@ std::string passed_over(std::uint64_t files) { return files > 0 ? format(", {} o
 
 }  // namespace
 
-std::string decode_photo(std::span<const std::uint8_t> file, const Framing& framing, int channels, DecodedImage& image,
-                         std::span<std::uint8_t> pixels) {
-  std::string problem = decode_image(file, framing, image);
+std::string decode_photo(std::span<const std::uint8_t> file, const CropRule& crop_rule, int channels,
+                         DecodedImage& image, std::span<std::uint8_t> pixels) {
+  std::string problem = decode_image(file, crop_rule, image);
   if (problem.empty()) resample(image, channels, pixels);
   return problem;
 }
@@ -45,10 +45,10 @@ std::string decode_photo(std::span<const std::uint8_t> file, const Framing& fram
 PhotoDataset::PhotoDataset(std::unique_ptr<const PhotoSource> source, DatasetProperties properties)
     : Dataset(std::move(properties)), source_(std::move(source)) {}
 
-ReadResult PhotoDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+ReadResult PhotoDataset::read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                               std::span<std::uint8_t> pixels) const {
   std::string problem = source_->fetch(index, buffers.file);
-  if (problem.empty()) problem = decode_photo(buffers.file, framing, channels(), buffers.image, pixels);
+  if (problem.empty()) problem = decode_photo(buffers.file, crop_rule, channels(), buffers.image, pixels);
   if (!problem.empty()) return {.label = 0, .problem = format("{}: {}", source_->name(index), problem)};
   return {.label = source_->label(index), .problem = {}};
 }

@@ -31,10 +31,10 @@ class PhotoSource {
   virtual std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const = 0;
 };
 
-/// Decodes a file and scales what `framing` shows of it to bytes, CHW. `image` keeps its memory from call to call.
+/// Decodes a file and scales what `crop_rule` shows of it to bytes, CHW. `image` keeps its memory from call to call.
 /// Returns what is wrong with the file, empty if nothing is.
-std::string decode_photo(std::span<const std::uint8_t> file, const Framing& framing, int channels, DecodedImage& image,
-                         std::span<std::uint8_t> pixels);
+std::string decode_photo(std::span<const std::uint8_t> file, const CropRule& crop_rule, int channels,
+                         DecodedImage& image, std::span<std::uint8_t> pixels);
 
 /// Photos of any size, decoded when they are read.
 class PhotoDataset final : public Dataset {
@@ -42,7 +42,7 @@ class PhotoDataset final : public Dataset {
   PhotoDataset(std::unique_ptr<const PhotoSource> source, DatasetProperties properties);
 
   std::string file(std::uint32_t index) const override { return source_->name(index); }
-  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 
  private:

@@ -25,7 +25,7 @@ class StoredDataset final : public Dataset {
   /// image_size or have another number of channels.
   StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin);
 
-  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 
  private:

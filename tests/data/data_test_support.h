@@ -51,7 +51,7 @@ inline void write_file(const std::string& path, const Bytes& bytes) {
 inline Bytes read_image(const Dataset& dataset, std::uint32_t index, std::int32_t* label = nullptr) {
   Bytes pixels(dataset.image_bytes());
   ReadBuffers buffers;
-  const ReadResult result = dataset.read(index, Framing::center(dataset.width()), buffers, pixels);
+  const ReadResult result = dataset.read(index, CropRule::center(dataset.width()), buffers, pixels);
   REQUIRE(result.problem == "");
   if (label != nullptr) *label = result.label;
   return pixels;
