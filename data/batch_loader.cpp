@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
+#include "data/formats.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -27,7 +28,7 @@ BatchLoader::BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptio
                          int threads)
     : dataset_(std::move(dataset)),
       sampler_(plan, dataset_->size(), options.shuffle),
-      transform_(options, plan.part, plan.seed),
+      transform_(options, normalization_of(options), plan.part, plan.seed),
       part_(plan.part),
       on_bad_image_(options.loader.on_bad_image),
       batch_count_(sampler_.batch_count()) {

@@ -16,6 +16,7 @@
 
 #include "data/batch.h"
 #include "data/dataset.h"
+#include "data/read_buffers.h"
 #include "data/sampler.h"
 #include "data/transform/sample_transform.h"
 

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
+#include "data/read_buffers.h"
 #include "data/transform/resample.h"
 
 namespace dcs3gd::data {

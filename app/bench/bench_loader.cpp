@@ -13,8 +13,12 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
-#include "data/dataset.h"
+#include "data/formats.h"
+#include "data/paths.h"
+#include "data/photos/image_decoder.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/photo_dataset.h"
+#include "data/read_buffers.h"
 #include "data/transform/sample_transform.h"
 
 namespace dcs3gd::app {
@@ -83,11 +87,11 @@ class LoaderBench {
 
   static data::SampleTransform transform(const LoaderBenchOptions& options) {
     data::DataOptions data;
-    data.format = data::Format::image_folder;
+    data.format = "image_folder";
     data.image_size = options.image_size;
     data.augment.random_resized_crop = true;
     data.augment.horizontal_flip = true;
-    return {data, data::Part::train, 1};
+    return {data, data::normalization_of(data), data::Part::train, 1};
   }
 
   void load_image(Worker& worker, std::uint32_t number) {

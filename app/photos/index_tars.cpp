@@ -9,7 +9,7 @@
 #include "core/files.h"
 #include "core/format.h"
 #include "core/log.h"
-#include "data/photos/photo_dataset.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/tar_shards.h"
 
 namespace dcs3gd::app {

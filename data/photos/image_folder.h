@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/photos/photo_dataset.h"
+#include "data/photos/photo_source.h"
 
 namespace dcs3gd::data {
 

@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
+#include "data/photos/image_decoder.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -27,7 +28,7 @@ struct Trailer {
   std::uint64_t images = 0;
   std::uint64_t names_bytes = 0;
   std::uint64_t checksum = 0;
-  std::uint64_t recipe = 0;
+  std::uint64_t source_hash = 0;
   std::array<char, 8> magic{};
 };
 static_assert(sizeof(Trailer) == 48 && sizeof(ShardRecord) == 24);
@@ -81,7 +82,8 @@ ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> d
   read_part(file, trailer.records_offset, bytes);
   if (checksum_of(bytes) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
 
-  ShardIndex index{.records = std::vector<ShardRecord>(trailer.images), .names = {}, .recipe = trailer.recipe};
+  ShardIndex index{
+      .records = std::vector<ShardRecord>(trailer.images), .names = {}, .source_hash = trailer.source_hash};
   const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
   if (record_bytes > 0) std::memcpy(index.records.data(), bytes.data(), record_bytes);
   for (const ShardRecord& record : index.records) {
@@ -172,7 +174,7 @@ std::string shard_footer(const ShardIndex& index, std::uint64_t offset) {
                   .images = index.records.size(),
                   .names_bytes = footer.size() - index.records.size() * sizeof(ShardRecord),
                   .checksum = checksum_of(footer),
-                  .recipe = index.recipe};
+                  .source_hash = index.source_hash};
   std::ranges::copy(kMagic, trailer.magic.begin());
   footer += bytes_of(&trailer, 1);
   return footer;
@@ -188,7 +190,7 @@ std::uint64_t index_checksum(const ShardIndex& index) { return checksum_of(index
 
 std::string to_text(const ShardManifest& manifest) {
   std::string text = format("{}\n", kManifestTitle);
-  if (!manifest.made.empty()) text += format("made {}\n", manifest.made);
+  if (!manifest.provenance.empty()) text += format("made {}\n", manifest.provenance);
   for (const std::string& name : manifest.classes) text += format("class {}\n", name);
   for (const ShardManifest::Shard& shard : manifest.shards) text += format("shard {} {}\n", shard.file, shard.images);
   return text;
@@ -210,7 +212,7 @@ ShardManifest read_shard_manifest(const std::string& folder) {
       continue;
     }
     if (word == "made" && !rest.empty()) {
-      manifest.made = rest;
+      manifest.provenance = rest;
       continue;
     }
     const std::size_t last_space = rest.rfind(' ');
@@ -226,8 +228,9 @@ ShardManifest read_shard_manifest(const std::string& folder) {
   return manifest;
 }
 
-std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest) {
+ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest) {
   std::vector<PackedFile> files;
+  std::string hashes;
   for (const ShardManifest::Shard& shard : manifest.shards) {
     PackedFile packed{.file = open_shard(shard_path(folder, shard)), .index = {}};
     packed.index = read_index(packed.file);
@@ -238,24 +241,14 @@ std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const 
         refuse(packed.file.path(), "a label without a class");
       }
     }
+    hashes += hash_text(index_checksum(packed.index));
     files.push_back(std::move(packed));
   }
-  return open_packed(folder, std::move(files));
+  return {.source = open_packed(folder, std::move(files)), .checksums = hash_text(hashes)};
 }
 
 std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files) {
   return std::make_unique<PackedFiles>(origin, std::move(files));
-}
-
-std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest) {
-  std::string hashes;
-  std::uint64_t images = 0;
-  for (const ShardManifest::Shard& shard : manifest.shards) {
-    const PositionedFile file = open_shard(shard_path(folder, shard));
-    hashes += hash_text(read_trailer(file).checksum);
-    images += shard.images;
-  }
-  return format("{} images in {} classes, shards {}", images, manifest.classes.size(), hash_text(hashes));
 }
 
 }  // namespace dcs3gd::data

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/files.h"
-#include "data/photos/photo_dataset.h"
+#include "data/photos/photo_source.h"
 
 /// Image files packed into few large ones, so that a cluster's file system serves some hundred files instead of a
 /// million. A folder of shards holds
@@ -18,7 +18,7 @@
 ///                      records  offset, checksum (XXH3) of the file; 32 bits: bytes, label
 ///                      names    "class/image", each with a zero behind it
 ///                      trailer  offset of the records, number of images, bytes of names, checksum of records and
-///                               names, recipe, "dcs3gds1"
+///                               names, source_hash, "dcs3gds1"
 ///
 /// Numbers are 64-bit little endian but for those named. The images stand in the order of the image folder they came
 /// from, so training on either is the same.
@@ -36,7 +36,7 @@ struct ShardRecord {
 struct ShardIndex {
   std::vector<ShardRecord> records;
   std::vector<std::string> names;
-  std::uint64_t recipe = 0;  ///< tells shards made from other files or with other settings apart
+  std::uint64_t source_hash = 0;  ///< tells shards made from other files or with other settings apart
 };
 
 /// An open file in which images lie one behind the other.
@@ -54,7 +54,7 @@ struct ShardManifest {
 
   std::vector<std::string> classes;
   std::vector<Shard> shards;
-  std::string made;  ///< how, on one line; empty: the files as they were
+  std::string provenance;  ///< how the images were made, on one line; empty: the files as they were
 };
 
 /// What stands before the first image.
@@ -72,14 +72,16 @@ std::string to_text(const ShardManifest& manifest);
 /// Throws Error{input} if `folder` holds no manifest or a damaged one.
 ShardManifest read_shard_manifest(const std::string& folder);
 
-/// The images of a folder of shards. Every index is read and checked; the images are checked when they are fetched.
-/// Throws Error{input} for what is wrong.
-std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest);
+/// The images of a folder of shards.
+struct ShardPhotos {
+  std::unique_ptr<const PhotoSource> source;
+  std::string checksums;  ///< of the indices: equal for equal images in equal order
+};
+
+/// Reads and checks every index; the images are checked when they are fetched. Throws Error{input} for what is wrong.
+ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest);
 
 /// The images of files in this order; `origin` is for messages. Throws Error{input} if there is none.
 std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files);
-
-/// Equal for equal images in equal order; from the indices.
-std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest);
 
 }  // namespace dcs3gd::data

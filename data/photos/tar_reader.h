@@ -11,7 +11,7 @@
 namespace dcs3gd::data {
 
 struct TarSamples {
-  ShardIndex index;           ///< of the images; no checksums and no recipe
+  ShardIndex index;           ///< of the images; no checksums and no source_hash
   std::uint64_t ignored = 0;  ///< files passed over, links too
 };
 

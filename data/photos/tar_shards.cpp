@@ -53,7 +53,7 @@ std::string tar_index_path(const std::string& tar) { return tar + ".index"; }
 
 std::string tar_index_file(const PositionedFile& tar, const TarSamples& samples) {
   ShardIndex index = samples.index;
-  index.recipe = stamp_of(tar);
+  index.source_hash = stamp_of(tar);
   std::string file = shard_header();
   file.append(reinterpret_cast<const char*>(&samples.ignored), sizeof(samples.ignored));
   return file + shard_footer(index, file.size());
@@ -65,7 +65,7 @@ std::string read_tar_index(const PositionedFile& tar, TarSamples& samples) {
   if (!fs::exists(path, error)) return "there is no index";
   try {
     TarSamples read{.index = read_index_of(path, tar.size()), .ignored = 0};
-    if (read.index.recipe != stamp_of(tar)) return "the file has changed since its index was made";
+    if (read.index.source_hash != stamp_of(tar)) return "the file has changed since its index was made";
     open_file(path).read(shard_header().size(), std::as_writable_bytes(std::span(&read.ignored, 1)));
     samples = std::move(read);
   } catch (const Error& damage) {

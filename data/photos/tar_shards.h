@@ -5,14 +5,14 @@
 #include <string>
 #include <vector>
 
-#include "data/photos/photo_dataset.h"
+#include "data/photos/photo_source.h"
 #include "data/photos/tar_reader.h"
 
 /// A folder of tar files in WebDataset's form (data/tar_reader.h) as a data set. Beside NAME.tar may stand
 /// NAME.tar.index, which says where its images lie:
 ///
 ///   "dcs3gds1", 64 bits: number of files passed over, then what stands behind the images of a shard (data/shards.h);
-///   the recipe tells size and time of the tar file, which thus is noticed when it has changed
+///   the source_hash tells size and time of the tar file, which thus is noticed when it has changed
 namespace dcs3gd::data {
 
 /// Whether the folder holds tar files, and no folder that could be a class of photos.

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
+#include "data/read_buffers.h"
 #include "data/transform/resample.h"
 
 namespace dcs3gd::data {

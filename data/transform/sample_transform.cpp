@@ -61,21 +61,8 @@ void copy_row(const std::uint8_t* source, int shift, int size, const float* tabl
 
 }  // namespace
 
-NormalizeOptions default_normalization(Format format, int channels) {
-  if (format == Format::cifar10 && channels == 3) {
-    return {.mean = {0.4914F, 0.4822F, 0.4465F}, .std = {0.2470F, 0.2435F, 0.2616F}};
-  }
-  if (format == Format::cifar100 && channels == 3) {
-    return {.mean = {0.5071F, 0.4865F, 0.4409F}, .std = {0.2673F, 0.2564F, 0.2762F}};
-  }
-  const bool is_photo = format == Format::image_folder || format == Format::shards;
-  if (is_photo && channels == 3) return {.mean = {0.485F, 0.456F, 0.406F}, .std = {0.229F, 0.224F, 0.225F}};
-  const auto count = static_cast<std::size_t>(channels);
-  if (format == Format::idx) return {.mean = std::vector(count, 0.2860F), .std = std::vector(count, 0.3530F)};
-  return {.mean = std::vector(count, 0.5F), .std = std::vector(count, 0.25F)};
-}
-
-SampleTransform::SampleTransform(const DataOptions& options, Part part, std::uint64_t seed)
+SampleTransform::SampleTransform(const DataOptions& options, const NormalizeOptions& normalize, Part part,
+                                 std::uint64_t seed)
     : size_(options.image_size),
       padding_(part == Part::train ? options.augment.random_crop_padding : 0),
       flip_(part == Part::train && options.augment.horizontal_flip),
@@ -84,9 +71,6 @@ SampleTransform::SampleTransform(const DataOptions& options, Part part, std::uin
       mixup_(part == Part::train ? options.augment.mixup : 0),
       seed_(seed) {
   check_augment_options(options.augment, options.image_size);
-  NormalizeOptions normalize = default_normalization(options.format, options.channels);
-  if (!options.normalize.mean.empty()) normalize.mean = options.normalize.mean;
-  if (!options.normalize.std.empty()) normalize.std = options.normalize.std;
   check_normalization(normalize, options.channels);
   tables_.resize(normalize.mean.size());
   for (std::size_t channel = 0; channel < tables_.size(); ++channel) {

@@ -11,9 +11,6 @@
 
 namespace dcs3gd::data {
 
-/// The values used when the configuration names none (how they came about: data/README.md), one per channel.
-NormalizeOptions default_normalization(Format format, int channels);
-
 /// Turns images as they are stored into what the network sees, in this order: crop (done by the data set when it
 /// reads), colour jitter, and in one pass random shift within the zero-padded image (black pixels, so the border is
 /// normalised too), random horizontal flip, (pixel/255 − mean)/std; then mixup of a whole batch. Evaluation images are
@@ -21,8 +18,8 @@ NormalizeOptions default_normalization(Format format, int channels);
 /// change do not depend on whether another is switched on. Immutable: may be used by several threads at once.
 class SampleTransform {
  public:
-  /// Throws Error{input} for settings that are out of range or not supported by this version.
-  SampleTransform(const DataOptions& options, Part part, std::uint64_t seed);
+  /// `normalize`: one mean and std per channel. Throws Error{input} for settings that are out of range.
+  SampleTransform(const DataOptions& options, const NormalizeOptions& normalize, Part part, std::uint64_t seed);
 
   /// How image `index` is cropped when it is read.
   CropRule crop_rule(std::int64_t epoch, std::uint32_t index) const;

@@ -89,7 +89,7 @@ TEST_CASE("loader: batches hold what sampler, data set and transform say") {
   const SamplePlan plan{
       .seed = 5, .rank = 1, .workers_per_rank = 2, .workers = 4, .batch_per_worker = 6, .start_epoch = 1, .epochs = 4};
   const Sampler sampler(plan, dataset->size(), true);
-  const SampleTransform transform(options, Part::train, 5);
+  const SampleTransform transform = transform_of(options, Part::train, 5);
 
   BatchLoader loader(dataset, options, plan, 2);
   CHECK(loader.steps_per_epoch() == 4);

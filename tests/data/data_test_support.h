@@ -10,7 +10,9 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "data/dataset.h"
+#include "data/formats.h"
+#include "data/read_buffers.h"
+#include "data/transform/sample_transform.h"
 #include "tests/support/temporary_folder.h"
 
 namespace dcs3gd::data {
@@ -46,6 +48,10 @@ inline void write_file(const std::string& path, const Bytes& bytes) {
   std::ofstream file(path, std::ios::binary);
   file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   REQUIRE(file.good());
+}
+
+inline SampleTransform transform_of(const DataOptions& options, Part part, std::uint64_t seed) {
+  return {options, normalization_of(options), part, seed};
 }
 
 inline Bytes read_image(const Dataset& dataset, std::uint32_t index, std::int32_t* label = nullptr) {

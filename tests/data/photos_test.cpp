@@ -6,6 +6,7 @@
 
 #include "core/hash.h"
 #include "data/batch_loader.h"
+#include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
 #include "data/photos/shards.h"
 #include "data/transform/color_jitter.h"
@@ -36,7 +37,7 @@ class PhotoFolder {
 
   DataOptions options() const {
     DataOptions options;
-    options.format = Format::image_folder;
+    options.format = "image_folder";
     options.train = options.eval = path();
     options.image_size = 24;
     options.augment = {
@@ -217,7 +218,7 @@ TEST_CASE("photos: bad images end the run or are replaced by the next good one")
 
 TEST_CASE("shards: every damage of a shard is named or harmless") {
   const TemporaryFolder folder;
-  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .recipe = 7};
+  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .source_hash = 7};
   std::string content = shard_header();
   for (std::int32_t label = 0; label < 2; ++label) {
     const Bytes file = png_file({5, 4}, 3, picture({5, 4}, 3, static_cast<std::uint64_t>(label)));
@@ -239,10 +240,10 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
   const ShardManifest read = read_shard_manifest(folder.path());
   CHECK(read.classes == manifest.classes);
   CHECK(read.shards.at(0).images == 2);
-  CHECK(read_shard_index(path).recipe == 7);
+  CHECK(read_shard_index(path).source_hash == 7);
   Bytes file;
   const auto problems = [&] {
-    const auto source = open_shards(folder.path(), manifest);
+    const auto source = open_shards(folder.path(), manifest).source;
     std::string found;
     for (std::uint32_t image = 0; image < source->size(); ++image) found += source->fetch(image, file);
     return found;
@@ -261,7 +262,7 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
     Bytes damaged = whole;
     damaged[at] ^= 0x55;
     write_file(path, damaged);
-    // The header's eight bytes are for people; the recipe in the trailer is only compared by dcs3gd-data prepare.
+    // The header's eight bytes are for people; the source_hash in the trailer is only compared by dcs3gd-data prepare.
     const bool matters = at >= 8 && (at < whole.size() - 16 || at >= whole.size() - 8);
     CHECK(is_noticed() == matters);
     if (at % 7 != 0) continue;
@@ -270,7 +271,7 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
   }
   // Cut off while it is open.
   write_file(path, whole);
-  const auto source = open_shards(folder.path(), manifest);
+  const auto source = open_shards(folder.path(), manifest).source;
   fs::resize_file(path, 20);
   CHECK(contains(source->fetch(1, file), "the file ends at byte"));
 }

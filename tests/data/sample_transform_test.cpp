@@ -12,7 +12,7 @@ namespace {
 
 DataOptions augment_options(int image_size, int channels, int padding, bool flip) {
   DataOptions options;
-  options.format = Format::cifar10;
+  options.format = "cifar10";
   options.image_size = image_size;
   options.channels = channels;
   options.augment.random_crop_padding = padding;
@@ -72,13 +72,13 @@ TEST_CASE("sample transform: without changes it normalises") {
   DataOptions options = augment_options(5, 3, 0, false);
   options.normalize = normalize;
   const std::vector<float> expected = naive(pixels, normalize, 5, 0, 0, 0, false);
-  CHECK(transformed(SampleTransform(options, Part::train, 1), pixels, 0, 0) == expected);
+  CHECK(transformed(transform_of(options, Part::train, 1), pixels, 0, 0) == expected);
 
   // Evaluation images are only normalised, whatever the training images suffer.
   options.augment.random_crop_padding = 4;
   options.augment.horizontal_flip = true;
   for (std::uint32_t index = 0; index < 20; ++index) {
-    CHECK(transformed(SampleTransform(options, Part::eval, 1), pixels, 0, index) == expected);
+    CHECK(transformed(transform_of(options, Part::eval, 1), pixels, 0, index) == expected);
   }
 }
 
@@ -92,8 +92,7 @@ TEST_CASE("sample transform: crop and flip against the naive version, all offset
         CAPTURE(padding);
         CAPTURE(flip);
         const DataOptions options = augment_options(kSize, channels, padding, flip);
-        const NormalizeOptions normalize =
-            channels == 1 ? options.normalize : default_normalization(Format::cifar10, 3);
+        const NormalizeOptions normalize = channels == 1 ? options.normalize : normalization_of({.format = "cifar10"});
         const Bytes pixels = random_image(kSize, channels);
         std::map<std::vector<float>, int> counts;
         std::size_t wholly_black = 0;  // crops that lie in the padding are all equal
@@ -105,7 +104,7 @@ TEST_CASE("sample transform: crop and flip against the naive version, all offset
             }
           }
         }
-        const SampleTransform transform(options, Part::train, 3);
+        const SampleTransform transform = transform_of(options, Part::train, 3);
         int matched = 0;
         for (std::uint32_t index = 0; index < kImages; ++index) {
           const auto found = counts.find(transformed(transform, pixels, 0, index));
@@ -128,9 +127,9 @@ TEST_CASE("sample transform: crop and flip against the naive version, all offset
 TEST_CASE("sample transform: what is drawn depends on seed, epoch and index alone") {
   const Bytes pixels = random_image(8, 3);
   const DataOptions options = augment_options(8, 3, 4, true);
-  const SampleTransform transform(options, Part::train, 1);
-  const SampleTransform same(options, Part::train, 1);
-  const SampleTransform other(options, Part::train, 2);
+  const SampleTransform transform = transform_of(options, Part::train, 1);
+  const SampleTransform same = transform_of(options, Part::train, 1);
+  const SampleTransform other = transform_of(options, Part::train, 2);
   int equal_epochs = 0;
   int equal_seeds = 0;
   int equal_indices = 0;
@@ -150,8 +149,8 @@ TEST_CASE("sample transform: what is drawn depends on seed, epoch and index alon
 
 TEST_CASE("sample transform: switching flips on leaves the crops as they were") {
   const Bytes pixels = random_image(6, 1);
-  const SampleTransform crops(augment_options(6, 1, 2, false), Part::train, 1);
-  const SampleTransform both(augment_options(6, 1, 2, true), Part::train, 1);
+  const SampleTransform crops = transform_of(augment_options(6, 1, 2, false), Part::train, 1);
+  const SampleTransform both = transform_of(augment_options(6, 1, 2, true), Part::train, 1);
   int flipped = 0;
   for (std::uint32_t index = 0; index < 100; ++index) {
     const auto plain = transformed(crops, pixels, 0, index);
@@ -167,17 +166,10 @@ TEST_CASE("sample transform: switching flips on leaves the crops as they were") 
 }
 
 TEST_CASE("sample transform: normalisation values") {
-  CHECK(default_normalization(Format::cifar10, 3).mean == std::vector{0.4914F, 0.4822F, 0.4465F});
-  CHECK(default_normalization(Format::cifar10, 3).std == std::vector{0.2470F, 0.2435F, 0.2616F});
-  CHECK(default_normalization(Format::cifar100, 3).mean == std::vector{0.5071F, 0.4865F, 0.4409F});
-  CHECK(default_normalization(Format::idx, 1).mean == std::vector{0.2860F});
-  CHECK(default_normalization(Format::idx, 1).std == std::vector{0.3530F});
-  CHECK(default_normalization(Format::synthetic, 3).std == std::vector{0.25F, 0.25F, 0.25F});
-
   const auto message = [](const NormalizeOptions& normalize) {
     DataOptions options;
     options.normalize = normalize;
-    return input_error([&] { SampleTransform(options, Part::train, 1); });
+    return input_error([&] { transform_of(options, Part::train, 1); });
   };
   CHECK(contains(message({.mean = {0.5F}, .std = {}}), "one mean and one std for each of 3 channel(s), found 1 and 3"));
   CHECK(contains(message({.mean = {}, .std = {1, 1}}), "found 3 and 2"));
@@ -189,7 +181,7 @@ TEST_CASE("sample transform: what is out of range is refused") {
   const auto message = [](const AugmentOptions& augment) {
     DataOptions options;
     options.augment = augment;
-    return input_error([&] { SampleTransform(options, Part::train, 1); });
+    return input_error([&] { transform_of(options, Part::train, 1); });
   };
   CHECK(contains(message({.color_jitter = 1.5F}), "data.augment.color_jitter: expected 0 to 1, found 1.5"));
   CHECK(contains(message({.mixup = -0.2F}), "data.augment.mixup: expected 0 to 100, found -0.2"));

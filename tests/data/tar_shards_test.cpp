@@ -179,7 +179,7 @@ TEST_CASE("tar: a data set of both parts, with the labels of training") {
   write_file(folder / "train/0.tar", tar_file({sample("c", 3, 1)}));
   write_file(folder / "val/0.tar", tar_file({sample("d", 4, 1)}));
   DataOptions options;
-  options.format = Format::shards;
+  options.format = "shards";
   options.train = options.eval = folder.path();
   const auto train = open_dataset(options, Part::train, 1, 10);
   CHECK(train->size() == 3);
@@ -188,10 +188,15 @@ TEST_CASE("tar: a data set of both parts, with the labels of training") {
   read_image(*train, 0, &label);
   CHECK(label == 1);
   CHECK(open_dataset(options, Part::eval, 1, 10)->size() == 1);
+  // Classes that are known already are not looked for in the training part again.
+  fs::rename(folder / "train/1.tar", folder / "train/1");
+  CHECK(open_dataset(options, Part::eval, 1, 10)->class_names() == std::vector<std::string>{"0", "1"});
+  CHECK(open_dataset(options, Part::eval, 1, 10, "", train->class_names())->class_names() == train->class_names());
+  fs::rename(folder / "train/1", folder / "train/1.tar");
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 2); }), "found 3 classes"));
   write_file(folder / "val/0.tar", tar_file({sample("d", 4, 3)}));
   CHECK(contains(input_error([&] { open_dataset(options, Part::eval, 1, 10); }), "other classes than"));
-  options.format = Format::image_folder;
+  options.format = "image_folder";
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "set data.format: shards"));
   fs::create_directory(folder / "train/class");
   CHECK(!holds_tars(folder / "train"));
