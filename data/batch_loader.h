@@ -49,9 +49,6 @@ class BatchLoader {
   /// while the batch was made comes out here, and again at every later call.
   const Batch* next();
 
-  std::int64_t steps_per_epoch() const { return sampler_.steps_per_epoch(); }
-  /// Batches from the first to the last next().
-  std::int64_t batch_count() const { return batch_count_; }
   /// Milliseconds the consumer has spent in next() since it last asked here.
   double take_wait_ms() { return std::exchange(wait_ms_, 0); }
   /// Images replaced or left out so far, in all batches made.

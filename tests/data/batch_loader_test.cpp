@@ -92,10 +92,9 @@ TEST_CASE("loader: batches hold what sampler, data set and transform say") {
   const SampleTransform transform = transform_of(options, Part::train, 5);
 
   BatchLoader loader(dataset, options, plan, 2);
-  CHECK(loader.steps_per_epoch() == 4);
-  REQUIRE(loader.batch_count() == 3 * 4 * 2);
+  REQUIRE(sampler.batch_count() == 3 * 4 * 2);
   std::vector<float> image(dataset->image_bytes());
-  for (std::int64_t index = 0; index < loader.batch_count(); ++index) {
+  for (std::int64_t index = 0; index < sampler.batch_count(); ++index) {
     const Batch* batch = loader.next();
     REQUIRE(batch != nullptr);
     const BatchPlace place = sampler.at(index);
