@@ -15,7 +15,7 @@ namespace dcs3gd::data {
 class CropRule;
 struct ReadBuffers;
 
-/// What a data set holds: `size` square images of one shape with labels 0 … classes − 1.
+/// Describes a data set: `size` square images of one shape with labels 0 … classes − 1.
 struct DatasetProperties {
   std::uint32_t size = 0;  ///< images, ≥ 1
   int classes = 0;         ///< of the model; labels are below
@@ -27,11 +27,10 @@ struct DatasetProperties {
   std::vector<std::string> class_names = {};  ///< by label; none where classes have numbers only
 };
 
-/// What came of reading an image. Files that cannot be shown are to be expected in large collections, so that is no
-/// exception.
+/// The outcome of reading an image. Large collections hold files that cannot be decoded, so that is no exception.
 struct ReadResult {
   std::int32_t label = 0;
-  std::string problem;  ///< "FILE: what is wrong with it"; empty: the image was read
+  std::string problem;  ///< "FILE: PROBLEM"; empty: the image was read
 };
 
 /// A numbered set of labelled images. Immutable once opened: read() may be called by several threads at once.

@@ -7,7 +7,7 @@
 
 namespace dcs3gd::data {
 
-/// The two halves of a data set.
+/// The two parts of a data set.
 enum class Part { train, eval };
 
 /// What happens when an image cannot be decoded.

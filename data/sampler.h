@@ -8,8 +8,8 @@
 
 namespace dcs3gd::data {
 
-/// Who reads how much. Training: N workers on N / K ranks, K of them on this rank. Evaluation: one worker per rank, one
-/// pass, and the epoch fields keep their defaults.
+/// Says who reads how much. Training: N workers on N / K ranks, K of them on this rank. Evaluation: one worker per
+/// rank, one pass, and the epoch fields keep their defaults.
 struct SamplePlan {
   Part part = Part::train;
   std::uint64_t seed = 1;
@@ -31,7 +31,8 @@ struct BatchPlace {
   int count = 0;           ///< images: B, or less (even 0) at the end of an evaluation
 };
 
-/// Which images each worker reads at each step. At step s of an epoch, worker i reads at position j of its batch
+/// Decides which images each worker reads at each step. At step s of an epoch, worker i reads at position j of its
+/// batch
 ///
 ///   order[start + s·B·N + i·B + j]        start = start_sample in start_epoch, 0 in later epochs
 ///

@@ -8,8 +8,8 @@
 namespace dcs3gd::data {
 
 /// Images drawn by code: a shape filled with stripes on a striped background, under noise. The class fixes the kind of
-/// shape and ranges for the direction and the wavelength of the stripes ; position, size, rotation,
-/// colours, phases and noise are random. The colours of shape and background come from the same distribution, so the
+/// shape and ranges for the direction and the wavelength of the stripes; position, size, rotation, colours,
+/// phases and noise are random. The colours of shape and background come from the same distribution, so the
 /// mean image is grey for every class and a linear classifier on pixels learns nothing; a convolutional network does. A
 /// mirror image belongs to the same class, so that horizontal flips are a valid augmentation.
 ///

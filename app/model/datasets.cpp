@@ -15,7 +15,7 @@
 namespace dcs3gd::app {
 namespace {
 
-/// Ranks that wait for a listing hear of it this often: far within any comm.timeout_s.
+/// Rank 0 tells the waiting ranks this often that it is still listing: far within any comm.timeout_s.
 constexpr double kSignOfLifeS = 0.2;
 constexpr const char* kStillListing = "still listing";
 

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The first line of a file: form and version, and the hashes of what follows and of what it holds for.
+/// The first line of a file: form and version, the hashes of the folder's state and of the listing that follows.
 std::string head_of(const data::FolderState& state, std::string_view listing) {
   return format("dcs3gd-train listing 1 state {} listing {}\n", hash_text(state.text), hash_text(listing));
 }

@@ -16,7 +16,7 @@
 namespace dcs3gd::app {
 namespace {
 
-/// The parts at `path`, one after the other, with the classes of training.
+/// The parts at `path`, one after the other, with the classes of the training part.
 std::vector<data::Photos> open_parts(const std::string& path) {
   const std::string train = data::part_folder(path, data::Part::train);
   const std::string eval = data::part_folder(path, data::Part::eval);

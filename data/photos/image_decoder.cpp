@@ -70,7 +70,7 @@ std::string size_problem(std::int64_t width, std::int64_t height) {
 // -------------------------------------------------------------------------------------------------------------
 
 /// Pixels decoded around the part that is shown: colours are stored at half the resolution, so those at a border depend
-/// on what lies behind it.
+/// on what lies beyond it.
 constexpr int kJpegMargin = 16;
 /// The decoder shrinks by 2, 4 or 8 as long as this many of its pixels remain for each one shown; with fewer the result
 /// is visibly softer than from all pixels.

@@ -11,12 +11,12 @@
 
 namespace dcs3gd::data {
 
-/// What a folder of photos holds: a folder of files for each class (`data.format: image_folder`), or few large files
+/// The forms of a folder of photos: a folder of files for each class (`data.format: image_folder`), or few large files
 /// (`data.format: shards`, which stands for two forms: those that dcs3gd-data prepare makes, and WebDataset's tar
 /// files).
 enum class PhotoForm { image_folder, shards, tar_files };
 
-/// Tells the forms apart by the names in the folder, and nothing else does.
+/// Tells the forms apart by the names in the folder. Only this function does.
 PhotoForm photo_form(const std::string& folder);
 
 /// The folder of one part below `path`: if it holds both `train` and `val`, the one of the two; else itself.

@@ -45,8 +45,9 @@ std::shared_ptr<const Dataset> open_packed_photos(const OpenRequest& request);
 
 /// Lists the files of a part; `on_file` is called after each. Throws Error{input}.
 std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file);
+/// The state of the part's folder (data/photos/folder_state.h). Throws Error{input}.
 FolderState files_state(const DataOptions& options, Part part);
-/// What at first sight shows that the files here are not those of the listing; empty: nothing.
+/// Compares a few files with the listing. Returns the first difference, empty if there is none.
 std::string listing_problem(const DataOptions& options, Part part, std::string_view listing);
 
 }  // namespace dcs3gd::data

@@ -14,9 +14,9 @@
 ///   shards.txt         the manifest, written last: "dcs3gd-shards 1", a line "class NAME" for each class in the order
 ///                      of the labels, and a line "shard FILE IMAGES" for each shard in the order of the images; "made
 ///                      WORDS" if the images are not the files as they were
-///   shard-00000.bin …  "dcs3gds1", the image files, one behind the other, then
+///   shard-00000.bin …  "dcs3gds1", the image files, one after the other, then
 ///                      records  offset, checksum (XXH3) of the file; 32 bits: bytes, label
-///                      names    "class/image", each with a zero behind it
+///                      names    "class/image", each ended by a zero
 ///                      trailer  offset of the records, number of images, bytes of names, checksum of records and
 ///                               names, source_hash, "dcs3gds1"
 ///
@@ -36,10 +36,10 @@ struct ShardRecord {
 struct ShardIndex {
   std::vector<ShardRecord> records;
   std::vector<std::string> names;
-  std::uint64_t source_hash = 0;  ///< tells shards made from other files or with other settings apart
+  std::uint64_t source_hash = 0;  ///< of the files and settings that the shard was made from
 };
 
-/// An open file in which images lie one behind the other.
+/// An open file in which images lie one after the other.
 struct PackedFile {
   PositionedFile file;
   ShardIndex index;
@@ -57,15 +57,16 @@ struct ShardManifest {
   std::string provenance;  ///< how the images were made, on one line; empty: the files as they were
 };
 
-/// What stands before the first image.
+/// The bytes before the first image.
 std::string shard_header();
-/// What stands behind the last image, at `offset`.
+/// The bytes after the last image, which ends at `offset`.
 std::string shard_footer(const ShardIndex& index, std::uint64_t offset);
 /// Throws Error{input} if the file is damaged or no shard.
 ShardIndex read_shard_index(const std::string& path);
-/// The index of images in another file, of `data_bytes` bytes, from a file that ends as shards do. Throws Error{input}.
+/// Reads, from a file that ends as shards do, the index of images in another file of `data_bytes` bytes. Throws
+/// Error{input}.
 ShardIndex read_index_of(const std::string& path, std::uint64_t data_bytes);
-/// Of the records and names.
+/// The checksum of the records and names.
 std::uint64_t index_checksum(const ShardIndex& index);
 
 std::string to_text(const ShardManifest& manifest);

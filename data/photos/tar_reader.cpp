@@ -141,7 +141,7 @@ class TarWalk {
     }
     Member member{.header = at_, .offset = at_ + kBlockBytes, .type = static_cast<char>(block[156])};
     member.name = text_of(header.first(100));
-    const bool is_ustar = text_of(header.subspan(257, 6)) == "ustar";  // GNU's has a space behind it, and no prefix
+    const bool is_ustar = text_of(header.subspan(257, 6)) == "ustar";  // GNU's ends in a space and has no prefix
     if (const std::string_view prefix = text_of(header.subspan(345, 155)); is_ustar && !prefix.empty()) {
       member.name = format("{}/{}", prefix, member.name);
     }
@@ -262,7 +262,7 @@ class SampleBuilder {
     if (!image_ && !label_) return;
     if (!image_ || !label_) {
       refuse(tar_, begin_,
-             format("the sample '{}' has {}; each needs a .jpg or .png and a .cls, one behind the other "
+             format("the sample '{}' has {}; each needs a .jpg or .png and a .cls, one after the other "
                     "(tar --sort=name)",
                     shown_key(), image_ ? "no label" : "no image"));
     }

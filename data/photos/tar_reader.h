@@ -5,7 +5,7 @@
 #include "core/files.h"
 #include "data/photos/shards.h"
 
-/// Tar files in WebDataset's form. A file's name is KEY.EXTENSION, split at the first dot behind the last slash; files
+/// Tar files in WebDataset's form. A file's name is KEY.EXTENSION, split at the first dot after the last slash; files
 /// of one KEY that follow each other are a sample. Of a sample count its image (.jpg, .jpeg or .png, in any case) and
 /// its label (.cls, a decimal number); other files are passed over.
 namespace dcs3gd::data {

@@ -74,7 +74,7 @@ void read_magic(GzipFile& file, std::uint32_t expected) {
 /// The rest of the file: exactly `bytes` bytes. Nothing is allocated before the claim has been compared with the size.
 std::vector<std::uint8_t> read_body(GzipFile& file, std::uint64_t bytes, std::string_view what) {
   if (bytes > file.max_content_bytes() - file.offset()) {
-    file.refuse(file.offset(), format("the header claims {} bytes of {}, the file can hold at most {} behind it; it is "
+    file.refuse(file.offset(), format("the header claims {} bytes of {}, the file can hold at most {} after it; it is "
                                       "truncated or damaged: fetch it again",
                                       bytes, what, file.max_content_bytes() - file.offset()));
   }

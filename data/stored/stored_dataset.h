@@ -9,7 +9,7 @@
 
 namespace dcs3gd::data {
 
-/// Images as a file holds them, one behind the other, CHW.
+/// Images as a file holds them, one after the other, CHW.
 struct StoredImages {
   int channels = 0;
   int height = 0;

@@ -10,7 +10,7 @@
 namespace dcs3gd::data {
 namespace {
 
-/// Weights are fixed-point numbers with this many bits behind the point: the largest for which 1 fits 16 bits signed.
+/// Weights are fixed-point numbers with this many fraction bits: the largest for which 1 fits 16 bits signed.
 constexpr int kWeightBits = 14;
 constexpr int kHalf = 1 << (kWeightBits - 1);
 
@@ -164,7 +164,7 @@ void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> p
   const auto first_pixel = static_cast<std::size_t>(across.taps.front().first);
   const Taps& last = across.taps.back();
   const auto end_pixel = static_cast<std::size_t>(std::min(last.first + 2 * last.pairs, image.width));
-  std::vector<std::uint8_t> row(row_bytes + 2 * sizeof(__m128i));  // zeros behind the last pixel
+  std::vector<std::uint8_t> row(row_bytes + 2 * sizeof(__m128i));  // zeros after the last pixel
   TargetRow target(across.taps.size());
   const auto width = static_cast<std::size_t>(window.width);
   const std::size_t plane = width * static_cast<std::size_t>(window.height);

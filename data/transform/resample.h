@@ -17,7 +17,7 @@ struct Area {
   double height = 0;
 };
 
-/// Of decoded pixels: R, G, B and a byte without meaning.
+/// A decoded pixel: R, G, B and a byte without meaning.
 constexpr int kPixelBytes = 4;
 /// Bytes without meaning after the last pixel, so that vectors may be read whole.
 constexpr std::size_t kPixelPadding = 16;

@@ -12,7 +12,7 @@
 namespace dcs3gd::data {
 namespace {
 
-/// Which numbers of an image a stream draws. Part of the reproducibility contract: append, never renumber.
+/// Names the streams of random numbers of an image. Part of the reproducibility contract: append, never renumber.
 enum class Draw : std::uint64_t { shift_and_flip = 0, crop = 1, color = 2 };
 
 void check_augment_options(const AugmentOptions& augment, int image_size) {

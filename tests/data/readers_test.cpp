@@ -26,7 +26,7 @@ std::uint8_t cifar_pixel(std::size_t record, std::size_t position) {
   return static_cast<std::uint8_t>(record * 31 + position * 7 + position / 1024 * 50 + position / 32);
 }
 
-/// One record behind the other, each with these label bytes in front.
+/// One record after the other, each with these label bytes in front.
 Bytes cifar_file(const std::vector<Bytes>& labels) {
   Bytes bytes;
   for (std::size_t record = 0; record < labels.size(); ++record) {
