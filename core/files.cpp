@@ -1,6 +1,7 @@
 #include "core/files.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -33,6 +34,19 @@ auto retry_interrupted(Call&& call) {
 bool is_removed(const FileDescriptor& file) {
   struct stat status {};
   return ::fstat(file.get(), &status) == 0 ? status.st_nlink == 0 : errno == ESTALE;
+}
+
+/// The words for errno if it says something about the file; what it says about the machine is an Error{failure}.
+std::string file_problem(const std::string& path) {
+  constexpr std::array kOfTheFile{ENOENT, EACCES, EPERM, ELOOP, ENOTDIR, ESTALE, ENXIO};
+  const int code = errno;
+  std::string reason = std::generic_category().message(code);
+  if (std::ranges::find(kOfTheFile, code) != kOfTheFile.end()) return reason;
+  throw Error(ErrorKind::failure, format("{}: cannot be read: {}", path, reason));
+}
+
+void refuse_if(const std::string& path, const std::string& problem) {
+  if (!problem.empty()) throw Error(ErrorKind::input, format("{}: {}", path, problem));
 }
 
 }  // namespace
@@ -110,30 +124,40 @@ void AppendedFile::begin_anew() {
   }
 }
 
-InputFile::InputFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {
+PositionedFile::PositionedFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {
   struct stat status {};
   if (!descriptor_.is_open() || ::fstat(descriptor_.get(), &status) != 0) {
-    throw Error(ErrorKind::input, format("cannot open {}: {}", path_, system_reason()));
+    problem_ = file_problem(path_);
+  } else if (!S_ISREG(status.st_mode)) {
+    problem_ = "no regular file";
+  } else {
+    size_ = static_cast<std::uint64_t>(status.st_size);
+    modified_ns_ = std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
   }
-  if (!S_ISREG(status.st_mode)) throw Error(ErrorKind::input, format("{} is not a regular file", path_));
-  size_ = static_cast<std::uint64_t>(status.st_size);
 }
 
-void InputFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+std::string PositionedFile::try_read(std::uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
     const ssize_t count = retry_interrupted(
         [&] { return ::pread(descriptor_.get(), into.data(), into.size(), static_cast<off_t>(offset)); });
-    if (count < 0) {
-      throw Error(ErrorKind::failure, format("cannot read {} at byte {}: {}", path_, offset, system_reason()));
-    }
-    if (count == 0) {
-      throw Error(ErrorKind::input, format("{} ends at byte {}, {} more were expected: it is cut off or was changed "
-                                           "while it was read",
-                                           path_, offset, into.size()));
-    }
+    if (count < 0) return file_problem(path_);
+    if (count == 0)
+      return format("the file ends at byte {}, {} more were expected: it is cut off or was changed while it was read",
+                    offset, into.size());
     offset += static_cast<std::uint64_t>(count);
     into = into.subspan(static_cast<std::size_t>(count));
   }
+  return "";
+}
+
+void PositionedFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+  refuse_if(path_, try_read(offset, into));
+}
+
+PositionedFile open_file(std::string path) {
+  PositionedFile file(std::move(path));
+  refuse_if(file.path(), file.problem());
+  return file;
 }
 
 AtomicFile::AtomicFile(std::string path)

@@ -44,7 +44,7 @@ bool write_fully(int descriptor, std::span<const std::byte> bytes);
 /// A file that only grows, by whole records. Not thread-safe.
 class AppendedFile {
  public:
-  /// Opens the file, behind what it holds. Throws Error{failure} if it cannot.
+  /// Opens the file, to write after what it holds. Throws Error{failure} if it cannot.
   explicit AppendedFile(std::string path);
 
   /// The record is in the file whole, or not at all, when this returns. When the disk is full records are lost, the run
@@ -59,24 +59,37 @@ class AppendedFile {
   bool warned_ = false;
 };
 
-/// A regular file read by position, without mapping: a file that shrinks or vanishes is an error, not a signal.
-/// Reads may come from several threads.
-class InputFile {
+/// A regular file read by position, without mapping: a file that shrinks or vanishes is an error, not a signal. Reads
+/// may come from several threads. What is wrong with the file itself (missing, no permission, too short) is returned in
+/// words, for it may concern one image among a million, or thrown as Error{input} "PATH: PROBLEM"; what is wrong with
+/// the machine is an Error{failure}.
+class PositionedFile {
  public:
-  /// Throws Error{input} if the file cannot be opened or is not a regular file.
-  explicit InputFile(std::string path);
+  /// Opens the file; problem() says why it could not.
+  explicit PositionedFile(std::string path);
 
+  /// Empty if the file is open.
+  const std::string& problem() const { return problem_; }
   const std::string& path() const { return path_; }
   /// Bytes, when it was opened.
   std::uint64_t size() const { return size_; }
-  /// Fills `into` from `offset`. Throws Error{input} if the file ends before, Error{failure} if the system cannot read.
+  /// Time of its last change, nanoseconds since 1970, when it was opened.
+  std::int64_t modified_ns() const { return modified_ns_; }
+  /// Fills `into` from `offset`. Returns what is wrong with the file, empty if nothing is.
+  [[nodiscard]] std::string try_read(std::uint64_t offset, std::span<std::byte> into) const;
+  /// Fills `into` from `offset`. Throws.
   void read(std::uint64_t offset, std::span<std::byte> into) const;
 
  private:
   std::string path_;
   FileDescriptor descriptor_;
   std::uint64_t size_ = 0;
+  std::int64_t modified_ns_ = 0;
+  std::string problem_;
 };
+
+/// Opens a file to be read by position. Throws.
+PositionedFile open_file(std::string path);
 
 /// Writes a file that appears whole or not at all: under a temporary name (`<path>.tmp`) in the same folder, then
 /// fsync, rename, fsync of the folder. A crash or full disk at any point leaves the old file, if there was one, as it

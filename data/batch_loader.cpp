@@ -9,7 +9,7 @@
 #include "core/log.h"
 #include "core/stopwatch.h"
 #include "core/trace.h"
-#include "data/transform/mixup.h"
+#include "data/formats.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -28,7 +28,7 @@ BatchLoader::BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptio
                          int threads)
     : dataset_(std::move(dataset)),
       sampler_(plan, dataset_->size(), options.shuffle),
-      augmentation_(options, plan.part, plan.seed),
+      transform_(options, normalization_of(options), plan.part, plan.seed),
       part_(plan.part),
       on_bad_image_(options.loader.on_bad_image),
       batch_count_(sampler_.batch_count()) {
@@ -130,30 +130,19 @@ void BatchLoader::fill(const BatchPlace& place, const std::vector<std::uint32_t>
     if (!label) continue;
     batch.labels[count] = *label;
     batch.indices[count] = index;
-    augmentation_.change_colors(slot.pixels, place.epoch, index);
-    augmentation_.apply(slot.pixels, place.epoch, index,
-                        batch.images.span().subspan(count * image_floats, image_floats));
+    transform_.apply(slot.pixels, place.epoch, index, batch.images.span().subspan(count * image_floats, image_floats));
     ++count;
   }
   batch.count = static_cast<int>(count);
   std::fill(batch.images.begin() + count * image_floats, batch.images.end(), 0.0F);
   std::fill(batch.labels.begin() + batch.count, batch.labels.end(), 0);
-  if (count > 0 && augmentation_.mixes()) mix(place, batch);
-}
-
-void BatchLoader::mix(const BatchPlace& place, Batch& batch) const {
-  const auto count = static_cast<std::size_t>(batch.count);
-  batch.label_share = augmentation_.mixup_share(place.epoch, place.first);
-  mix_images(batch.label_share, count, batch.images.span().first(count * dataset_->image_bytes()));
-  batch.other_labels = batch.labels;
-  std::rotate(batch.other_labels.begin(), batch.other_labels.begin() + batch.count - 1,
-              batch.other_labels.begin() + batch.count);
+  transform_.mix(place.first, batch);
 }
 
 std::optional<std::int32_t> BatchLoader::read(std::uint32_t index, std::int64_t epoch, Slot& slot) {
-  const Framing framing = augmentation_.framing(epoch, index);
+  const CropRule crop_rule = transform_.crop_rule(epoch, index);
   for (int attempt = 0; attempt < kMaxBadImagesInARow; ++attempt) {
-    const ReadResult result = dataset_->read(index, framing, slot.buffers, slot.pixels);
+    const ReadResult result = dataset_->read(index, crop_rule, slot.buffers, slot.pixels);
     if (result.problem.empty()) return result.label;
     pass_over(index, result.problem);
     if (part_ == Part::eval) return std::nullopt;

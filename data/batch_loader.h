@@ -16,13 +16,14 @@
 
 #include "data/batch.h"
 #include "data/dataset.h"
+#include "data/read_buffers.h"
 #include "data/sampler.h"
-#include "data/transform/augmentation.h"
+#include "data/transform/sample_transform.h"
 
 namespace dcs3gd::data {
 
-/// The number of loader threads: what the configuration says, or if that is `auto` one per core that computing leaves
-/// idle, at least 1 and at most 4.
+/// Returns the number of loader threads: what the configuration says, or if that is `auto` one per core that computing
+/// leaves idle, at least 1 and at most 4.
 int loader_thread_count(std::optional<int> configured, int spare_cores);
 
 /// Makes this rank's batches ahead of time, in threads of its own, and hands them out in the order of the Sampler: step
@@ -38,19 +39,16 @@ int loader_thread_count(std::optional<int> configured, int spare_cores);
 class BatchLoader {
  public:
   /// Threads beyond options.loader.prefetch_batches would have nothing to fill and are not started. Throws what Sampler
-  /// and Augmentation throw.
+  /// and SampleTransform throw.
   BatchLoader(std::shared_ptr<const Dataset> dataset, const DataOptions& options, const SamplePlan& plan, int threads);
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
   ~BatchLoader();
 
-  /// The next batch, or nullptr behind the last. Its memory is reused by the following call of next(). An exception met
+  /// The next batch, or nullptr after the last. Its memory is reused by the following call of next(). An exception met
   /// while the batch was made comes out here, and again at every later call.
   const Batch* next();
 
-  std::int64_t steps_per_epoch() const { return sampler_.steps_per_epoch(); }
-  /// Batches from the first to the last next().
-  std::int64_t batch_count() const { return batch_count_; }
   /// Milliseconds the consumer has spent in next() since it last asked here.
   double take_wait_ms() { return std::exchange(wait_ms_, 0); }
   /// Images replaced or left out so far, in all batches made.
@@ -73,17 +71,16 @@ class BatchLoader {
   Order order_of(std::int64_t epoch);
   /// Gives up early, leaving the batch unfinished, once `stop` is requested.
   void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
-  void mix(const BatchPlace& place, Batch& batch) const;
-  /// The label of the image now in slot.pixels; none if it is left out.
+  /// Reads an image, or the one that replaces it, into slot.pixels. Returns its label; none if it is left out.
   std::optional<std::int32_t> read(std::uint32_t index, std::int64_t epoch, Slot& slot);
-  /// Counts the image; next() will say so where it is met first.
+  /// Counts an image that cannot be read; next() warns of it once. Throws if the options say so.
   void pass_over(std::uint32_t index, const std::string& problem);
   Slot& slot_of(std::int64_t number) { return slots_[static_cast<std::size_t>(number) % slots_.size()]; }
 
   // Constant after construction.
   std::shared_ptr<const Dataset> dataset_;
   Sampler sampler_;
-  Augmentation augmentation_;
+  SampleTransform transform_;
   Part part_;
   OnBadImage on_bad_image_;
   std::int64_t batch_count_;

@@ -4,7 +4,7 @@
 
 namespace dcs3gd::data {
 
-/// Where a run stands between two steps.
+/// The position of a run between two steps.
 struct Position {
   std::int64_t step = 0;    ///< steps done
   std::int64_t epoch = 0;   ///< epochs done
@@ -13,9 +13,9 @@ struct Position {
   bool operator==(const Position&) const = default;
 };
 
-/// Which step belongs to which epoch, from any position on: a run may go on in mid-epoch with another global batch,
-/// behind the images it has used. An epoch ends when what is left of it is less than a global batch. The same division
-/// as data::Sampler's. A pure function of its construction.
+/// Tells which step belongs to which epoch, from any position on: a run may go on in mid-epoch with another global
+/// batch, after the images it has used. An epoch ends when what is left of it is less than a global batch. A pure
+/// function of its construction.
 class EpochPlan {
  public:
   /// `images` of an epoch, `global_batch` images a step, at least one step an epoch.
@@ -30,7 +30,8 @@ class EpochPlan {
   /// The epochs that have begun when this many steps are done: the number, from 1, of the last step's epoch.
   std::int64_t epochs_begun(std::int64_t steps_done) const;
   bool ends_epoch(std::int64_t step) const { return at(step + 1).images == 0; }
-  /// What this step would be called had the run always had this global batch: the learning rate is a function of it.
+  /// The step number to ask the learning-rate schedule for, after the global batch has changed: the one that this step
+  /// would have had the run always had this global batch.
   std::int64_t schedule_step(std::int64_t step) const;
 
  private:

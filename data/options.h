@@ -7,9 +7,7 @@
 
 namespace dcs3gd::data {
 
-enum class Format { synthetic, cifar10, cifar100, idx, image_folder, shards };
-
-/// The two halves of a data set.
+/// The two parts of a data set.
 enum class Part { train, eval };
 
 /// What happens when an image cannot be decoded.
@@ -21,7 +19,7 @@ struct SyntheticOptions {
   std::int64_t eval_images = 1024;
 };
 
-/// (pixel/255 − mean) / std per channel. Empty: the format's own values (documented in data/README.md).
+/// (pixel/255 − mean) / std per channel. Empty: the format's own values (data/formats.h).
 struct NormalizeOptions {
   std::vector<float> mean;
   std::vector<float> std;
@@ -44,9 +42,9 @@ struct LoaderOptions {
 };
 
 /// The `data:` section of the configuration. What the paths name, format by format: data/README.md; relative ones are
-/// completed by resolve_data_path() (data/dataset.h) when the data set is opened.
+/// completed by resolve_data_path() (data/paths.h) when the data set is opened.
 struct DataOptions {
-  Format format = Format::synthetic;
+  std::string format = "synthetic";  ///< the name of a line of formats() (data/formats.h)
   std::string train;
   std::string eval;
   int image_size = 32;  ///< pixels, square

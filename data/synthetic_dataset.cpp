@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
+#include "data/read_buffers.h"
 #include "data/transform/resample.h"
 
 namespace dcs3gd::data {
@@ -215,7 +216,7 @@ DatasetProperties properties_of(const DataOptions& options, Part part, int class
 SyntheticDataset::SyntheticDataset(const DataOptions& options, Part part, std::uint64_t seed, int classes)
     : Dataset(properties_of(options, part, classes)), part_(part), seed_(seed) {}
 
-ReadResult SyntheticDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+ReadResult SyntheticDataset::read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                                   std::span<std::uint8_t> pixels) const {
   const auto label = static_cast<std::int32_t>(index % static_cast<std::uint32_t>(classes()));
   const auto part = static_cast<std::uint64_t>(part_);
@@ -223,7 +224,7 @@ ReadResult SyntheticDataset::read(std::uint32_t index, const Framing& framing, R
   const RandomStream noise_random(seed_, RandomPurpose::synthetic_data, part, index, 1);
   const Scene scene = draw_scene(class_traits(label, classes()), width(), scene_random);
   paint(scene, Noise(noise_random, scene.noise), width(), channels(), pixels);
-  if (framing.is_random()) reframe(framing, channels(), width(), buffers.image, pixels);
+  if (crop_rule.is_random()) recrop(crop_rule, channels(), width(), buffers.image, pixels);
   return {.label = label, .problem = {}};
 }
 

@@ -8,8 +8,8 @@
 namespace dcs3gd::data {
 
 /// Images drawn by code: a shape filled with stripes on a striped background, under noise. The class fixes the kind of
-/// shape and ranges for the direction and the wavelength of the stripes ; position, size, rotation,
-/// colours, phases and noise are random. The colours of shape and background come from the same distribution, so the
+/// shape and ranges for the direction and the wavelength of the stripes; position, size, rotation, colours,
+/// phases and noise are random. The colours of shape and background come from the same distribution, so the
 /// mean image is grey for every class and a linear classifier on pixels learns nothing; a convolutional network does. A
 /// mirror image belongs to the same class, so that horizontal flips are a valid augmentation.
 ///
@@ -20,7 +20,7 @@ class SyntheticDataset final : public Dataset {
   /// Throws Error{input} if the part's number of images is not positive or too large.
   SyntheticDataset(const DataOptions& options, Part part, std::uint64_t seed, int classes);
 
-  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 
  private:

@@ -13,9 +13,13 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/stopwatch.h"
-#include "data/dataset.h"
+#include "data/formats.h"
+#include "data/paths.h"
+#include "data/photos/image_decoder.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/photo_dataset.h"
-#include "data/transform/augmentation.h"
+#include "data/read_buffers.h"
+#include "data/transform/sample_transform.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -39,7 +43,7 @@ void throw_if(const std::string& problem) {
 class LoaderBench {
  public:
   explicit LoaderBench(const LoaderBenchOptions& options)
-      : options_(options), photos_(data::open_photos(folder_of(options.data))), augmentation_(augmentation(options)) {
+      : options_(options), photos_(data::open_photos(folder_of(options.data))), transform_(transform(options)) {
     const std::uint32_t images = std::min(photos_.source->size(), kMaxImages);
     for (std::uint32_t number = 0; number < images; ++number) {
       // Spread over the classes.
@@ -81,25 +85,25 @@ class LoaderBench {
     return data::part_folder(found, data::Part::train);
   }
 
-  static data::Augmentation augmentation(const LoaderBenchOptions& options) {
+  static data::SampleTransform transform(const LoaderBenchOptions& options) {
     data::DataOptions data;
-    data.format = data::Format::image_folder;
+    data.format = "image_folder";
     data.image_size = options.image_size;
     data.augment.random_resized_crop = true;
     data.augment.horizontal_flip = true;
-    return {data, data::Part::train, 1};
+    return {data, data::normalization_of(data), data::Part::train, 1};
   }
 
   void load_image(Worker& worker, std::uint32_t number) {
     const std::uint32_t index = indices_[number];
     throw_if(photos_.source->fetch(index, worker.buffers.file));
-    const data::Framing framing = augmentation_.framing(epoch_, index);
-    throw_if(data::decode_photo(worker.buffers.file, framing, 3, worker.buffers.image, worker.pixels));
-    augmentation_.apply(worker.pixels, epoch_, index, worker.image);
+    const data::CropRule crop_rule = transform_.crop_rule(epoch_, index);
+    throw_if(data::decode_photo(worker.buffers.file, crop_rule, 3, worker.buffers.image, worker.pixels));
+    transform_.apply(worker.pixels, epoch_, index, worker.image);
   }
 
   void decode_image(Worker& worker, std::uint32_t number) {
-    throw_if(data::decode_image(files_[number], data::Framing::whole(), worker.buffers.image));
+    throw_if(data::decode_image(files_[number], data::CropRule::whole(), worker.buffers.image));
   }
 
   /// Milliseconds in which each image is handled once.
@@ -139,7 +143,7 @@ class LoaderBench {
 
   LoaderBenchOptions options_;
   data::Photos photos_;
-  data::Augmentation augmentation_;
+  data::SampleTransform transform_;
   std::vector<std::uint32_t> indices_;
   std::vector<std::vector<std::uint8_t>> files_;
   std::vector<Worker> workers_;

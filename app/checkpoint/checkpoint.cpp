@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 
 FileDigest digest_of(const std::string& path) {
-  const InputFile file(path);
+  const PositionedFile file = open_file(path);
   StreamingHash hash;
   std::vector<std::byte> piece(kReadBytes);
   for (std::uint64_t at = 0; at < file.size();) {
@@ -43,7 +43,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
   std::optional<Error> problem;
   if (communicator.rank() == 0) {
     problem = attempt([&] {
-      const InputFile file(format("{}/{}", path, kManifestFile));
+      const PositionedFile file = open_file(format("{}/{}", path, kManifestFile));
       manifest_text.resize(file.size());
       file.read(0, std::as_writable_bytes(std::span(manifest_text)));
       parse_manifest(manifest_text);

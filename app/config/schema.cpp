@@ -6,6 +6,7 @@
 #include "app/config/suggestion.h"
 #include "app/rules/table.h"
 #include "core/format.h"
+#include "data/formats.h"
 #include "data/transform/mixup.h"
 
 namespace dcs3gd::app {
@@ -54,12 +55,9 @@ std::vector<Field> schema(Configuration& configuration) {
 
   constexpr OnResume may_change = OnResume::may_change;
   const auto count = [](std::int64_t low) { return whole<std::int64_t>(low, kMaxCount); };
-  const auto format = choice<data::Format>({{"synthetic", data::Format::synthetic},
-                                            {"cifar10", data::Format::cifar10},
-                                            {"cifar100", data::Format::cifar100},
-                                            {"idx", data::Format::idx},
-                                            {"image_folder", data::Format::image_folder},
-                                            {"shards", data::Format::shards}});
+  std::vector<std::pair<std::string, std::string>> formats;
+  for (const data::FormatInfo& info : data::formats()) formats.emplace_back(info.name, info.name);
+  const auto format = choice(formats);
   const auto on_bad_image =
       choice<data::OnBadImage>({{"error", data::OnBadImage::error}, {"skip", data::OnBadImage::skip}});
   const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
@@ -181,7 +179,7 @@ std::string model_violation(const std::string& name, const std::vector<std::stri
 }
 
 std::string paths_violation(const Configuration& c) {
-  if (c.data.format == data::Format::synthetic || (!c.data.train.empty() && !c.data.eval.empty())) return "";
+  if (data::format_of(c.data).is_generated() || (!c.data.train.empty() && !c.data.eval.empty())) return "";
   return format("data on disk needs data.train and data.eval; missing: {}{}{}",
                 c.data.train.empty() ? "data.train" : "", c.data.train.empty() && c.data.eval.empty() ? ", " : "",
                 c.data.eval.empty() ? "data.eval" : "");

@@ -9,11 +9,13 @@
 #include "core/format.h"
 #include "core/log.h"
 #include "core/stopwatch.h"
+#include "data/formats.h"
+#include "data/photos/photo_dataset.h"
 
 namespace dcs3gd::app {
 namespace {
 
-/// Ranks that wait for a listing hear of it this often: far within any comm.timeout_s.
+/// Rank 0 tells the waiting ranks this often that it is still listing: far within any comm.timeout_s.
 constexpr double kSignOfLifeS = 0.2;
 constexpr const char* kStillListing = "still listing";
 
@@ -42,7 +44,7 @@ void broadcast_text(comm::Communicator& communicator, std::string& text) {
 std::string share_listing(const data::DataOptions& options, data::Part part, const ListingCache& cache,
                           comm::Communicator& communicator) {
   std::string listing;
-  if (!data::lists_files(options)) return listing;
+  if (!data::format_of(options).lists_files()) return listing;
   std::optional<Error> error;
   if (communicator.rank() == 0) {
     Stopwatch silence;
@@ -64,12 +66,13 @@ std::string share_listing(const data::DataOptions& options, data::Part part, con
 }
 
 std::shared_ptr<const data::Dataset> open_dataset(const Configuration& configuration, data::Part part,
-                                                  comm::Communicator& communicator) {
+                                                  comm::Communicator& communicator,
+                                                  const std::vector<std::string>& class_names) {
   const std::string listing = share_listing(configuration.data, part, user_listing_cache(), communicator);
   std::shared_ptr<const data::Dataset> dataset;
   agree(communicator, [&] {
-    dataset =
-        data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, listing);
+    dataset = data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, listing,
+                                 class_names);
   });
   return dataset;
 }
@@ -77,7 +80,7 @@ std::shared_ptr<const data::Dataset> open_dataset(const Configuration& configura
 Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator) {
   Datasets datasets;
   datasets.train = open_dataset(configuration, data::Part::train, communicator);
-  datasets.eval = open_dataset(configuration, data::Part::eval, communicator);
+  datasets.eval = open_dataset(configuration, data::Part::eval, communicator, datasets.train->class_names());
   return datasets;
 }
 

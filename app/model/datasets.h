@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "app/config/configuration.h"
 #include "app/model/listing_cache.h"
@@ -18,9 +19,10 @@ struct Datasets {
 };
 
 /// Collective: one part, opened on every rank. Files are listed by rank 0 alone, if it must at all; all others get its
-/// listing. Throws what opening throws, on all ranks.
+/// listing. `class_names`: of the training part, if that is open already. Throws what opening throws, on all ranks.
 std::shared_ptr<const data::Dataset> open_dataset(const Configuration& configuration, data::Part part,
-                                                  comm::Communicator& communicator);
+                                                  comm::Communicator& communicator,
+                                                  const std::vector<std::string>& class_names = {});
 /// Collective: both parts.
 Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator);
 

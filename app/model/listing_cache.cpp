@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The first line of a file: form and version, and the hashes of what follows and of what it holds for.
+/// The first line of a file: form and version, the hashes of the folder's state and of the listing that follows.
 std::string head_of(const data::FolderState& state, std::string_view listing) {
   return format("dcs3gd-train listing 1 state {} listing {}\n", hash_text(state.text), hash_text(listing));
 }
@@ -33,7 +33,7 @@ std::string ListingCache::find(const data::FolderState& state) const {
   if (folder.empty() || !fs::exists(path_of(state), ignored)) return "";
   std::string content;
   const auto error = attempt([&] {
-    const InputFile file(path_of(state));
+    const PositionedFile file = open_file(path_of(state));
     content.resize(file.size());
     file.read(0, std::as_writable_bytes(std::span(content)));
   });

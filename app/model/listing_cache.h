@@ -8,15 +8,15 @@
 
 namespace dcs3gd::app {
 
-/// Listings of image folders, one file for each folder. A file holds hashes of the folder's state and of the listing:
-/// one that is stale or damaged counts as absent. The files may be removed at any time. Nothing here is an error: what
-/// does not work is said in the log, and the folder is listed again.
+/// Keeps listings of image folders, one file for each folder. A file holds hashes of the folder's state and of the
+/// listing: one that is stale or damaged counts as absent. The files may be removed at any time. Nothing here is an
+/// error: what does not work is said in the log, and the folder is listed again.
 struct ListingCache {
   std::string folder;  ///< where the files are; empty: nothing is kept
-  /// Shorter listings are made faster than they are looked after: about 10,000 photos.
+  /// Below this size, about 10,000 photos, listing again is cheaper than caching.
   std::size_t min_bytes = std::size_t{512} * 1024;
-  /// File systems tell times to a tick of theirs, up to two seconds: a folder may have changed after it was listed and
-  /// not show it if its last change is younger than this.
+  /// File systems keep times in steps of up to two seconds: a folder whose last change is younger than this may change
+  /// again after it was listed and not show it.
   std::chrono::seconds min_age{10};
 
   /// The listing of a folder in this state; empty if there is none.
@@ -28,7 +28,7 @@ struct ListingCache {
   std::string path_of(const data::FolderState& state) const;
 };
 
-/// The user's: listings in user_cache_folder() (app/file_io.h).
+/// The user's: listings in user_cache_folder() (core/files.h).
 ListingCache user_listing_cache();
 
 }  // namespace dcs3gd::app

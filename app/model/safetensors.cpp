@@ -286,7 +286,7 @@ std::string make_header(const std::vector<ArenaPart<const ParameterArena>>& aren
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(open_file(path)) {
   try {
     if (file_.size() < kLengthBytes) refuse(format("{} bytes are too few for a header", file_.size()));
     std::uint64_t header_bytes = 0;

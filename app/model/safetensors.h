@@ -41,7 +41,7 @@ class SafetensorsFile {
   void read(const SafetensorsEntry& entry, std::span<float> values) const;
 
  private:
-  InputFile file_;
+  PositionedFile file_;
   std::vector<SafetensorsEntry> entries_;
   std::map<std::string, std::string> metadata_;
   std::uint64_t data_begin_ = 0;

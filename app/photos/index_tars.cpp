@@ -6,11 +6,10 @@
 #include <vector>
 
 #include "app/job/parallel_tasks.h"
-#include "core/error.h"
 #include "core/files.h"
 #include "core/format.h"
 #include "core/log.h"
-#include "data/photos/photo_dataset.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/tar_shards.h"
 
 namespace dcs3gd::app {
@@ -22,8 +21,7 @@ void index_folder(const std::string& folder, int threads) {
   std::atomic<std::uint64_t> ignored = 0;
   std::atomic<std::uint64_t> kept = 0;
   run_tasks(tars.size(), threads, [&](std::uint64_t number) {
-    const data::OpenFile tar(tars[number]);
-    if (!tar.problem().empty()) throw Error(ErrorKind::input, format("{}: {}", tar.path(), tar.problem()));
+    const PositionedFile tar = open_file(tars[number]);
     data::TarSamples samples;
     if (data::read_tar_index(tar, samples).empty()) {
       ++kept;

@@ -10,19 +10,19 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
-#include "data/photos/photo_dataset.h"
+#include "data/photos/image_decoder.h"
+#include "data/photos/open_photos.h"
 
 namespace dcs3gd::app {
 namespace {
 
-/// The parts at `path`, one after the other, with the classes of training.
+/// The parts at `path`, one after the other, with the classes of the training part.
 std::vector<data::Photos> open_parts(const std::string& path) {
   const std::string train = data::part_folder(path, data::Part::train);
   const std::string eval = data::part_folder(path, data::Part::eval);
-  const std::vector<std::string> classes = data::photo_classes(train);
   std::vector<data::Photos> parts;
-  parts.push_back(data::open_photos(train, classes));
-  if (eval != train) parts.push_back(data::open_photos(eval, classes));
+  parts.push_back(data::open_photos(train));
+  if (eval != train) parts.push_back(data::open_photos(eval, parts.front().classes));
   return parts;
 }
 
@@ -30,7 +30,7 @@ std::string check(const data::PhotoSource& source, std::uint32_t index) {
   std::vector<std::uint8_t> file;
   data::DecodedImage image;
   const std::string problem = source.fetch(index, file);
-  return problem.empty() ? data::decode_image(file, data::Framing::whole(), image) : problem;
+  return problem.empty() ? data::decode_image(file, data::CropRule::whole(), image) : problem;
 }
 
 }  // namespace
@@ -51,7 +51,7 @@ void inspect_photos(const std::string& path) {
     std::printf("  files        %.1f MB in all, %llu to %llu bytes, mean %llu\n", static_cast<double>(total) / 1e6,
                 static_cast<unsigned long long>(smallest), static_cast<unsigned long long>(largest),
                 static_cast<unsigned long long>(total / source.size()));
-    if (!photos.made.empty()) std::printf("  made         %s\n", photos.made.c_str());
+    if (!photos.provenance.empty()) std::printf("  made         %s\n", photos.provenance.c_str());
     std::printf("  fingerprint  %s\n", photos.fingerprint.c_str());
     std::printf("  %5s  %9s  class\n", "label", "images");
     for (std::size_t label = 0; label < photos.classes.size(); ++label) {

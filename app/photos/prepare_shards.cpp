@@ -12,8 +12,9 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "data/photos/image_decoder.h"
 #include "data/photos/image_encoder.h"
-#include "data/photos/photo_dataset.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/shards.h"
 #include "data/transform/resample.h"
 
@@ -52,12 +53,15 @@ class Packer {
         plan_(plan_shards(*photos_.source, options.shard_bytes)),
         max_side_(options.max_side),
         quality_(options.quality),
-        recipe_(hash_of(format("{}\nshards of {} bytes{}", photos_.fingerprint, options.shard_bytes, made()))) {
+        source_hash_(
+            hash_of(format("{}\nshards of {} bytes{}", photos_.fingerprint, options.shard_bytes, provenance()))) {
     for (const std::string& name : photos_.classes) {
       if (name.find('\n') == std::string::npos) continue;
       throw Error(ErrorKind::input, format("{}: the name of a class has a line break", input));
     }
   }
+
+  const std::vector<std::string>& classes() const { return photos_.classes; }
 
   void pack() {
     log::info(photos_.summary);
@@ -80,7 +84,7 @@ class Packer {
   static std::uint64_t hash_of(const std::string& text) { return hash_bytes(std::as_bytes(std::span(text))); }
 
   /// For the manifest.
-  std::string made() const {
+  std::string provenance() const {
     if (!max_side_) return "";
     return format("longer side at most {} pixels, larger images as JPEG of quality {}", *max_side_, quality_);
   }
@@ -89,7 +93,7 @@ class Packer {
   std::string path(std::uint64_t number) const { return (fs::path(output_) / file_name(number)).string(); }
 
   data::ShardManifest manifest() const {
-    data::ShardManifest manifest{.classes = photos_.classes, .shards = {}, .made = made()};
+    data::ShardManifest manifest{.classes = photos_.classes, .shards = {}, .provenance = provenance()};
     for (std::uint64_t number = 0; number < plan_.size(); ++number) {
       manifest.shards.push_back({file_name(number), plan_[number].end - plan_[number].first});
     }
@@ -99,7 +103,7 @@ class Packer {
   bool is_packed(std::uint64_t number) {
     std::error_code ignored;
     if (!fs::exists(path(number), ignored)) return false;
-    if (data::read_shard_index(path(number)).recipe != recipe_) {
+    if (data::read_shard_index(path(number)).source_hash != source_hash_) {
       throw Error(ErrorKind::input, format("{}: was made from other files or with another --shard-mb, --max-side or "
                                            "--quality; choose another folder, or remove the old shards",
                                            path(number)));
@@ -112,7 +116,7 @@ class Packer {
     AtomicFile file(path(number));
     file.write(data::shard_header());
     std::uint64_t offset = data::shard_header().size();
-    data::ShardIndex index{.records = {}, .names = {}, .recipe = recipe_};
+    data::ShardIndex index{.records = {}, .names = {}, .source_hash = source_hash_};
     std::vector<std::uint8_t> bytes;
     for (std::uint32_t image = plan_[number].first; image < plan_[number].end; ++image) {
       const std::string name = photos_.source->name(image);
@@ -139,12 +143,12 @@ class Packer {
     std::string problem = data::read_image_size(file, size);
     if (problem.empty() && std::max(size.width, size.height) <= *max_side_) return;
     data::DecodedImage image;
-    if (problem.empty()) problem = data::decode_image(file, data::Framing::within(*max_side_), image);
+    if (problem.empty()) problem = data::decode_image(file, data::CropRule::within(*max_side_), image);
     if (!problem.empty()) {
       log::warn(format("{}: {}; packed as it is", name, problem));
       return;
     }
-    const data::ImageSize scaled = image.frame.scaled;
+    const data::ImageSize scaled = image.crop.scaled;
     std::vector<std::uint8_t> planes(std::size_t{3} * static_cast<std::size_t>(scaled.width) *
                                      static_cast<std::size_t>(scaled.height));
     data::resample(image, 3, planes);
@@ -158,7 +162,7 @@ class Packer {
   std::vector<ShardPlan> plan_;
   std::optional<int> max_side_;
   int quality_;
-  std::uint64_t recipe_;
+  std::uint64_t source_hash_;
   std::atomic<int> kept_ = 0;
 };
 
@@ -169,12 +173,12 @@ void prepare_shards(const PrepareOptions& options) {
   const std::string eval = data::part_folder(options.input, data::Part::eval);
   const bool has_parts = train != eval;
   for (const std::string& folder : {train, eval}) {
-    if (!data::holds_shards(folder)) continue;
+    if (data::photo_form(folder) == data::PhotoForm::image_folder) continue;
     throw Error(ErrorKind::input, format("{}: expected folders of images, found shards", folder));
   }
-  const std::vector<std::string> classes = data::photo_classes(train);
-  Packer(train, has_parts ? (fs::path(options.output) / "train").string() : options.output, classes, options).pack();
-  if (has_parts) Packer(eval, (fs::path(options.output) / "val").string(), classes, options).pack();
+  Packer packer(train, has_parts ? (fs::path(options.output) / "train").string() : options.output, {}, options);
+  packer.pack();
+  if (has_parts) Packer(eval, (fs::path(options.output) / "val").string(), packer.classes(), options).pack();
 }
 
 }  // namespace dcs3gd::app

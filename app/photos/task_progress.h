@@ -8,8 +8,8 @@
 
 namespace dcs3gd::app {
 
-/// Shows how far a task over many images is: a status line on a terminal, a log line every ten seconds elsewhere. May
-/// be told by several threads at once. The destructor takes the status line away.
+/// Shows how far a task over many images is: a status line on a terminal, a log line every ten seconds elsewhere.
+/// add() may be called by several threads at once. The destructor removes the status line.
 class TaskProgress {
  public:
   /// `verb`: "packing".

@@ -24,6 +24,7 @@
 #include "core/format.h"
 #include "core/log.h"
 #include "data/dataset.h"
+#include "data/formats.h"
 #include "data/sampler.h"
 
 namespace dcs3gd::app {
@@ -58,7 +59,9 @@ std::string describe_data(const Configuration& configuration, data::Part part, c
                   presence.front() == "absent" ? "this machine" : "every machine",
                   is_training ? configuration.data.train : configuration.data.eval);
   }
-  const auto dataset = open_dataset(configuration, part, communicator);
+  const auto dataset =
+      open_dataset(configuration, part, communicator,
+                   report.datasets.empty() ? std::vector<std::string>() : report.datasets.front()->class_names());
   report.datasets.push_back(dataset);
   if (!is_training) return dataset->description();
   agree(communicator, [&] {

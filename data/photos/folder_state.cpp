@@ -34,7 +34,7 @@ FolderState folder_state(const std::string& folder, const std::vector<std::strin
   const auto add = [&](const fs::path& path) {
     struct stat status {};
     if (::stat(path.c_str(), &status) != 0) refuse(path, std::error_code(errno, std::generic_category()));
-    // The second is set by the system alone: tools that restore the first do not hide what they did.
+    // Only the system sets the second: a tool that restores the first is noticed all the same.
     const std::chrono::nanoseconds modified = time_of(status.st_mtim);
     const std::chrono::nanoseconds changed = time_of(status.st_ctim);
     newest = std::max({newest, modified, changed});

@@ -6,16 +6,16 @@
 
 namespace dcs3gd::data {
 
-/// What can be known of an image folder's listing without making it. Adding, removing or renaming images or classes
-/// changes the text; writing into an image does not.
+/// Tells whether a listing of an image folder still holds, without listing it again: adding, removing or renaming
+/// images or classes changes the text; writing into an image does not.
 struct FolderState {
   std::string folder;                            ///< absolute, without links
   std::string text;                              ///< names and times of the folder and its class folders
   std::chrono::system_clock::duration age = {};  ///< since the last change
 };
 
-/// The labels are places in `classes`, so they belong to the state. Throws Error{input} if the folder cannot be looked
-/// at.
+/// Reads the state of a folder now. Labels are places in `classes`, so these belong to it. Throws Error{input} if the
+/// folder cannot be read.
 FolderState folder_state(const std::string& folder, const std::vector<std::string>& classes);
 
 }  // namespace dcs3gd::data

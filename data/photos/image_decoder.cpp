@@ -60,8 +60,6 @@ namespace {
 
 using File = std::span<const std::uint8_t>;
 
-constexpr int kPixelBytes = 4;
-
 std::string size_problem(std::int64_t width, std::int64_t height) {
   if (width < 1 || height < 1) return format("the header says {}x{} pixels", width, height);
   if (width * height <= kMaxImagePixels) return "";
@@ -72,7 +70,7 @@ std::string size_problem(std::int64_t width, std::int64_t height) {
 // -------------------------------------------------------------------------------------------------------------
 
 /// Pixels decoded around the part that is shown: colours are stored at half the resolution, so those at a border depend
-/// on what lies behind it.
+/// on what lies beyond it.
 constexpr int kJpegMargin = 16;
 /// The decoder shrinks by 2, 4 or 8 as long as this many of its pixels remain for each one shown; with fewer the result
 /// is visibly softer than from all pixels.
@@ -123,9 +121,9 @@ void cmyk_to_rgb(std::uint8_t* row, int width) {
 }
 
 /// The largest of 1, 2, 4 and 8 by which the decoder may shrink.
-int jpeg_divisor(const Frame& frame) {
-  const double reduction = std::min(static_cast<double>(frame.source.width) / frame.scaled.width,
-                                    static_cast<double>(frame.source.height) / frame.scaled.height);
+int jpeg_divisor(const Crop& crop) {
+  const double reduction = std::min(static_cast<double>(crop.source.width) / crop.scaled.width,
+                                    static_cast<double>(crop.source.height) / crop.scaled.height);
   int divisor = 1;
   while (divisor < 8 && reduction >= kPixelsPerShownPixel * 2 * divisor) divisor *= 2;
   return divisor;
@@ -163,12 +161,12 @@ class JpegDecoder {
     if (setjmp(errors_.leave) != 0) return false;
     const bool has_inks = jpeg_.jpeg_color_space == JCS_CMYK || jpeg_.jpeg_color_space == JCS_YCCK;
     jpeg_.out_color_space = has_inks ? JCS_CMYK : JCS_EXT_RGBX;
-    const int divisor = jpeg_divisor(image.frame);
+    const int divisor = jpeg_divisor(image.crop);
     jpeg_.scale_num = 1;
     jpeg_.scale_denom = static_cast<unsigned>(divisor);
     jpeg_start_decompress(&jpeg_);
 
-    const Box& box = image.frame.source;
+    const Box& box = image.crop.source;
     const auto scaled_down = [divisor](int length) { return length / divisor; };
     const auto scaled_up = [divisor](int length) { return (length + divisor - 1) / divisor; };
     first_row_ = std::max(scaled_down(box.y) - kJpegMargin, 0);
@@ -218,10 +216,10 @@ std::string begin_jpeg(JpegDecoder& decoder, ImageSize& size) {
   return size_problem(size.width, size.height);
 }
 
-std::string decode_jpeg(File file, const Framing& framing, DecodedImage& image) {
+std::string decode_jpeg(File file, const CropRule& crop_rule, DecodedImage& image) {
   JpegDecoder decoder(file);
   if (std::string problem = begin_jpeg(decoder, image.file_size); !problem.empty()) return problem;
-  image.frame = framing.frame(image.file_size);
+  image.crop = crop_rule.crop(image.file_size);
   if (!decoder.start(image)) return decoder.problem();
   image.allocate();
   return decoder.read_rows(image.pixels.data(), image.width, image.height) ? "" : decoder.problem();
@@ -259,7 +257,7 @@ std::string png_chunk_problem(File file) {
 
 /// Copies the part that is shown.
 void copy_box(const std::uint8_t* pixels, DecodedImage& image) {
-  const Box& box = image.frame.source;
+  const Box& box = image.crop.source;
   image.width = box.width;
   image.height = box.height;
   image.source = {.width = static_cast<double>(box.width), .height = static_cast<double>(box.height)};
@@ -304,14 +302,14 @@ std::string begin_png(File file, ImageSize& size) {
   return "";
 }
 
-std::string decode_png(File file, const Framing& framing, DecodedImage& image) {
+std::string decode_png(File file, const CropRule& crop_rule, DecodedImage& image) {
   if (std::string problem = begin_png(file, image.file_size); !problem.empty()) return problem;
   int channels = 0;
   const std::unique_ptr<stbi_uc, decltype([](stbi_uc* memory) { stbi_image_free(memory); })> decoded(
       stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &image.file_size.width, &image.file_size.height,
                             &channels, kPixelBytes));
   if (decoded == nullptr) return stbi_failure_reason();
-  image.frame = framing.frame(image.file_size);
+  image.crop = crop_rule.crop(image.file_size);
   copy_box(decoded.get(), image);
   return "";
 }
@@ -335,11 +333,6 @@ std::string unknown_kind(FileKind kind) {
 
 }  // namespace
 
-void DecodedImage::allocate() {
-  const auto count = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
-  pixels.resize(count * kPixelBytes + kPixelPadding);
-}
-
 bool is_image_extension(std::string_view extension) {
   const std::string name = lower_case(std::string(extension));
   return name == "jpg" || name == "jpeg" || name == "png";
@@ -353,10 +346,10 @@ std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size)
   return begin_jpeg(decoder, size);
 }
 
-std::string decode_image(std::span<const std::uint8_t> file, const Framing& framing, DecodedImage& image) {
+std::string decode_image(std::span<const std::uint8_t> file, const CropRule& crop_rule, DecodedImage& image) {
   const FileKind kind = kind_of(file);
-  if (kind == FileKind::jpeg) return decode_jpeg(file, framing, image);
-  if (kind == FileKind::png) return decode_png(file, framing, image);
+  if (kind == FileKind::jpeg) return decode_jpeg(file, crop_rule, image);
+  if (kind == FileKind::png) return decode_png(file, crop_rule, image);
   return unknown_kind(kind);
 }
 

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "data/transform/framing.h"
+#include "data/transform/crop.h"
 
 namespace dcs3gd::data {
 

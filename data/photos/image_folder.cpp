@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/format.h"
 #include "core/hash.h"
 #include "data/photos/image_decoder.h"
-#include "data/photos/open_file.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -222,11 +222,11 @@ std::unique_ptr<const PhotoSource> open_files(ImageListing listing) {
 }
 
 std::string read_image_file(const std::string& path, std::vector<std::uint8_t>& file) {
-  const OpenFile open(path);
+  const PositionedFile open(path);
   if (!open.problem().empty()) return open.problem();
   if (open.size() > static_cast<std::uint64_t>(kMaxDecoderBytes)) return "the file is too large";
   file.resize(open.size());
-  return open.read(0, file);
+  return open.try_read(0, std::as_writable_bytes(std::span(file)));
 }
 
 }  // namespace dcs3gd::data

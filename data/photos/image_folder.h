@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "data/photos/photo_dataset.h"
+#include "data/photos/photo_source.h"
 
 namespace dcs3gd::data {
 
@@ -21,7 +21,7 @@ struct ImageListing {
 
   std::string folder;
   std::vector<std::string> classes;
-  std::string names;  ///< "class/image" of all entries, each with a zero behind it
+  std::string names;  ///< "class/image" of all entries, each ended by a zero
   std::vector<Entry> entries;
   std::vector<std::uint32_t> class_counts;
   std::int64_t ignored = 0;  ///< files of other kinds and folders within classes
@@ -40,15 +40,15 @@ std::vector<std::string> list_classes(const std::string& folder);
 ImageListing list_images(
     const std::string& folder, const std::vector<std::string>& classes, const std::function<void()>& on_file = [] {});
 
-/// A listing as text, to be kept in a file or sent to other machines: all of it but the folder.
+/// Writes a listing, all of it but the folder, as text to be kept in a file or sent to other machines.
 std::string to_text(const ImageListing& listing);
 /// Throws Error{input} for what is not a whole listing.
 ImageListing parse_listing(const std::string& folder, std::string_view text);
-/// What of the first and last images of the classes is not as listed; empty: nothing. Two files a class are looked at,
-/// enough to notice another data set.
+/// Compares two files per class, the first and the last, with the listing: enough to notice another data set. Returns
+/// the first difference, empty if there is none.
 std::string difference_to_folder(const ImageListing& listing);
 
-/// The images of a listing as a data set's files.
+/// Gives access to the images of a listing.
 std::unique_ptr<const PhotoSource> open_files(ImageListing listing);
 
 /// Reads a whole file; returns what is wrong with it, as PhotoSource::fetch() does.

@@ -1,43 +1,70 @@
 #include "data/photos/photo_dataset.h"
 
-#include <algorithm>
-#include <filesystem>
 #include <utility>
 
+#include "core/error.h"
 #include "core/format.h"
+#include "data/paths.h"
+#include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/shards.h"
-#include "data/photos/tar_shards.h"
-#include "data/transform/resample.h"
+#include "data/read_buffers.h"
 
 namespace dcs3gd::data {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr std::size_t kClassesInSummary = 8;
-
-std::vector<std::uint32_t> count_classes(const PhotoSource& source, std::size_t classes) {
-  std::vector<std::uint32_t> counts(classes);
-  for (std::uint32_t index = 0; index < source.size(); ++index) ++counts[static_cast<std::size_t>(source.label(index))];
-  return counts;
+/// The folder with the images of the part at `path`, which must be an image folder.
+std::string image_folder_at(const std::string& path, Part part) {
+  std::string folder = part_folder(path, part);
+  if (photo_form(folder) == PhotoForm::image_folder) return folder;
+  throw Error(ErrorKind::input,
+              format("{}: expected folders of images, found shards; set data.format: shards", folder));
 }
 
-/// The names of labels that have none.
-std::vector<std::string> numbered_classes(std::size_t count) {
-  std::vector<std::string> names;
-  for (std::size_t label = 0; label < count; ++label) names.push_back(format("{}", label));
-  return names;
+std::string image_folder_of(const DataOptions& options, Part part) {
+  return image_folder_at(part_path(options, part), part);
 }
 
-/// For summaries.
-std::string passed_over(std::uint64_t files) { return files > 0 ? format(", {} other files passed over", files) : ""; }
+/// Empty if that part is not there.
+std::vector<std::string> training_classes(const DataOptions& options) {
+  if (!has_part(options, Part::train)) return {};
+  return photo_classes(part_folder(part_path(options, Part::train), Part::train));
+}
+
+/// The classes that label an image folder: its own if the training part is not there.
+std::vector<std::string> folder_classes(const DataOptions& options, const std::string& folder) {
+  std::vector<std::string> classes = training_classes(options);
+  return classes.empty() ? list_classes(folder) : classes;
+}
+
+std::shared_ptr<const Dataset> open_folder(const OpenRequest& request, const std::string& folder) {
+  std::vector<std::string> expected = request.class_names;
+  if (expected.empty() && request.part == Part::eval) expected = training_classes(request.options);
+  Photos photos = open_photos(folder, expected, request.listing);
+  if (!expected.empty() && photos.classes != expected) {
+    throw Error(ErrorKind::input, format("{}: other classes than those of the training images", folder));
+  }
+  if (photos.classes.size() > static_cast<std::size_t>(request.classes)) {
+    throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
+                                         request.classes, photos.classes.size(), photos.classes.size()));
+  }
+  DatasetProperties properties{.size = photos.source->size(),
+                               .classes = request.classes,
+                               .channels = request.options.channels,
+                               .height = request.options.image_size,
+                               .width = request.options.image_size,
+                               .description = std::move(photos.summary),
+                               .fingerprint = std::move(photos.fingerprint),
+                               .class_names = std::move(photos.classes)};
+  return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
+}
 
 }  // namespace
 
-std::string decode_photo(std::span<const std::uint8_t> file, const Framing& framing, int channels, DecodedImage& image,
-                         std::span<std::uint8_t> pixels) {
-  std::string problem = decode_image(file, framing, image);
+std::string decode_photo(std::span<const std::uint8_t> file, const CropRule& crop_rule, int channels,
+                         DecodedImage& image, std::span<std::uint8_t> pixels) {
+  std::string problem = decode_image(file, crop_rule, image);
   if (problem.empty()) resample(image, channels, pixels);
   return problem;
 }
@@ -45,74 +72,44 @@ std::string decode_photo(std::span<const std::uint8_t> file, const Framing& fram
 PhotoDataset::PhotoDataset(std::unique_ptr<const PhotoSource> source, DatasetProperties properties)
     : Dataset(std::move(properties)), source_(std::move(source)) {}
 
-ReadResult PhotoDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+ReadResult PhotoDataset::read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                               std::span<std::uint8_t> pixels) const {
   std::string problem = source_->fetch(index, buffers.file);
-  if (problem.empty()) problem = decode_photo(buffers.file, framing, channels(), buffers.image, pixels);
+  if (problem.empty()) problem = decode_photo(buffers.file, crop_rule, channels(), buffers.image, pixels);
   if (!problem.empty()) return {.label = 0, .problem = format("{}: {}", source_->name(index), problem)};
   return {.label = source_->label(index), .problem = {}};
 }
 
-std::string class_summary(const std::vector<std::string>& classes, const std::vector<std::uint32_t>& counts) {
-  std::uint64_t images = 0;
-  for (const std::uint32_t count : counts) images += count;
-  std::string list;
-  for (std::size_t label = 0; label < std::min(classes.size(), kClassesInSummary); ++label) {
-    list += format("{}{} {}", list.empty() ? "" : ", ", classes[label], counts[label]);
+std::shared_ptr<const Dataset> open_image_folder(const OpenRequest& request) {
+  const std::string folder = image_folder_at(request.path, request.part);
+  const std::string problem =
+      request.listing.empty() ? "" : difference_to_folder(parse_listing(folder, request.listing));
+  if (!problem.empty()) throw Error(ErrorKind::input, format("{}; let all hosts see the same files", problem));
+  return open_folder(request, folder);
+}
+
+std::shared_ptr<const Dataset> open_packed_photos(const OpenRequest& request) {
+  const std::string folder = part_folder(request.path, request.part);
+  if (photo_form(folder) == PhotoForm::image_folder) {
+    throw Error(ErrorKind::input, format("{}: expected shards, found neither {} nor tar files; make them with "
+                                         "dcs3gd-data prepare, or set data.format: image_folder",
+                                         folder, kShardManifest));
   }
-  if (classes.size() > kClassesInSummary) list += format(", ... {} {}", classes.back(), counts.back());
-  return format("{} images of {} classes ({})", images, classes.size(), list);
+  return open_folder(request, folder);
 }
 
-std::string part_folder(const std::string& path, Part part) {
-  const fs::path folder = (fs::path(path) / "").parent_path();  // without a slash at the end
-  const fs::path train = folder / "train";
-  const fs::path val = folder / "val";
-  std::error_code ignored;
-  if (!fs::is_directory(train, ignored) || !fs::is_directory(val, ignored)) return folder.string();
-  return (part == Part::train ? train : val).string();
+std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file) {
+  const std::string folder = image_folder_of(options, part);
+  return to_text(list_images(folder, folder_classes(options, folder), on_file));
 }
 
-bool holds_shards(const std::string& folder) {
-  std::error_code ignored;
-  return fs::exists(fs::path(folder) / kShardManifest, ignored) || holds_tars(folder);
+FolderState files_state(const DataOptions& options, Part part) {
+  const std::string folder = image_folder_of(options, part);
+  return folder_state(folder, folder_classes(options, folder));
 }
 
-std::vector<std::string> photo_classes(const std::string& folder) {
-  if (holds_tars(folder)) return numbered_classes(open_tars(folder).classes);
-  return holds_shards(folder) ? read_shard_manifest(folder).classes : list_classes(folder);
-}
-
-Photos open_photos(const std::string& folder, const std::vector<std::string>& classes, std::string_view listing_text) {
-  Photos photos;
-  if (holds_tars(folder)) {
-    TarPhotos tars = open_tars(folder);
-    photos.classes = classes.size() >= tars.classes ? classes : numbered_classes(tars.classes);
-    photos.class_counts = count_classes(*tars.source, photos.classes.size());
-    photos.fingerprint = format("{} images, tar files {}", tars.source->size(), tars.checksums);
-    photos.summary = format("shards {}: {} in {} tar files{}", folder,
-                            class_summary(photos.classes, photos.class_counts), tars.tars, passed_over(tars.ignored));
-    photos.source = std::move(tars.source);
-  } else if (holds_shards(folder)) {
-    const ShardManifest manifest = read_shard_manifest(folder);
-    photos.source = open_shards(folder, manifest);
-    photos.classes = manifest.classes;
-    photos.made = manifest.made;
-    photos.fingerprint = shards_fingerprint(folder, manifest);
-    photos.class_counts = count_classes(*photos.source, photos.classes.size());
-    photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),
-                            manifest.shards.size());
-  } else {
-    ImageListing listing = listing_text.empty() ? list_images(folder, classes.empty() ? list_classes(folder) : classes)
-                                                : parse_listing(folder, listing_text);
-    photos.classes = listing.classes;
-    photos.class_counts = listing.class_counts;
-    photos.fingerprint = listing.fingerprint;
-    photos.summary = format("image_folder {}: {}{}", folder, class_summary(photos.classes, photos.class_counts),
-                            passed_over(static_cast<std::uint64_t>(listing.ignored)));
-    photos.source = open_files(std::move(listing));
-  }
-  return photos;
+std::string listing_problem(const DataOptions& options, Part part, std::string_view listing) {
+  return difference_to_folder(parse_listing(image_folder_of(options, part), listing));
 }
 
 }  // namespace dcs3gd::data

@@ -15,7 +15,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
-#include "data/photos/open_file.h"
+#include "data/photos/image_decoder.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -28,7 +28,7 @@ struct Trailer {
   std::uint64_t images = 0;
   std::uint64_t names_bytes = 0;
   std::uint64_t checksum = 0;
-  std::uint64_t recipe = 0;
+  std::uint64_t source_hash = 0;
   std::array<char, 8> magic{};
 };
 static_assert(sizeof(Trailer) == 48 && sizeof(ShardRecord) == 24);
@@ -46,17 +46,18 @@ std::string_view bytes_of(const T* values, std::size_t count) {
   return {reinterpret_cast<const char*>(values), count * sizeof(T)};
 }
 
-void read_part(const OpenFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
-  if (const std::string problem = file.read(offset, into); !problem.empty()) refuse(file.path(), problem);
+void read_part(const PositionedFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
+  const std::string problem = file.try_read(offset, std::as_writable_bytes(into));
+  if (!problem.empty()) refuse(file.path(), problem);
 }
 
-OpenFile open_shard(const std::string& path) {
-  OpenFile file(path);
+PositionedFile open_shard(const std::string& path) {
+  PositionedFile file(path);
   if (!file.problem().empty()) refuse(path, file.problem());
   return file;
 }
 
-Trailer read_trailer(const OpenFile& file) {
+Trailer read_trailer(const PositionedFile& file) {
   Trailer trailer;
   if (file.size() < kMagic.size() + sizeof(Trailer)) refuse(file.path(), "too short for a shard");
   std::array<std::uint8_t, sizeof(Trailer)> bytes{};
@@ -74,14 +75,15 @@ Trailer read_trailer(const OpenFile& file) {
 }
 
 /// `data_bytes`: how far images may reach; none: up to the index.
-ShardIndex read_index(const OpenFile& file, std::optional<std::uint64_t> data_bytes = {}) {
+ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> data_bytes = {}) {
   const Trailer trailer = read_trailer(file);
   const std::uint64_t room = data_bytes.value_or(trailer.records_offset);
   std::vector<std::uint8_t> bytes(trailer.images * sizeof(ShardRecord) + trailer.names_bytes);
   read_part(file, trailer.records_offset, bytes);
   if (checksum_of(bytes) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
 
-  ShardIndex index{.records = std::vector<ShardRecord>(trailer.images), .names = {}, .recipe = trailer.recipe};
+  ShardIndex index{
+      .records = std::vector<ShardRecord>(trailer.images), .names = {}, .source_hash = trailer.source_hash};
   const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
   if (record_bytes > 0) std::memcpy(index.records.data(), bytes.data(), record_bytes);
   for (const ShardRecord& record : index.records) {
@@ -136,7 +138,7 @@ class PackedFiles final : public PhotoSource {
     const ShardRecord& record = place.record();
     if (record.bytes > kMaxDecoderBytes) return "the file is too large";
     file.resize(record.bytes);
-    std::string problem = place.in.file.read(record.offset, file);
+    std::string problem = place.in.file.try_read(record.offset, std::as_writable_bytes(std::span(file)));
     if (problem.empty() && place.in.has_checksums &&
         checksum_of(std::span<const std::uint8_t>(file)) != record.checksum) {
       problem = "its checksum is wrong";
@@ -172,7 +174,7 @@ std::string shard_footer(const ShardIndex& index, std::uint64_t offset) {
                   .images = index.records.size(),
                   .names_bytes = footer.size() - index.records.size() * sizeof(ShardRecord),
                   .checksum = checksum_of(footer),
-                  .recipe = index.recipe};
+                  .source_hash = index.source_hash};
   std::ranges::copy(kMagic, trailer.magic.begin());
   footer += bytes_of(&trailer, 1);
   return footer;
@@ -188,7 +190,7 @@ std::uint64_t index_checksum(const ShardIndex& index) { return checksum_of(index
 
 std::string to_text(const ShardManifest& manifest) {
   std::string text = format("{}\n", kManifestTitle);
-  if (!manifest.made.empty()) text += format("made {}\n", manifest.made);
+  if (!manifest.provenance.empty()) text += format("made {}\n", manifest.provenance);
   for (const std::string& name : manifest.classes) text += format("class {}\n", name);
   for (const ShardManifest::Shard& shard : manifest.shards) text += format("shard {} {}\n", shard.file, shard.images);
   return text;
@@ -210,7 +212,7 @@ ShardManifest read_shard_manifest(const std::string& folder) {
       continue;
     }
     if (word == "made" && !rest.empty()) {
-      manifest.made = rest;
+      manifest.provenance = rest;
       continue;
     }
     const std::size_t last_space = rest.rfind(' ');
@@ -226,8 +228,9 @@ ShardManifest read_shard_manifest(const std::string& folder) {
   return manifest;
 }
 
-std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest) {
+ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest) {
   std::vector<PackedFile> files;
+  std::string hashes;
   for (const ShardManifest::Shard& shard : manifest.shards) {
     PackedFile packed{.file = open_shard(shard_path(folder, shard)), .index = {}};
     packed.index = read_index(packed.file);
@@ -238,24 +241,14 @@ std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const 
         refuse(packed.file.path(), "a label without a class");
       }
     }
+    hashes += hash_text(index_checksum(packed.index));
     files.push_back(std::move(packed));
   }
-  return open_packed(folder, std::move(files));
+  return {.source = open_packed(folder, std::move(files)), .checksums = hash_text(hashes)};
 }
 
 std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files) {
   return std::make_unique<PackedFiles>(origin, std::move(files));
-}
-
-std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest) {
-  std::string hashes;
-  std::uint64_t images = 0;
-  for (const ShardManifest::Shard& shard : manifest.shards) {
-    const OpenFile file = open_shard(shard_path(folder, shard));
-    hashes += hash_text(read_trailer(file).checksum);
-    images += shard.images;
-  }
-  return format("{} images in {} classes, shards {}", images, manifest.classes.size(), hash_text(hashes));
 }
 
 }  // namespace dcs3gd::data

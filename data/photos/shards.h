@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "data/photos/open_file.h"
-#include "data/photos/photo_dataset.h"
+#include "core/files.h"
+#include "data/photos/photo_source.h"
 
 /// Image files packed into few large ones, so that a cluster's file system serves some hundred files instead of a
 /// million. A folder of shards holds
@@ -14,11 +14,11 @@
 ///   shards.txt         the manifest, written last: "dcs3gd-shards 1", a line "class NAME" for each class in the order
 ///                      of the labels, and a line "shard FILE IMAGES" for each shard in the order of the images; "made
 ///                      WORDS" if the images are not the files as they were
-///   shard-00000.bin …  "dcs3gds1", the image files, one behind the other, then
+///   shard-00000.bin …  "dcs3gds1", the image files, one after the other, then
 ///                      records  offset, checksum (XXH3) of the file; 32 bits: bytes, label
-///                      names    "class/image", each with a zero behind it
+///                      names    "class/image", each ended by a zero
 ///                      trailer  offset of the records, number of images, bytes of names, checksum of records and
-///                               names, recipe, "dcs3gds1"
+///                               names, source_hash, "dcs3gds1"
 ///
 /// Numbers are 64-bit little endian but for those named. The images stand in the order of the image folder they came
 /// from, so training on either is the same.
@@ -36,12 +36,12 @@ struct ShardRecord {
 struct ShardIndex {
   std::vector<ShardRecord> records;
   std::vector<std::string> names;
-  std::uint64_t recipe = 0;  ///< tells shards made from other files or with other settings apart
+  std::uint64_t source_hash = 0;  ///< of the files and settings that the shard was made from
 };
 
-/// An open file in which images lie one behind the other.
+/// An open file in which images lie one after the other.
 struct PackedFile {
-  OpenFile file;
+  PositionedFile file;
   ShardIndex index;
   bool has_checksums = true;
 };
@@ -54,32 +54,35 @@ struct ShardManifest {
 
   std::vector<std::string> classes;
   std::vector<Shard> shards;
-  std::string made;  ///< how, on one line; empty: the files as they were
+  std::string provenance;  ///< how the images were made, on one line; empty: the files as they were
 };
 
-/// What stands before the first image.
+/// The bytes before the first image.
 std::string shard_header();
-/// What stands behind the last image, at `offset`.
+/// The bytes after the last image, which ends at `offset`.
 std::string shard_footer(const ShardIndex& index, std::uint64_t offset);
 /// Throws Error{input} if the file is damaged or no shard.
 ShardIndex read_shard_index(const std::string& path);
-/// The index of images in another file, of `data_bytes` bytes, from a file that ends as shards do. Throws Error{input}.
+/// Reads, from a file that ends as shards do, the index of images in another file of `data_bytes` bytes. Throws
+/// Error{input}.
 ShardIndex read_index_of(const std::string& path, std::uint64_t data_bytes);
-/// Of the records and names.
+/// The checksum of the records and names.
 std::uint64_t index_checksum(const ShardIndex& index);
 
 std::string to_text(const ShardManifest& manifest);
 /// Throws Error{input} if `folder` holds no manifest or a damaged one.
 ShardManifest read_shard_manifest(const std::string& folder);
 
-/// The images of a folder of shards. Every index is read and checked; the images are checked when they are fetched.
-/// Throws Error{input} for what is wrong.
-std::unique_ptr<const PhotoSource> open_shards(const std::string& folder, const ShardManifest& manifest);
+/// The images of a folder of shards.
+struct ShardPhotos {
+  std::unique_ptr<const PhotoSource> source;
+  std::string checksums;  ///< of the indices: equal for equal images in equal order
+};
+
+/// Reads and checks every index; the images are checked when they are fetched. Throws Error{input} for what is wrong.
+ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest);
 
 /// The images of files in this order; `origin` is for messages. Throws Error{input} if there is none.
 std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files);
-
-/// Equal for equal images in equal order; from the indices.
-std::string shards_fingerprint(const std::string& folder, const ShardManifest& manifest);
 
 }  // namespace dcs3gd::data

@@ -25,13 +25,18 @@ constexpr std::size_t kMaxPrintedBytes = 200;
 
 using Block = std::array<std::uint8_t, kBlockBytes>;
 
-[[noreturn]] void refuse(const OpenFile& tar, std::uint64_t at_byte, std::string_view what) {
+[[noreturn]] void refuse(const PositionedFile& tar, std::uint64_t at_byte, std::string_view what) {
   throw Error(ErrorKind::input, format("{}: at byte {}: {}", tar.path(), at_byte, what));
 }
 
-std::vector<std::uint8_t> read_bytes(const OpenFile& tar, std::uint64_t offset, std::uint64_t bytes) {
+void read_into(const PositionedFile& tar, std::uint64_t offset, std::span<std::uint8_t> into) {
+  const std::string problem = tar.try_read(offset, std::as_writable_bytes(into));
+  if (!problem.empty()) refuse(tar, offset, problem);
+}
+
+std::vector<std::uint8_t> read_bytes(const PositionedFile& tar, std::uint64_t offset, std::uint64_t bytes) {
   std::vector<std::uint8_t> content(bytes);
-  if (const std::string problem = tar.read(offset, content); !problem.empty()) refuse(tar, offset, problem);
+  read_into(tar, offset, content);
   return content;
 }
 
@@ -93,7 +98,7 @@ struct Member {
 /// Goes from header to header.
 class TarWalk {
  public:
-  explicit TarWalk(const OpenFile& tar) : tar_(tar) {}
+  explicit TarWalk(const PositionedFile& tar) : tar_(tar) {}
 
   /// The next member with the name and size that headers in front of it give it; none at the end mark.
   std::optional<Member> next() {
@@ -128,7 +133,7 @@ class TarWalk {
     if (tar_.size() < at_ || tar_.size() - at_ < kBlockBytes) {
       refuse(tar_, tar_.size(), "the file ends without tar's end mark; it is cut off: fetch it again");
     }
-    if (const std::string problem = tar_.read(at_, block); !problem.empty()) refuse(tar_, at_, problem);
+    read_into(tar_, at_, block);
     if (std::ranges::all_of(block, [](std::uint8_t byte) { return byte == 0; })) return std::nullopt;
     const std::span header(block);
     if (header_number(header.subspan(148, 8)) != header_checksum(header)) {
@@ -136,7 +141,7 @@ class TarWalk {
     }
     Member member{.header = at_, .offset = at_ + kBlockBytes, .type = static_cast<char>(block[156])};
     member.name = text_of(header.first(100));
-    const bool is_ustar = text_of(header.subspan(257, 6)) == "ustar";  // GNU's has a space behind it, and no prefix
+    const bool is_ustar = text_of(header.subspan(257, 6)) == "ustar";  // GNU's ends in a space and has no prefix
     if (const std::string_view prefix = text_of(header.subspan(345, 155)); is_ustar && !prefix.empty()) {
       member.name = format("{}/{}", prefix, member.name);
     }
@@ -188,7 +193,7 @@ class TarWalk {
     }
   }
 
-  const OpenFile& tar_;
+  const PositionedFile& tar_;
   std::uint64_t at_ = 0;
 };
 
@@ -209,7 +214,7 @@ SampleName sample_name(std::string_view name) {
 /// Puts members together to samples.
 class SampleBuilder {
  public:
-  explicit SampleBuilder(const OpenFile& tar) : tar_(tar) {}
+  explicit SampleBuilder(const PositionedFile& tar) : tar_(tar) {}
 
   void add(const Member& member) {
     if (member.type == '5') return;
@@ -257,7 +262,7 @@ class SampleBuilder {
     if (!image_ && !label_) return;
     if (!image_ || !label_) {
       refuse(tar_, begin_,
-             format("the sample '{}' has {}; each needs a .jpg or .png and a .cls, one behind the other "
+             format("the sample '{}' has {}; each needs a .jpg or .png and a .cls, one after the other "
                     "(tar --sort=name)",
                     shown_key(), image_ ? "no label" : "no image"));
     }
@@ -271,7 +276,7 @@ class SampleBuilder {
     label_.reset();
   }
 
-  const OpenFile& tar_;
+  const PositionedFile& tar_;
   TarSamples samples_;
   // The sample at work.
   std::string key_;
@@ -282,7 +287,7 @@ class SampleBuilder {
 
 }  // namespace
 
-TarSamples index_tar(const OpenFile& tar) {
+TarSamples index_tar(const PositionedFile& tar) {
   TarWalk walk(tar);
   SampleBuilder samples(tar);
   while (const std::optional<Member> member = walk.next()) samples.add(*member);

@@ -1,8 +1,6 @@
 #include "data/photos/tar_shards.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <filesystem>
 #include <span>
 #include <utility>
@@ -20,15 +18,9 @@ namespace fs = std::filesystem;
 
 bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
 
-std::uint64_t stamp_of(const OpenFile& tar) {
+std::uint64_t stamp_of(const PositionedFile& tar) {
   const std::string text = format("{} bytes of {} ns", tar.size(), tar.modified_ns());
   return hash_bytes(std::as_bytes(std::span(text)));
-}
-
-OpenFile open_tar(const std::string& path) {
-  OpenFile tar(path);
-  if (!tar.problem().empty()) throw Error(ErrorKind::input, format("{}: {}", path, tar.problem()));
-  return tar;
 }
 
 }  // namespace
@@ -59,24 +51,22 @@ std::vector<std::string> list_tars(const std::string& folder) {
 
 std::string tar_index_path(const std::string& tar) { return tar + ".index"; }
 
-std::string tar_index_file(const OpenFile& tar, const TarSamples& samples) {
+std::string tar_index_file(const PositionedFile& tar, const TarSamples& samples) {
   ShardIndex index = samples.index;
-  index.recipe = stamp_of(tar);
+  index.source_hash = stamp_of(tar);
   std::string file = shard_header();
   file.append(reinterpret_cast<const char*>(&samples.ignored), sizeof(samples.ignored));
   return file + shard_footer(index, file.size());
 }
 
-std::string read_tar_index(const OpenFile& tar, TarSamples& samples) {
+std::string read_tar_index(const PositionedFile& tar, TarSamples& samples) {
   const std::string path = tar_index_path(tar.path());
   std::error_code error;
   if (!fs::exists(path, error)) return "there is no index";
   try {
     TarSamples read{.index = read_index_of(path, tar.size()), .ignored = 0};
-    if (read.index.recipe != stamp_of(tar)) return "the file has changed since its index was made";
-    std::array<std::uint8_t, sizeof(read.ignored)> ignored{};
-    if (std::string problem = OpenFile(path).read(shard_header().size(), ignored); !problem.empty()) return problem;
-    std::memcpy(&read.ignored, ignored.data(), ignored.size());
+    if (read.index.source_hash != stamp_of(tar)) return "the file has changed since its index was made";
+    open_file(path).read(shard_header().size(), std::as_writable_bytes(std::span(&read.ignored, 1)));
     samples = std::move(read);
   } catch (const Error& damage) {
     if (damage.kind() != ErrorKind::input) throw;
@@ -92,7 +82,7 @@ TarPhotos open_tars(const std::string& folder) {
   std::size_t walked = 0;
   std::string first_walked;
   for (const std::string& path : list_tars(folder)) {
-    OpenFile tar = open_tar(path);
+    PositionedFile tar = open_file(path);
     TarSamples samples;
     if (const std::string reason = read_tar_index(tar, samples); !reason.empty()) {
       if (walked++ == 0) first_walked = format("{}: {}", path, reason);

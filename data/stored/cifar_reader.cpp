@@ -9,7 +9,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "data/stored/input_file.h"
+#include "data/stored/gzip_file.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -37,7 +37,7 @@ std::vector<std::string> files_of(const std::string& path, std::span<const std::
   return files;
 }
 
-std::size_t record_count(const CifarFormat& cifar, const InputFile& file) {
+std::size_t record_count(const CifarFormat& cifar, const GzipFile& file) {
   if (file.compressed()) file.refuse(0, "expected plain records, found gzip data; unpack the file first");
   const std::uint64_t bytes = file.max_content_bytes();
   if (bytes == 0 || bytes % cifar.record_bytes() != 0) {
@@ -52,7 +52,7 @@ std::size_t record_count(const CifarFormat& cifar, const InputFile& file) {
 }
 
 /// Reads one record: `pixels` receives the image; returns the label.
-std::uint8_t read_record(const CifarFormat& cifar, InputFile& file, std::size_t record, int classes,
+std::uint8_t read_record(const CifarFormat& cifar, GzipFile& file, std::size_t record, int classes,
                          std::span<std::uint8_t> pixels) {
   std::array<std::uint8_t, 2> labels{};
   file.read(std::span(labels).first(cifar.label_bytes), "labels");
@@ -64,14 +64,14 @@ std::uint8_t read_record(const CifarFormat& cifar, InputFile& file, std::size_t 
 }
 
 StoredImages read_files(const CifarFormat& cifar, const std::vector<std::string>& paths, int classes) {
-  std::vector<InputFile> files;
+  std::vector<GzipFile> files;
   std::size_t total = 0;
   for (const std::string& path : paths) total += record_count(cifar, files.emplace_back(path));
 
   StoredImages images{.channels = kChannels, .height = kImageSize, .width = kImageSize, .pixels = {}, .labels = {}};
   images.pixels.resize(total * kPixelBytes);
   images.labels.reserve(total);
-  for (InputFile& file : files) {
+  for (GzipFile& file : files) {
     const std::size_t records = record_count(cifar, file);
     for (std::size_t record = 0; record < records; ++record) {
       const auto pixels = std::span(images.pixels).subspan(images.labels.size() * kPixelBytes, kPixelBytes);

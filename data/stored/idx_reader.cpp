@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
-#include "data/stored/input_file.h"
+#include "data/stored/gzip_file.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -64,7 +64,7 @@ std::uint64_t saturating_product(std::uint64_t a, std::uint64_t b) {
   return b != 0 && a > kMax / b ? kMax : a * b;
 }
 
-void read_magic(InputFile& file, std::uint32_t expected) {
+void read_magic(GzipFile& file, std::uint32_t expected) {
   const std::uint32_t found = file.read_big_endian_u32("magic number");
   if (found == expected) return;
   file.refuse(0, format("expected the magic number {}, found {}; this is not an IDX file of {}", expected, found,
@@ -72,9 +72,9 @@ void read_magic(InputFile& file, std::uint32_t expected) {
 }
 
 /// The rest of the file: exactly `bytes` bytes. Nothing is allocated before the claim has been compared with the size.
-std::vector<std::uint8_t> read_body(InputFile& file, std::uint64_t bytes, std::string_view what) {
+std::vector<std::uint8_t> read_body(GzipFile& file, std::uint64_t bytes, std::string_view what) {
   if (bytes > file.max_content_bytes() - file.offset()) {
-    file.refuse(file.offset(), format("the header claims {} bytes of {}, the file can hold at most {} behind it; it is "
+    file.refuse(file.offset(), format("the header claims {} bytes of {}, the file can hold at most {} after it; it is "
                                       "truncated or damaged: fetch it again",
                                       bytes, what, file.max_content_bytes() - file.offset()));
   }
@@ -85,7 +85,7 @@ std::vector<std::uint8_t> read_body(InputFile& file, std::uint64_t bytes, std::s
 }
 
 StoredImages read_images(const std::string& path) {
-  InputFile file(path);
+  GzipFile file(path);
   read_magic(file, kImagesMagic);
   const std::uint32_t count = file.read_big_endian_u32("header");
   const std::uint32_t height = file.read_big_endian_u32("header");
@@ -107,7 +107,7 @@ StoredImages read_images(const std::string& path) {
 }
 
 std::vector<std::uint8_t> read_labels(const std::string& path, int classes) {
-  InputFile file(path);
+  GzipFile file(path);
   read_magic(file, kLabelsMagic);
   const std::uint32_t count = file.read_big_endian_u32("header");
   std::vector<std::uint8_t> labels = read_body(file, count, "labels");

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
+#include "data/read_buffers.h"
 #include "data/transform/resample.h"
 
 namespace dcs3gd::data {
@@ -40,7 +41,7 @@ DatasetProperties checked_properties(const StoredImages& images, int image_size,
 StoredDataset::StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin)
     : Dataset(checked_properties(images, image_size, channels, classes, origin)), images_(std::move(images)) {}
 
-ReadResult StoredDataset::read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+ReadResult StoredDataset::read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                                std::span<std::uint8_t> pixels) const {
   const auto rows = static_cast<std::size_t>(images_.height);
   const auto row_bytes = static_cast<std::size_t>(images_.width);
@@ -62,7 +63,7 @@ ReadResult StoredDataset::read(std::uint32_t index, const Framing& framing, Read
       }
     }
   }
-  if (framing.is_random()) reframe(framing, channels(), width(), buffers.image, pixels);
+  if (crop_rule.is_random()) recrop(crop_rule, channels(), width(), buffers.image, pixels);
   return {.label = images_.labels[index], .problem = {}};
 }
 

@@ -9,7 +9,7 @@
 
 namespace dcs3gd::data {
 
-/// Images as a file holds them, one behind the other, CHW.
+/// Images as a file holds them, one after the other, CHW.
 struct StoredImages {
   int channels = 0;
   int height = 0;
@@ -25,7 +25,7 @@ class StoredDataset final : public Dataset {
   /// image_size or have another number of channels.
   StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin);
 
-  ReadResult read(std::uint32_t index, const Framing& framing, ReadBuffers& buffers,
+  ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 
  private:

@@ -10,8 +10,7 @@
 namespace dcs3gd::data {
 namespace {
 
-constexpr int kPixelBytes = 4;
-/// Weights are fixed-point numbers with this many bits behind the point: the largest for which 1 fits 16 bits signed.
+/// Weights are fixed-point numbers with this many fraction bits: the largest for which 1 fits 16 bits signed.
 constexpr int kWeightBits = 14;
 constexpr int kHalf = 1 << (kWeightBits - 1);
 
@@ -148,12 +147,16 @@ std::uint8_t luminance(std::uint32_t red, std::uint32_t green, std::uint32_t blu
 
 }  // namespace
 
+void DecodedImage::allocate() {
+  const auto count = static_cast<std::size_t>(width) * static_cast<std::size_t>(height);
+  pixels.resize(count * kPixelBytes + kPixelPadding);
+}
+
 void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> planes) {
-  const Box& window = image.frame.window;
+  const Box& window = image.crop.window;
   const Area& source = image.source;
-  Axis across = make_axis(source.x, source.width, image.width, image.frame.scaled.width, window.x, window.width);
-  const Axis down =
-      make_axis(source.y, source.height, image.height, image.frame.scaled.height, window.y, window.height);
+  Axis across = make_axis(source.x, source.width, image.width, image.crop.scaled.width, window.x, window.width);
+  const Axis down = make_axis(source.y, source.height, image.height, image.crop.scaled.height, window.y, window.height);
   while (across.taps.size() % kGroup != 0) across.taps.push_back(across.taps.back());
 
   // Rows first: afterwards only the rows of the window are left to do across.
@@ -161,7 +164,7 @@ void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> p
   const auto first_pixel = static_cast<std::size_t>(across.taps.front().first);
   const Taps& last = across.taps.back();
   const auto end_pixel = static_cast<std::size_t>(std::min(last.first + 2 * last.pairs, image.width));
-  std::vector<std::uint8_t> row(row_bytes + 2 * sizeof(__m128i));  // zeros behind the last pixel
+  std::vector<std::uint8_t> row(row_bytes + 2 * sizeof(__m128i));  // zeros after the last pixel
   TargetRow target(across.taps.size());
   const auto width = static_cast<std::size_t>(window.width);
   const std::size_t plane = width * static_cast<std::size_t>(window.height);
@@ -181,12 +184,12 @@ void resample(const DecodedImage& image, int channels, std::span<std::uint8_t> p
   }
 }
 
-void reframe(const Framing& framing, int channels, int image_size, DecodedImage& scratch,
-             std::span<std::uint8_t> planes) {
+void recrop(const CropRule& crop_rule, int channels, int image_size, DecodedImage& scratch,
+            std::span<std::uint8_t> planes) {
   scratch.file_size = {image_size, image_size};
-  scratch.frame = framing.frame(scratch.file_size);
+  scratch.crop = crop_rule.crop(scratch.file_size);
   scratch.width = scratch.height = image_size;
-  const Box& box = scratch.frame.source;
+  const Box& box = scratch.crop.source;
   scratch.source = {static_cast<double>(box.x), static_cast<double>(box.y), static_cast<double>(box.width),
                     static_cast<double>(box.height)};
   scratch.allocate();

@@ -22,14 +22,21 @@ ALLOWED_FOLDERS = {
     "tests": set(CODE_FOLDERS) | {"tests"},
 }
 
-# Folder -> its floors from the ground up, each a set of rooms (sub-folders; "": the folder's own files): a room includes
-# its own headers and those of lower floors.
+# Folder -> its floors from the ground up, each a set of rooms: a room includes its own headers and those of lower floors.
+# A room is a sub-folder, the files of one name in the folder itself, or "", all other files there.
 FLOORS = {
     "nn": (
         {"kernels", "graph"},
         {"onednn"},
         {"plan"},
         {"layers", "convolution"},
+        {""},
+    ),
+    "data": (
+        {"options", "batch"},
+        {"paths", "transform"},
+        {"dataset", "read_buffers"},
+        {"photos", "stored"},
         {""},
     ),
     "app": (
@@ -97,13 +104,19 @@ def floor_of(folder, room):
     return next((number for number, rooms in enumerate(FLOORS[folder]) if room in rooms), None)
 
 
+def room_of(folder, path):
+    """`path` within the folder."""
+    first, *rest = path.split("/")
+    name = first if rest else Path(first).stem
+    return name if rest or floor_of(folder, name) is not None else ""
+
+
 def check_room(path, header):
     """Within a folder, an arrow only downward."""
-    folder, *rest = path.split("/")
-    target_folder, *target_rest = header.split("/")
+    folder, target_folder = path.split("/")[0], header.split("/")[0]
     if folder != target_folder or folder not in FLOORS:
         return None
-    room, target = (parts[0] if len(parts) > 1 else "" for parts in (rest, target_rest))
+    room, target = (room_of(folder, name.removeprefix(f"{folder}/")) for name in (path, header))
     floor, target_floor = floor_of(folder, room), floor_of(folder, target)
     for name, number in ((room, floor), (target, target_floor)):
         if number is None:

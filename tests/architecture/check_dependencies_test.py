@@ -41,6 +41,14 @@ VIOLATIONS = {
         {"nn/plan/a.cpp": '#include "nn/network.h"\n'},
         [("nn/plan/a.cpp", 1, 'nn/plan must not include nn/: "nn/network.h"')],
     ),
+    "up from a room that is one file": (
+        {"data/options.h": '#pragma once\n#include "data/batch_loader.h"\n', "data/batch_loader.h": "#pragma once\n"},
+        [("data/options.h", 2, "data/options must not include data/")],
+    ),
+    "up to the folder's own files": (
+        {"data/photos/a.cpp": '#include "data/batch_loader.h"\n', "data/batch_loader.h": "#pragma once\n"},
+        [("data/photos/a.cpp", 1, "data/photos must not include data/")],
+    ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},
         [("app/attic/a.cpp", 1, 'app has no room "attic"')],

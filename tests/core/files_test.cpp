@@ -60,7 +60,7 @@ TEST_CASE("an atomic file replaces the old one; one that is given up leaves it")
   CHECK(files_in(folder) == 1);
 }
 
-TEST_CASE("an atomic file may have a name without a folder, and overwrites what a crash left behind") {
+TEST_CASE("an atomic file may have a name without a folder, and overwrites what a crash left over") {
   const TemporaryFolder folder;
   const std::filesystem::path saved = std::filesystem::current_path();
   std::filesystem::current_path(folder.path());
@@ -112,11 +112,11 @@ TEST_CASE("an atomic file that cannot be created or renamed is an error and leav
   CHECK(files_in(folder) == 1);
 }
 
-TEST_CASE("an input file is read by position") {
+TEST_CASE("a file is read by position") {
   const TemporaryFolder folder;
   const std::string path = folder / "file";
   test::write_file(path, "0123456789");
-  const InputFile file(path);
+  const PositionedFile file = open_file(path);
   CHECK(file.size() == 10);
   std::string text(4, ' ');
   file.read(3, std::as_writable_bytes(std::span(text)));
@@ -126,18 +126,21 @@ TEST_CASE("an input file is read by position") {
 TEST_CASE("what is missing, no file, or shorter than expected is an input error that names it") {
   const TemporaryFolder folder;
   const std::string path = folder / "file";
-  CHECK(test::error_of([&] { InputFile file(path); }).kind() == ErrorKind::input);
-  CHECK(test::error_of([&] { InputFile file(folder.path()); }).kind() == ErrorKind::input);
+  CHECK(test::error_of([&] { open_file(path); }).kind() == ErrorKind::input);
+  CHECK(PositionedFile(path).problem() == "No such file or directory");
+  CHECK(test::error_of([&] { open_file(folder.path()); }).kind() == ErrorKind::input);
   REQUIRE(mkfifo((folder / "fifo").c_str(), 0600) == 0);
-  CHECK(test::error_of([&] { InputFile file(folder / "fifo"); }).kind() == ErrorKind::input);
+  CHECK(test::error_of([&] { open_file(folder / "fifo"); }).kind() == ErrorKind::input);
 
   test::write_file(path, "0123456789");
-  const InputFile file(path);
+  const PositionedFile file = open_file(path);
   std::filesystem::resize_file(path, 5);
   std::string text(8, ' ');
+  CHECK(file.problem() == "");
+  CHECK(test::contains(file.try_read(2, std::as_writable_bytes(std::span(text))), "the file ends at byte 5, 5 more"));
   const Error error = test::error_of([&] { file.read(2, std::as_writable_bytes(std::span(text))); });
   CHECK(error.kind() == ErrorKind::input);
-  CHECK_MESSAGE(test::contains(error.what(), path + " ends at byte 5"), error.what());
+  CHECK_MESSAGE(test::contains(error.what(), path + ": the file ends at byte 5"), error.what());
 }
 
 TEST_CASE("a file descriptor is closed once, by its last owner") {

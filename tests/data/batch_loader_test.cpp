@@ -29,7 +29,7 @@ class ProbeDataset final : public Dataset {
       : Dataset({.size = size, .classes = 10, .channels = 1, .height = kSize, .width = kSize, .description = "probe"}),
         on_read_(std::move(on_read)) {}
 
-  ReadResult read(std::uint32_t index, const Framing& /*framing*/, ReadBuffers& /*buffers*/,
+  ReadResult read(std::uint32_t index, const CropRule& /*crop_rule*/, ReadBuffers& /*buffers*/,
                   std::span<std::uint8_t> pixels) const override {
     if (on_read_) on_read_(index);
     std::fill(pixels.begin(), pixels.end(), static_cast<std::uint8_t>(index));
@@ -79,7 +79,7 @@ constexpr std::array kThreadCounts{0, 1, 2, 5};
 
 }  // namespace
 
-TEST_CASE("loader: batches hold what sampler, data set and augmentation say") {
+TEST_CASE("loader: batches hold what sampler, data set and transform say") {
   DataOptions options;
   options.image_size = 12;
   options.synthetic.train_images = 100;
@@ -89,13 +89,12 @@ TEST_CASE("loader: batches hold what sampler, data set and augmentation say") {
   const SamplePlan plan{
       .seed = 5, .rank = 1, .workers_per_rank = 2, .workers = 4, .batch_per_worker = 6, .start_epoch = 1, .epochs = 4};
   const Sampler sampler(plan, dataset->size(), true);
-  const Augmentation augmentation(options, Part::train, 5);
+  const SampleTransform transform = transform_of(options, Part::train, 5);
 
   BatchLoader loader(dataset, options, plan, 2);
-  CHECK(loader.steps_per_epoch() == 4);
-  REQUIRE(loader.batch_count() == 3 * 4 * 2);
+  REQUIRE(sampler.batch_count() == 3 * 4 * 2);
   std::vector<float> image(dataset->image_bytes());
-  for (std::int64_t index = 0; index < loader.batch_count(); ++index) {
+  for (std::int64_t index = 0; index < sampler.batch_count(); ++index) {
     const Batch* batch = loader.next();
     REQUIRE(batch != nullptr);
     const BatchPlace place = sampler.at(index);
@@ -107,7 +106,8 @@ TEST_CASE("loader: batches hold what sampler, data set and augmentation say") {
     for (std::size_t j = 0; j < 6; ++j) {
       const std::uint32_t sample = order[static_cast<std::size_t>(place.first) + j];
       std::int32_t label = -1;
-      augmentation.apply(read_image(*dataset, sample, &label), place.epoch, sample, image);
+      Bytes pixels = read_image(*dataset, sample, &label);
+      transform.apply(pixels, place.epoch, sample, image);
       CHECK(batch->labels[j] == label);
       CHECK(std::equal(image.begin(), image.end(), batch->images.begin() + j * image.size()));
     }

@@ -10,7 +10,9 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
-#include "data/dataset.h"
+#include "data/formats.h"
+#include "data/read_buffers.h"
+#include "data/transform/sample_transform.h"
 #include "tests/support/temporary_folder.h"
 
 namespace dcs3gd::data {
@@ -48,10 +50,14 @@ inline void write_file(const std::string& path, const Bytes& bytes) {
   REQUIRE(file.good());
 }
 
+inline SampleTransform transform_of(const DataOptions& options, Part part, std::uint64_t seed) {
+  return {options, normalization_of(options), part, seed};
+}
+
 inline Bytes read_image(const Dataset& dataset, std::uint32_t index, std::int32_t* label = nullptr) {
   Bytes pixels(dataset.image_bytes());
   ReadBuffers buffers;
-  const ReadResult result = dataset.read(index, Framing::center(dataset.width()), buffers, pixels);
+  const ReadResult result = dataset.read(index, CropRule::center(dataset.width()), buffers, pixels);
   REQUIRE(result.problem == "");
   if (label != nullptr) *label = result.label;
   return pixels;

@@ -1,5 +1,6 @@
 #include "data/dataset.h"
 
+#include "data/paths.h"
 #include "tests/data/data_test_support.h"
 
 namespace dcs3gd::data {
@@ -34,10 +35,29 @@ TEST_CASE("paths: a data set is opened through DCS3GD_DATA") {
   write_file(folder / "test_batch.bin", record);
   const ScopedVariable variable("DCS3GD_DATA", folder.path());
   DataOptions options;
-  options.format = Format::cifar10;
+  options.format = "cifar10";
   options.eval = "test_batch.bin";
   CHECK(open_dataset(options, Part::eval, 1, 10)->size() == 1);
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "data.train: expected the path"));
+}
+
+TEST_CASE("formats: the normalisation is the format's own where the configuration names none") {
+  const auto own = [](const std::string& format, int channels) {
+    return normalization_of({.format = format, .channels = channels});
+  };
+  CHECK(own("cifar10", 3).mean == std::vector{0.4914F, 0.4822F, 0.4465F});
+  CHECK(own("cifar10", 3).std == std::vector{0.2470F, 0.2435F, 0.2616F});
+  CHECK(own("cifar10", 1).mean == std::vector{0.5F});
+  CHECK(own("cifar100", 3).mean == std::vector{0.5071F, 0.4865F, 0.4409F});
+  CHECK(own("idx", 1).mean == std::vector{0.2860F});
+  CHECK(own("idx", 3).std == std::vector{0.3530F, 0.3530F, 0.3530F});
+  CHECK(own("image_folder", 3).mean == own("shards", 3).mean);
+  CHECK(own("image_folder", 1).std == std::vector{0.25F});
+  CHECK(own("synthetic", 3).std == std::vector{0.25F, 0.25F, 0.25F});
+  const NormalizeOptions mixed =
+      normalization_of({.format = "idx", .channels = 1, .normalize = {.mean = {0.1F}, .std = {}}});
+  CHECK(mixed.mean == std::vector{0.1F});
+  CHECK(mixed.std == std::vector{0.3530F});
 }
 
 TEST_CASE("options that cannot be opened") {
@@ -45,7 +65,9 @@ TEST_CASE("options that cannot be opened") {
     return input_error([&] { open_dataset(options, Part::train, 1, classes); });
   };
   DataOptions options;
-  options.format = Format::synthetic;
+  options.format = "tfrecord";
+  CHECK(contains(message(options, 10), "there is no format 'tfrecord'"));
+  options.format = "synthetic";
   CHECK(contains(message(options, 0), "model.classes"));
   options.channels = 2;
   CHECK(contains(message(options, 10), "data.channels: expected 1 or 3, found 2"));
@@ -65,7 +87,7 @@ TEST_CASE("fingerprints tell contents apart, not places") {
   write_file(folder / "other.bin", record);
   const auto fingerprint = [&](const std::string& name) {
     DataOptions options;
-    options.format = Format::cifar10;
+    options.format = "cifar10";
     options.eval = folder / name;
     return open_dataset(options, Part::eval, 1, 10)->fingerprint();
   };

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "data/transform/framing.h"
+#include "data/transform/crop.h"
 
 /// Image files for tests, written by code.
 namespace dcs3gd::data {

@@ -7,23 +7,23 @@
 using namespace dcs3gd;
 using namespace dcs3gd::data;
 
-TEST_CASE("a course from the beginning counts steps and epochs") {
-  const EpochPlan course({}, 10, 3, 2);  // three steps an epoch, one image left over
-  CHECK(course.steps_per_epoch() == 3);
-  CHECK(course.end() == 6);
-  CHECK(course.at(0) == Position{0, 0, 0});
-  CHECK(course.at(2) == Position{2, 0, 6});
-  CHECK(course.at(3) == Position{3, 1, 0});
-  CHECK(course.at(6) == Position{6, 2, 0});
-  CHECK(course.epochs_begun(1) == 1);
-  CHECK(course.epochs_begun(3) == 1);
-  CHECK(course.epochs_begun(4) == 2);
-  CHECK_FALSE(course.ends_epoch(1));
-  CHECK(course.ends_epoch(2));
-  for (std::int64_t step = 0; step < 6; ++step) CHECK(course.schedule_step(step) == step);
+TEST_CASE("epoch plan: from the beginning it counts steps and epochs") {
+  const EpochPlan plan({}, 10, 3, 2);  // three steps an epoch, one image left over
+  CHECK(plan.steps_per_epoch() == 3);
+  CHECK(plan.end() == 6);
+  CHECK(plan.at(0) == Position{0, 0, 0});
+  CHECK(plan.at(2) == Position{2, 0, 6});
+  CHECK(plan.at(3) == Position{3, 1, 0});
+  CHECK(plan.at(6) == Position{6, 2, 0});
+  CHECK(plan.epochs_begun(1) == 1);
+  CHECK(plan.epochs_begun(3) == 1);
+  CHECK(plan.epochs_begun(4) == 2);
+  CHECK_FALSE(plan.ends_epoch(1));
+  CHECK(plan.ends_epoch(2));
+  for (std::int64_t step = 0; step < 6; ++step) CHECK(plan.schedule_step(step) == step);
 }
 
-TEST_CASE("a course that goes on from any of its positions is the same course") {
+TEST_CASE("epoch plan: one that goes on from any position of another is the same") {
   const EpochPlan whole({}, 50, 8, 3);
   for (std::int64_t done = 0; done <= whole.end(); ++done) {
     const EpochPlan rest(whole.at(done), 50, 8, 3);
@@ -38,7 +38,7 @@ TEST_CASE("a course that goes on from any of its positions is the same course") 
   }
 }
 
-TEST_CASE("with another global batch it goes on behind the images used, as the sampler does") {
+TEST_CASE("epoch plan: with another global batch it goes on after the images used, and so does the sampler") {
   constexpr std::int64_t kImages = 50;
   constexpr std::int64_t kEpochs = 3;
   const EpochPlan before({}, kImages, 8, kEpochs);
@@ -63,7 +63,7 @@ TEST_CASE("with another global batch it goes on behind the images used, as the s
   }
 }
 
-TEST_CASE("more epochs go on where the last one ended; fewer are over") {
+TEST_CASE("epoch plan: more epochs go on where the last one ended; fewer are over") {
   const Position end = EpochPlan({}, 50, 8, 3).at(18);
   CHECK(EpochPlan(end, 50, 8, 5).end() == 30);
   CHECK(EpochPlan(end, 50, 8, 5).at(18) == Position{18, 3, 0});

@@ -33,13 +33,13 @@ double processor_s() {
 }
 
 /// Decodes with the limits of time; the reason, or "" for an image.
-std::string decode(const Bytes& file, const Framing& framing = Framing::whole()) {
+std::string decode(const Bytes& file, const CropRule& crop_rule = CropRule::whole()) {
   DecodedImage image;
   const double begin_s = processor_s();
-  std::string problem = decode_image(file, framing, image);
+  std::string problem = decode_image(file, crop_rule, image);
   CHECK(processor_s() - begin_s < kMaxSeconds * kSlowness);
   if (problem.empty()) {
-    const Box& window = image.frame.window;
+    const Box& window = image.crop.window;
     Bytes planes(static_cast<std::size_t>(3 * window.width * window.height));
     resample(image, 3, planes);
   }
@@ -49,7 +49,7 @@ std::string decode(const Bytes& file, const Framing& framing = Framing::whole())
 /// The picture as R, G, B by rows.
 Bytes decoded_rgb(const Bytes& file) {
   DecodedImage image;
-  REQUIRE(decode_image(file, Framing::whole(), image) == "");
+  REQUIRE(decode_image(file, CropRule::whole(), image) == "");
   CHECK(image.width == image.file_size.width);
   CHECK(image.height == image.file_size.height);
   Bytes rgb;
@@ -120,11 +120,11 @@ TEST_CASE("decoder: a part of a JPEG has the pixels of the whole") {
       const Bytes whole = decoded_rgb(file);
       for (std::uint64_t id = 0; id < 60; ++id) {
         DecodedImage part;
-        // Frames of 224 pixels are never reduced by the decoder here.
-        const Framing framing = Framing::random_resized(224, RandomStream(1, RandomPurpose::test, id));
-        REQUIRE(decode_image(file, framing, part) == "");
+        // Crops of 224 pixels are never reduced by the decoder here.
+        const CropRule crop_rule = CropRule::random_resized(224, RandomStream(1, RandomPurpose::test, id));
+        REQUIRE(decode_image(file, crop_rule, part) == "");
         CHECK(part.file_size == size);
-        const Box& box = part.frame.source;
+        const Box& box = part.crop.source;
         int wrong = 0;
         for (int y = 0; y < box.height; ++y) {
           for (int x = 0; x < box.width; ++x) {
@@ -151,11 +151,11 @@ TEST_CASE("decoder: large JPEGs are decoded at a fraction, and look the same") {
   const Bytes colors = picture(size, 3, 5);
   const Bytes jpeg = jpeg_file(size, 3, colors, {.quality = 95});
   DecodedImage reduced;
-  REQUIRE(decode_image(jpeg, Framing::center(64), reduced) == "");
+  REQUIRE(decode_image(jpeg, CropRule::center(64), reduced) == "");
   CHECK(reduced.width == 200);
   // The same pixels without loss, all of them decoded.
   DecodedImage full;
-  REQUIRE(decode_image(png_file(size, 3, decoded_rgb(jpeg)), Framing::center(64), full) == "");
+  REQUIRE(decode_image(png_file(size, 3, decoded_rgb(jpeg)), CropRule::center(64), full) == "");
   CHECK(full.width == size.width);
   Bytes a(3 * 64 * 64);
   Bytes b(a.size());
@@ -242,14 +242,14 @@ TEST_CASE("encoder: the decoder gives back what was written, the nearer the bett
   for (const int channels : {1, 3}) {
     const Bytes pixels = picture(size, channels, 12);
     DecodedImage image;
-    REQUIRE(decode_image(png_file(size, channels, pixels), Framing::whole(), image) == "");
+    REQUIRE(decode_image(png_file(size, channels, pixels), CropRule::whole(), image) == "");
     Bytes planes(std::size_t{3} * 75 * 41);
     resample(image, 3, planes);
     double last = 256;
     std::size_t last_bytes = 0;
     for (const int quality : {30, 75, 98}) {
       const Bytes file = encode_jpeg(size, planes, quality);
-      REQUIRE(decode_image(file, Framing::whole(), image) == "");
+      REQUIRE(decode_image(file, CropRule::whole(), image) == "");
       Bytes again(planes.size());
       resample(image, 3, again);
       const double difference = mean_difference(again, planes);
@@ -279,7 +279,7 @@ TEST_CASE("decoder: every truncation and many damages of small files end in time
         damaged[random.below(static_cast<std::uint32_t>(damaged.size()))] =
             static_cast<std::uint8_t>(random.below(256));
       }
-      decode(damaged, round % 2 == 0 ? Framing::whole() : Framing::center(8));
+      decode(damaged, round % 2 == 0 ? CropRule::whole() : CropRule::center(8));
     }
   }
 }
@@ -299,7 +299,7 @@ TEST_CASE("decoder: collections of odd and broken files") {
       CAPTURE(entry.path().string());
       const Bytes file = read_all(entry.path());
       const std::string problem = decode(file);
-      CHECK(decode(file, Framing::center(32)) == problem);
+      CHECK(decode(file, CropRule::center(32)) == problem);
       const std::string kind = entry.path().parent_path().filename();
       if (kind == "corrupt") CHECK(problem != "");
       if (kind == "primary" || kind == "16bit" || kind == "jpeg-variants" || kind == "mozilla") CHECK(problem == "");

@@ -1,4 +1,4 @@
-"""Pixels against Pillow and torchvision: decoding, framing, resizing and colour jitter of the photo pipeline.
+"""Pixels against Pillow and torchvision: decoding, cropping, resizing and colour jitter of the photo pipeline.
 
     /usr/bin/python3 image_pixels_test.py SHOW_IMAGES     (the program of show_images.cpp)
 

@@ -145,7 +145,7 @@ TEST_CASE("mixup: depends on seed, epoch and place alone") {
   REQUIRE(2 * alone.size() == expected.size());
   for (std::size_t step = 0; step < alone.size(); ++step) CHECK(alone[step] == expected[2 * step + 1]);
 
-  // Continued behind the third step of the second epoch.
+  // Continued after the third step of the second epoch.
   SamplePlan rest = plan;
   rest.start_epoch = 1;
   rest.start_sample = std::int64_t{3} * 2 * kBatch;

@@ -6,6 +6,7 @@
 
 #include "core/hash.h"
 #include "data/batch_loader.h"
+#include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
 #include "data/photos/shards.h"
 #include "data/transform/color_jitter.h"
@@ -36,7 +37,7 @@ class PhotoFolder {
 
   DataOptions options() const {
     DataOptions options;
-    options.format = Format::image_folder;
+    options.format = "image_folder";
     options.train = options.eval = path();
     options.image_size = 24;
     options.augment = {
@@ -147,7 +148,7 @@ TEST_CASE("photos: batches do not depend on threads, nor on how the workers are 
   for (std::size_t step = 0; step < second.size(); ++step) CHECK(second[step] == expected[2 * step + 1]);
 }
 
-TEST_CASE("photos: random framing of images that have their size already") {
+TEST_CASE("photos: random crops of images that have their size already") {
   DataOptions options;
   options.synthetic.train_images = 8;
   const auto dataset = open_dataset(options, Part::train, 1, 5);
@@ -155,14 +156,14 @@ TEST_CASE("photos: random framing of images that have their size already") {
   Bytes pixels(dataset->image_bytes());
   const Bytes plain = read_image(*dataset, 3);
   const RandomStream random(1, RandomPurpose::test);
-  dataset->read(3, Framing::random_resized(32, random), buffers, pixels);
+  dataset->read(3, CropRule::random_resized(32, random), buffers, pixels);
   CHECK(pixels != plain);
 
-  // The same by hand: the frame of the image as a PNG.
+  // The same by hand: the crop of the image as a PNG.
   Bytes rgb;
   for (std::size_t i = 0; i < 32 * 32; ++i) rgb.insert(rgb.end(), {plain[i], plain[1024 + i], plain[2048 + i]});
   DecodedImage image;
-  REQUIRE(decode_image(png_file({32, 32}, 3, rgb), Framing::random_resized(32, random), image) == "");
+  REQUIRE(decode_image(png_file({32, 32}, 3, rgb), CropRule::random_resized(32, random), image) == "");
   Bytes expected(pixels.size());
   resample(image, 3, expected);
   CHECK(pixels == expected);
@@ -217,7 +218,7 @@ TEST_CASE("photos: bad images end the run or are replaced by the next good one")
 
 TEST_CASE("shards: every damage of a shard is named or harmless") {
   const TemporaryFolder folder;
-  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .recipe = 7};
+  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .source_hash = 7};
   std::string content = shard_header();
   for (std::int32_t label = 0; label < 2; ++label) {
     const Bytes file = png_file({5, 4}, 3, picture({5, 4}, 3, static_cast<std::uint64_t>(label)));
@@ -239,10 +240,10 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
   const ShardManifest read = read_shard_manifest(folder.path());
   CHECK(read.classes == manifest.classes);
   CHECK(read.shards.at(0).images == 2);
-  CHECK(read_shard_index(path).recipe == 7);
+  CHECK(read_shard_index(path).source_hash == 7);
   Bytes file;
   const auto problems = [&] {
-    const auto source = open_shards(folder.path(), manifest);
+    const auto source = open_shards(folder.path(), manifest).source;
     std::string found;
     for (std::uint32_t image = 0; image < source->size(); ++image) found += source->fetch(image, file);
     return found;
@@ -261,7 +262,7 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
     Bytes damaged = whole;
     damaged[at] ^= 0x55;
     write_file(path, damaged);
-    // The header's eight bytes are for people; the recipe in the trailer is only compared by dcs3gd-data prepare.
+    // The header's eight bytes are for people; the source_hash in the trailer is only compared by dcs3gd-data prepare.
     const bool matters = at >= 8 && (at < whole.size() - 16 || at >= whole.size() - 8);
     CHECK(is_noticed() == matters);
     if (at % 7 != 0) continue;
@@ -270,17 +271,17 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
   }
   // Cut off while it is open.
   write_file(path, whole);
-  const auto source = open_shards(folder.path(), manifest);
+  const auto source = open_shards(folder.path(), manifest).source;
   fs::resize_file(path, 20);
   CHECK(contains(source->fetch(1, file), "the file ends at byte"));
 }
 
 TEST_CASE("photos: resampling by its definition") {
-  // A frame of the size of its source changes nothing.
+  // A crop of the size of its source changes nothing.
   const ImageSize size{37, 21};
   const Bytes rgb = picture(size, 3, 9);
   DecodedImage image;
-  REQUIRE(decode_image(png_file(size, 3, rgb), Framing::whole(), image) == "");
+  REQUIRE(decode_image(png_file(size, 3, rgb), CropRule::whole(), image) == "");
   Bytes planes(rgb.size());
   resample(image, 3, planes);
   for (std::size_t i = 0; i < planes.size() / 3; ++i) {
@@ -289,28 +290,28 @@ TEST_CASE("photos: resampling by its definition") {
   // One colour stays one colour at any size, in every part of the fixed-point sums.
   for (const int target : {1, 2, 7, 50, 300}) {
     DecodedImage plain;
-    REQUIRE(decode_image(png_file({53, 31}, 1, Bytes(53 * 31, 201)), Framing::center(target), plain) == "");
+    REQUIRE(decode_image(png_file({53, 31}, 1, Bytes(53 * 31, 201)), CropRule::center(target), plain) == "");
     Bytes scaled(static_cast<std::size_t>(target * target));
     resample(plain, 1, scaled);
     CHECK(std::ranges::all_of(scaled, [](std::uint8_t value) { return value == 201; }));
   }
 }
 
-TEST_CASE("framing: the middle for evaluation, parts of every kind for training") {
-  CHECK(Framing::center(224).frame({500, 375}) ==
-        Frame{.source = {0, 0, 500, 375}, .scaled = {341, 256}, .window = {58, 16, 224, 224}});
-  CHECK(Framing::center(224).frame({300, 400}) ==
-        Frame{.source = {0, 0, 300, 400}, .scaled = {256, 341}, .window = {16, 58, 224, 224}});
-  CHECK(Framing::within(100).frame({500, 375}).scaled == ImageSize{100, 75});
-  CHECK(Framing::within(100).frame({30, 3000}).window == Box{0, 0, 1, 100});
-  CHECK(Framing::within(100).frame({100, 80}) == Framing::whole().frame({100, 80}));
+TEST_CASE("crop: the middle for evaluation, parts of every kind for training") {
+  CHECK(CropRule::center(224).crop({500, 375}) ==
+        Crop{.source = {0, 0, 500, 375}, .scaled = {341, 256}, .window = {58, 16, 224, 224}});
+  CHECK(CropRule::center(224).crop({300, 400}) ==
+        Crop{.source = {0, 0, 300, 400}, .scaled = {256, 341}, .window = {16, 58, 224, 224}});
+  CHECK(CropRule::within(100).crop({500, 375}).scaled == ImageSize{100, 75});
+  CHECK(CropRule::within(100).crop({30, 3000}).window == Box{0, 0, 1, 100});
+  CHECK(CropRule::within(100).crop({100, 80}) == CropRule::whole().crop({100, 80}));
   double smallest = 1;
   double largest = 0;
   for (std::uint64_t id = 0; id < 3000; ++id) {
-    const Framing framing = Framing::random_resized(224, RandomStream(1, RandomPurpose::test, id));
-    const Frame frame = framing.frame({500, 375});
-    CHECK(frame == framing.frame({500, 375}));
-    const Box& box = frame.source;
+    const CropRule crop_rule = CropRule::random_resized(224, RandomStream(1, RandomPurpose::test, id));
+    const Crop crop = crop_rule.crop({500, 375});
+    CHECK(crop == crop_rule.crop({500, 375}));
+    const Box& box = crop.source;
     REQUIRE(box.x >= 0);
     REQUIRE(box.y >= 0);
     REQUIRE(box.x + box.width <= 500);
@@ -326,9 +327,9 @@ TEST_CASE("framing: the middle for evaluation, parts of every kind for training"
   CHECK(smallest > 0.078);
   CHECK(largest > 0.95);
   // Too long for any draw: the middle, as wide as allowed.
-  const Framing framing = Framing::random_resized(224, RandomStream(1, RandomPurpose::test));
-  CHECK(framing.frame({4000, 30}).source == Box{1980, 0, 40, 30});
-  CHECK(framing.frame({1, 1}).source == Box{0, 0, 1, 1});
+  const CropRule crop_rule = CropRule::random_resized(224, RandomStream(1, RandomPurpose::test));
+  CHECK(crop_rule.crop({4000, 30}).source == Box{1980, 0, 40, 30});
+  CHECK(crop_rule.crop({1, 1}).source == Box{0, 0, 1, 1});
 }
 
 TEST_CASE("colour jitter: factors 1 change nothing, 0 gives black, grey and means") {

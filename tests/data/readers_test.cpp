@@ -6,7 +6,7 @@ namespace {
 
 constexpr std::size_t kCifarPixels = 3072;
 
-DataOptions options_for(Format format, const std::string& path, int image_size, int channels) {
+DataOptions options_for(const std::string& format, const std::string& path, int image_size, int channels) {
   DataOptions options;
   options.format = format;
   options.train = path;
@@ -16,7 +16,7 @@ DataOptions options_for(Format format, const std::string& path, int image_size, 
   return options;
 }
 
-std::shared_ptr<const Dataset> open_cifar(Format format, const std::string& path, Part part = Part::train,
+std::shared_ptr<const Dataset> open_cifar(const std::string& format, const std::string& path, Part part = Part::train,
                                           int classes = 100) {
   return open_dataset(options_for(format, path, 32, 3), part, 1, classes);
 }
@@ -26,7 +26,7 @@ std::uint8_t cifar_pixel(std::size_t record, std::size_t position) {
   return static_cast<std::uint8_t>(record * 31 + position * 7 + position / 1024 * 50 + position / 32);
 }
 
-/// One record behind the other, each with these label bytes in front.
+/// One record after the other, each with these label bytes in front.
 Bytes cifar_file(const std::vector<Bytes>& labels) {
   Bytes bytes;
   for (std::size_t record = 0; record < labels.size(); ++record) {
@@ -71,7 +71,7 @@ struct IdxPair {
     write_file(labels, idx_labels({4, 0, 2}));
   }
   std::shared_ptr<const Dataset> open(int image_size = 2, int channels = 1, int classes = 5) const {
-    return open_dataset(options_for(Format::idx, folder.path(), image_size, channels), Part::train, 1, classes);
+    return open_dataset(options_for("idx", folder.path(), image_size, channels), Part::train, 1, classes);
   }
   std::string error() const {
     return input_error([this] { open(); });
@@ -84,7 +84,7 @@ TEST_CASE("cifar10: records are a label and three planes") {
   const TemporaryFolder folder;
   const std::string path = folder / "some.bin";
   write_file(path, cifar_file({{3}, {9}, {0}}));
-  const auto dataset = open_cifar(Format::cifar10, path, Part::train, 10);
+  const auto dataset = open_cifar("cifar10", path, Part::train, 10);
   REQUIRE(dataset->size() == 3);
   CHECK(dataset->channels() == 3);
   CHECK(dataset->height() == 32);
@@ -106,8 +106,8 @@ TEST_CASE("cifar100: the fine label is the second byte") {
   const TemporaryFolder folder;
   write_file(folder / "train.bin", cifar_file({{19, 99}, {0, 7}}));
   write_file(folder / "test.bin", cifar_file({{5, 42}}));
-  const auto train = open_cifar(Format::cifar100, folder.path());
-  const auto eval = open_cifar(Format::cifar100, folder.path(), Part::eval);
+  const auto train = open_cifar("cifar100", folder.path());
+  const auto eval = open_cifar("cifar100", folder.path(), Part::eval);
   REQUIRE(train->size() == 2);
   REQUIRE(eval->size() == 1);
   std::int32_t label = -1;
@@ -120,7 +120,7 @@ TEST_CASE("cifar100: the fine label is the second byte") {
 
   SUBCASE("a coarse label that cannot be is refused") {
     write_file(folder / "train.bin", cifar_file({{19, 99}, {20, 7}}));
-    const std::string message = input_error([&] { open_cifar(Format::cifar100, folder.path()); });
+    const std::string message = input_error([&] { open_cifar("cifar100", folder.path()); });
     CHECK(contains(message, "train.bin: record 1: expected a label from 0 to 19, found 20"));
   }
 }
@@ -131,7 +131,7 @@ TEST_CASE("cifar10: a folder holds five training files and one for evaluation") 
     write_file(folder / ("data_batch_" + std::to_string(file) + ".bin"), cifar_file({{file}, {0}}));
   }
   write_file(folder / "test_batch.bin", cifar_file({{8}}));
-  const auto train = open_cifar(Format::cifar10, folder.path());
+  const auto train = open_cifar("cifar10", folder.path());
   REQUIRE(train->size() == 10);
   for (std::uint32_t file = 0; file < 5; ++file) {
     std::int32_t label = -1;
@@ -140,30 +140,28 @@ TEST_CASE("cifar10: a folder holds five training files and one for evaluation") 
     read_image(*train, 2 * file, &label);
     CHECK(label == static_cast<std::int32_t>(file + 1));
   }
-  CHECK(open_cifar(Format::cifar10, folder.path(), Part::eval)->size() == 1);
+  CHECK(open_cifar("cifar10", folder.path(), Part::eval)->size() == 1);
 
   std::filesystem::remove(folder / "data_batch_4.bin");
-  CHECK(
-      contains(input_error([&] { open_cifar(Format::cifar10, folder.path()); }), "data_batch_4.bin: expected a file"));
+  CHECK(contains(input_error([&] { open_cifar("cifar10", folder.path()); }), "data_batch_4.bin: expected a file"));
 }
 
 TEST_CASE("cifar: a label out of range names file and record") {
   const TemporaryFolder folder;
   const std::string path = folder / "batch.bin";
   write_file(path, cifar_file({{1}, {2}, {9}}));
-  const std::string message = input_error([&] { open_cifar(Format::cifar10, path, Part::train, 9); });
+  const std::string message = input_error([&] { open_cifar("cifar10", path, Part::train, 9); });
   CHECK(contains(message, path + ": record 2: expected a label from 0 to 8, found 9"));
   CHECK(contains(message, "model.classes"));
   // A model with more classes does not make a damaged file valid.
   write_file(path, cifar_file({{10}}));
-  CHECK(contains(input_error([&] { open_cifar(Format::cifar10, path); }), "record 0: expected a label from 0 to 9"));
+  CHECK(contains(input_error([&] { open_cifar("cifar10", path); }), "record 0: expected a label from 0 to 9"));
 }
 
 TEST_CASE("cifar: every truncation is refused, whole records are not") {
   const TemporaryFolder folder;
   const std::string path = folder / "batch.bin";
-  for (const auto& [format, labels] :
-       {std::pair{Format::cifar10, Bytes{1}}, std::pair{Format::cifar100, Bytes{1, 1}}}) {
+  for (const auto& [format, labels] : {std::pair{"cifar10", Bytes{1}}, std::pair{"cifar100", Bytes{1, 1}}}) {
     const Bytes whole = cifar_file({labels, labels});
     write_file(path, whole);
     CHECK(open_cifar(format, path)->size() == 2);
@@ -184,12 +182,12 @@ TEST_CASE("cifar: other files are refused") {
   const TemporaryFolder folder;
   const std::string path = folder / "batch.bin";
   write_file(path, gzip(cifar_file({{1}})));
-  CHECK(contains(input_error([&] { open_cifar(Format::cifar10, path); }), "unpack"));
-  CHECK(contains(input_error([&] { open_cifar(Format::cifar10, folder / "nowhere.bin"); }), "nothing found at"));
+  CHECK(contains(input_error([&] { open_cifar("cifar10", path); }), "unpack"));
+  CHECK(contains(input_error([&] { open_cifar("cifar10", folder / "nowhere.bin"); }), "nothing found at"));
   write_file(path, cifar_file({{1}}));
-  DataOptions options = options_for(Format::cifar10, path, 32, 1);
+  DataOptions options = options_for("cifar10", path, 32, 1);
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "set data.channels: 3"));
-  options = options_for(Format::cifar10, path, 28, 3);
+  options = options_for("cifar10", path, 28, 3);
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "set data.image_size: 32"));
 }
 
@@ -219,7 +217,7 @@ TEST_CASE("idx: smaller images stand in the middle of a black square") {
 TEST_CASE("idx: where the files are found") {
   const IdxPair pair;
   const auto open = [](const std::string& path, Part part) {
-    return open_dataset(options_for(Format::idx, path, 2, 1), part, 1, 5);
+    return open_dataset(options_for("idx", path, 2, 1), part, 1, 5);
   };
   SUBCASE("an images file; the labels lie beside it") { CHECK(open(pair.images, Part::eval)->size() == 3); }
   SUBCASE("evaluation files in the folder") {

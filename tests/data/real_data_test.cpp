@@ -43,7 +43,7 @@ double mean_pixel(const Dataset& dataset, std::size_t channel) {
 TEST_CASE("Fashion-MNIST as published") {
   if (!has_data("fashion-mnist/train-images-idx3-ubyte.gz")) return;
   DataOptions options;
-  options.format = Format::idx;
+  options.format = "idx";
   options.train = "fashion-mnist";
   options.eval = "fashion-mnist";
   options.image_size = 28;
@@ -60,7 +60,7 @@ TEST_CASE("Fashion-MNIST as published") {
 TEST_CASE("CIFAR-10 as published") {
   if (!has_data("cifar10/data_batch_1.bin")) return;
   DataOptions options;
-  options.format = Format::cifar10;
+  options.format = "cifar10";
   options.train = "cifar10";
   options.eval = "cifar10";
   const auto train = open_dataset(options, Part::train, 1, 10);

@@ -142,7 +142,7 @@ TEST_CASE("sampler: a run goes on in mid-epoch with another number of workers or
       CHECK(found.step == (expected.epoch == 1 ? expected.step - 2 : expected.step));
     }
   }
-  SUBCASE("another division: behind the images that were used") {
+  SUBCASE("another division: after the images that were used") {
     const Sampler resumed = read(2, 5, 1, 24, 2);
     REQUIRE(resumed.batch_count() == (kImages - 24) / 10 * 2);
     const std::vector<std::uint32_t> expected(order1.begin() + 24, order1.begin() + 24 + 70);
@@ -160,7 +160,7 @@ TEST_CASE("sampler: a run goes on in mid-epoch with another number of workers or
   SUBCASE("a finished run") { CHECK(read(2, 5, 3, 0, 3).batch_count() == 0); }
   SUBCASE("more used than there is") {
     CHECK(
-        contains(input_error([&] { read(1, 1, 0, kImages + 1, 1); }), "behind image 104 of epoch 0, found 103 images"));
+        contains(input_error([&] { read(1, 1, 0, kImages + 1, 1); }), "after image 104 of epoch 0, found 103 images"));
   }
 }
 

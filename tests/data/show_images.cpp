@@ -2,7 +2,7 @@
 // one of
 //
 //   whole    the decoded pixels; SIZE and SEED do not matter
-//   center   evaluation's framing for SIZE
+//   center   evaluation's crop for SIZE
 //   random   RandomResizedCrop for SIZE drawn from SEED
 //   jitter   center, then a colour change drawn from SEED
 //
@@ -27,22 +27,22 @@ using namespace dcs3gd::data;
 
 constexpr float kStrength = 0.4F;
 
-Framing framing_of(const std::string& kind, int size, std::uint64_t seed) {
-  if (kind == "whole") return Framing::whole();
-  return kind == "random" ? Framing::random_resized(size, RandomStream(seed, RandomPurpose::test))
-                          : Framing::center(size);
+CropRule crop_rule_of(const std::string& kind, int size, std::uint64_t seed) {
+  if (kind == "whole") return CropRule::whole();
+  return kind == "random" ? CropRule::random_resized(size, RandomStream(seed, RandomPurpose::test))
+                          : CropRule::center(size);
 }
 
 void answer(const std::string& kind, int size, std::uint64_t seed, const std::string& path) {
   std::vector<std::uint8_t> file;
   DecodedImage image;
   std::string problem = read_image_file(path, file);
-  if (problem.empty()) problem = decode_image(file, framing_of(kind, size, seed), image);
+  if (problem.empty()) problem = decode_image(file, crop_rule_of(kind, size, seed), image);
   if (!problem.empty()) {
     std::printf("bad %s\n", problem.c_str());
     return;
   }
-  const auto& [source, scaled, window] = image.frame;
+  const auto& [source, scaled, window] = image.crop;
   std::vector<std::uint8_t> planes(static_cast<std::size_t>(3 * window.width * window.height));
   resample(image, 3, planes);
   ColorChange change;

@@ -15,7 +15,7 @@ std::vector<std::uint8_t> tar_member(const std::string& name, const std::string&
 /// Sets the checksum of a header of 512 bytes.
 void set_tar_checksum(std::span<std::uint8_t> header);
 
-/// Members one behind the other, and the end mark.
+/// Members one after the other, and the end mark.
 std::vector<std::uint8_t> tar_file(const std::vector<std::vector<std::uint8_t>>& members);
 
 }  // namespace dcs3gd::data

@@ -32,7 +32,7 @@ struct Tar {
   explicit Tar(const Bytes& content) { write_file(path, content); }
   explicit Tar(const Members& members) : Tar(tar_file(members)) {}
 
-  TarSamples samples() const { return index_tar(OpenFile(path)); }
+  TarSamples samples() const { return index_tar(PositionedFile(path)); }
   std::string refusal() const {
     const std::string message = input_error([&] { samples(); });
     CHECK(contains(message, path + ": at byte "));
@@ -148,27 +148,27 @@ TEST_CASE("tar: every truncation is refused, and every damage of a header") {
 TEST_CASE("tar: the index serves until its file changes") {
   const Tar tar(Members{sample("a", 1, 0), sample("b", 2, 1), tar_member("readme", "words")});
   TarSamples read;
-  CHECK(read_tar_index(OpenFile(tar.path), read) == "there is no index");
+  CHECK(read_tar_index(PositionedFile(tar.path), read) == "there is no index");
   const auto write_index = [&](const std::string& content) {
     write_file(tar_index_path(tar.path), Bytes(content.begin(), content.end()));
   };
   const TarPhotos walked = open_tars(tar.folder.path());
-  const std::string index = tar_index_file(OpenFile(tar.path), tar.samples());
+  const std::string index = tar_index_file(PositionedFile(tar.path), tar.samples());
   write_index(index);
-  CHECK(read_tar_index(OpenFile(tar.path), read) == "");
+  CHECK(read_tar_index(PositionedFile(tar.path), read) == "");
   CHECK(read.ignored == 1);
   CHECK(read.index.names == tar.samples().index.names);
   CHECK(open_tars(tar.folder.path()).checksums == walked.checksums);
 
   write_index(index.substr(0, index.size() - 1));
-  CHECK(contains(read_tar_index(OpenFile(tar.path), read), "make it anew with dcs3gd-data index"));
+  CHECK(contains(read_tar_index(PositionedFile(tar.path), read), "make it anew with dcs3gd-data index"));
   CHECK(open_tars(tar.folder.path()).checksums == walked.checksums);
 
   write_index(index);
   fs::last_write_time(tar.path, fs::last_write_time(tar.path) + std::chrono::seconds(1));
-  CHECK(contains(read_tar_index(OpenFile(tar.path), read), "has changed"));
+  CHECK(contains(read_tar_index(PositionedFile(tar.path), read), "has changed"));
   write_file(tar.path, tar_file({sample("a", 1, 0)}));
-  CHECK(contains(read_tar_index(OpenFile(tar.path), read), "tar.index: a record of its index does not fit"));
+  CHECK(contains(read_tar_index(PositionedFile(tar.path), read), "tar.index: a record of its index does not fit"));
   CHECK(open_tars(tar.folder.path()).source->size() == 1);
 }
 
@@ -179,7 +179,7 @@ TEST_CASE("tar: a data set of both parts, with the labels of training") {
   write_file(folder / "train/0.tar", tar_file({sample("c", 3, 1)}));
   write_file(folder / "val/0.tar", tar_file({sample("d", 4, 1)}));
   DataOptions options;
-  options.format = Format::shards;
+  options.format = "shards";
   options.train = options.eval = folder.path();
   const auto train = open_dataset(options, Part::train, 1, 10);
   CHECK(train->size() == 3);
@@ -188,10 +188,15 @@ TEST_CASE("tar: a data set of both parts, with the labels of training") {
   read_image(*train, 0, &label);
   CHECK(label == 1);
   CHECK(open_dataset(options, Part::eval, 1, 10)->size() == 1);
+  // Classes that are known already are not looked for in the training part again.
+  fs::rename(folder / "train/1.tar", folder / "train/1");
+  CHECK(open_dataset(options, Part::eval, 1, 10)->class_names() == std::vector<std::string>{"0", "1"});
+  CHECK(open_dataset(options, Part::eval, 1, 10, "", train->class_names())->class_names() == train->class_names());
+  fs::rename(folder / "train/1", folder / "train/1.tar");
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 2); }), "found 3 classes"));
   write_file(folder / "val/0.tar", tar_file({sample("d", 4, 3)}));
   CHECK(contains(input_error([&] { open_dataset(options, Part::eval, 1, 10); }), "other classes than"));
-  options.format = Format::image_folder;
+  options.format = "image_folder";
   CHECK(contains(input_error([&] { open_dataset(options, Part::train, 1, 10); }), "set data.format: shards"));
   fs::create_directory(folder / "train/class");
   CHECK(!holds_tars(folder / "train"));

@@ -37,10 +37,10 @@ void mend_checksums(std::vector<std::uint8_t>& file) {
   }
 }
 
-void decode(std::span<const std::uint8_t> file, const Framing& framing, bool scale) {
+void decode(std::span<const std::uint8_t> file, const CropRule& crop_rule, bool scale) {
   const fuzz::TimeLimit limit;
   DecodedImage image;
-  if (!decode_image(file, framing, image).empty()) return;
+  if (!decode_image(file, crop_rule, image).empty()) return;
   fuzz::require(image.width >= 1 && image.height >= 1);
   fuzz::require(static_cast<std::int64_t>(image.file_size.width) * image.file_size.height <= kMaxImagePixels);
   if (!scale) return;
@@ -55,13 +55,13 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   for (int round = 0; round < 2; ++round) {
     switch (size % 3) {
       case 0:
-        decode(file, Framing::whole(), false);
+        decode(file, CropRule::whole(), false);
         break;
       case 1:
-        decode(file, Framing::center(kSide), true);
+        decode(file, CropRule::center(kSide), true);
         break;
       default:
-        decode(file, Framing::random_resized(kSide, RandomStream(1, RandomPurpose::test, size)), true);
+        decode(file, CropRule::random_resized(kSide, RandomStream(1, RandomPurpose::test, size)), true);
     }
     mend_checksums(file);
     if (std::equal(file.begin(), file.end(), data)) break;

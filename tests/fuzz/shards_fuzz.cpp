@@ -30,7 +30,7 @@ void read(const std::vector<std::uint8_t>& file) {
   const std::string path = fuzz::write_input("shard.bin", file);
   const ShardIndex index = read_shard_index(path);
   const ShardManifest manifest{.classes = {"a", "b"}, .shards = {{"shard.bin", index.records.size()}}};
-  const auto source = open_shards(std::filesystem::path(path).parent_path(), manifest);
+  const auto source = open_shards(std::filesystem::path(path).parent_path(), manifest).source;
   std::vector<std::uint8_t> image;
   for (std::uint32_t number = 0; number < std::min(source->size(), 16U); ++number) {
     source->fetch(number, image);

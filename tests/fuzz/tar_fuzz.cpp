@@ -23,7 +23,7 @@ void mend_checksums(std::vector<std::uint8_t>& file) {
 }
 
 void read(const std::vector<std::uint8_t>& file) {
-  const OpenFile tar(fuzz::write_input("input.tar", file));
+  const PositionedFile tar(fuzz::write_input("input.tar", file));
   const TarSamples samples = index_tar(tar);
   const std::string index = tar_index_file(tar, samples);
   fuzz::write_input("input.tar.index", {reinterpret_cast<const std::uint8_t*>(index.data()), index.size()});

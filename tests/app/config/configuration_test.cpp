@@ -272,7 +272,7 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.model.init == "start/1.safetensors");
   CHECK(c.model.zero_init_residual);
   CHECK(c.model.dropout == 0.25F);
-  CHECK(c.data.format == data::Format::idx);
+  CHECK(c.data.format == "idx");
   CHECK(c.data.train == "a/train");
   CHECK(c.data.eval == R"(a "b" \ # c)");
   CHECK(c.data.image_size == 28);

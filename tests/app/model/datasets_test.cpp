@@ -10,6 +10,8 @@
 #include <doctest/doctest.h>
 
 #include "comm/thread_world.h"
+#include "data/formats.h"
+#include "data/photos/photo_dataset.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
 
@@ -35,7 +37,7 @@ class Photos {
   fs::path path(const std::string& name) const { return folder_.path() / "photos" / name; }
   data::DataOptions options() const {
     data::DataOptions options;
-    options.format = data::Format::image_folder;
+    options.format = "image_folder";
     options.train = options.eval = (folder_.path() / "photos").string();
     return options;
   }

@@ -9,6 +9,7 @@
 
 #include "comm/thread_world.h"
 #include "data/batch_loader.h"
+#include "data/formats.h"
 #include "nn/graph/layer_options.h"
 
 using namespace dcs3gd;

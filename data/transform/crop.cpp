@@ -1,4 +1,4 @@
-#include "data/transform/framing.h"
+#include "data/transform/crop.h"
 
 #include <algorithm>
 #include <cmath>
@@ -23,7 +23,7 @@ int scaled_length(int length, int shorter, int longer) {
 /// Half of what is left over; an odd pixel goes where Python's round() puts it.
 int centered(int outer, int inner) { return static_cast<int>(std::nearbyint((outer - inner) / 2.0)); }
 
-Frame center_frame(ImageSize image, int image_size) {
+Crop center_crop(ImageSize image, int image_size) {
   const int shorter = (image_size * kSizeBeforeCrop + kSizeAfterCrop / 2) / kSizeAfterCrop;
   const ImageSize scaled = image.width <= image.height
                                ? ImageSize{shorter, scaled_length(shorter, image.width, image.height)}
@@ -33,7 +33,7 @@ Frame center_frame(ImageSize image, int image_size) {
           .window = {centered(scaled.width, image_size), centered(scaled.height, image_size), image_size, image_size}};
 }
 
-Frame whole_frame(ImageSize image, int max_side) {
+Crop whole_image(ImageSize image, int max_side) {
   const int longer = std::max(image.width, image.height);
   const double scale = longer > max_side ? static_cast<double>(max_side) / longer : 1;
   const auto scaled = [scale](int length) { return std::max(static_cast<int>(std::lround(length * scale)), 1); };
@@ -71,28 +71,28 @@ Box random_box(ImageSize image, RandomStream random) {
 
 }  // namespace
 
-Framing Framing::within(int max_side) {
-  Framing framing;
-  framing.max_side_ = max_side;
-  return framing;
+CropRule CropRule::within(int max_side) {
+  CropRule rule;
+  rule.max_side_ = max_side;
+  return rule;
 }
 
-Framing Framing::center(int image_size) {
-  Framing framing;
-  framing.image_size_ = image_size;
-  return framing;
+CropRule CropRule::center(int image_size) {
+  CropRule rule;
+  rule.image_size_ = image_size;
+  return rule;
 }
 
-Framing Framing::random_resized(int image_size, const RandomStream& random) {
-  Framing framing;
-  framing.image_size_ = image_size;
-  framing.random_ = random;
-  return framing;
+CropRule CropRule::random_resized(int image_size, const RandomStream& random) {
+  CropRule rule;
+  rule.image_size_ = image_size;
+  rule.random_ = random;
+  return rule;
 }
 
-Frame Framing::frame(ImageSize image) const {
-  if (image_size_ == 0) return whole_frame(image, max_side_);
-  if (!random_) return center_frame(image, image_size_);
+Crop CropRule::crop(ImageSize image) const {
+  if (image_size_ == 0) return whole_image(image, max_side_);
+  if (!random_) return center_crop(image, image_size_);
   return {.source = random_box(image, *random_),
           .scaled = {image_size_, image_size_},
           .window = {0, 0, image_size_, image_size_}};

@@ -10,10 +10,10 @@ namespace dcs3gd::data {
 
 /// Reads a binary file from its beginning to its end, plain or gzip (told apart by content, not by name). What is wrong
 /// with the file is an Error{input} that names it and the offset; a device that fails to read is an Error{failure}.
-class InputFile {
+class GzipFile {
  public:
   /// Throws Error{input} if `path` is no readable regular file.
-  explicit InputFile(const std::string& path);
+  explicit GzipFile(const std::string& path);
 
   const std::string& path() const { return path_; }
   /// Bytes read so far, after decompression.

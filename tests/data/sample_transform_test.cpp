@@ -1,4 +1,4 @@
-#include "data/transform/augmentation.h"
+#include "data/transform/sample_transform.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@ namespace {
 
 DataOptions augment_options(int image_size, int channels, int padding, bool flip) {
   DataOptions options;
-  options.format = Format::cifar10;
+  options.format = "cifar10";
   options.image_size = image_size;
   options.channels = channels;
   options.augment.random_crop_padding = padding;
@@ -28,10 +28,11 @@ Bytes random_image(int image_size, int channels) {
   return pixels;
 }
 
-std::vector<float> augmented(const Augmentation& augmentation, const Bytes& pixels, std::int64_t epoch,
-                             std::uint32_t index) {
+std::vector<float> transformed(const SampleTransform& transform, const Bytes& pixels, std::int64_t epoch,
+                               std::uint32_t index) {
+  Bytes copy = pixels;
   std::vector<float> image(pixels.size());
-  augmentation.apply(pixels, epoch, index, image);
+  transform.apply(copy, epoch, index, image);
   return image;
 }
 
@@ -65,23 +66,23 @@ std::vector<float> naive(const Bytes& pixels, const NormalizeOptions& normalize,
 
 }  // namespace
 
-TEST_CASE("augmentation: without changes it normalises") {
+TEST_CASE("sample transform: without changes it normalises") {
   const Bytes pixels = random_image(5, 3);
   const NormalizeOptions normalize{.mean = {0.1F, 0.5F, 0.9F}, .std = {0.2F, 0.3F, 0.4F}};
   DataOptions options = augment_options(5, 3, 0, false);
   options.normalize = normalize;
   const std::vector<float> expected = naive(pixels, normalize, 5, 0, 0, 0, false);
-  CHECK(augmented(Augmentation(options, Part::train, 1), pixels, 0, 0) == expected);
+  CHECK(transformed(transform_of(options, Part::train, 1), pixels, 0, 0) == expected);
 
   // Evaluation images are only normalised, whatever the training images suffer.
   options.augment.random_crop_padding = 4;
   options.augment.horizontal_flip = true;
   for (std::uint32_t index = 0; index < 20; ++index) {
-    CHECK(augmented(Augmentation(options, Part::eval, 1), pixels, 0, index) == expected);
+    CHECK(transformed(transform_of(options, Part::eval, 1), pixels, 0, index) == expected);
   }
 }
 
-TEST_CASE("augmentation: crop and flip against the naive version, all offsets alike often") {
+TEST_CASE("sample transform: crop and flip against the naive version, all offsets alike often") {
   constexpr int kSize = 6;
   constexpr int kImages = 5000;
   for (const int channels : {1, 3}) {
@@ -91,8 +92,7 @@ TEST_CASE("augmentation: crop and flip against the naive version, all offsets al
         CAPTURE(padding);
         CAPTURE(flip);
         const DataOptions options = augment_options(kSize, channels, padding, flip);
-        const NormalizeOptions normalize =
-            channels == 1 ? options.normalize : default_normalization(Format::cifar10, 3);
+        const NormalizeOptions normalize = channels == 1 ? options.normalize : normalization_of({.format = "cifar10"});
         const Bytes pixels = random_image(kSize, channels);
         std::map<std::vector<float>, int> counts;
         std::size_t wholly_black = 0;  // crops that lie in the padding are all equal
@@ -104,10 +104,10 @@ TEST_CASE("augmentation: crop and flip against the naive version, all offsets al
             }
           }
         }
-        const Augmentation augmentation(options, Part::train, 3);
+        const SampleTransform transform = transform_of(options, Part::train, 3);
         int matched = 0;
         for (std::uint32_t index = 0; index < kImages; ++index) {
-          const auto found = counts.find(augmented(augmentation, pixels, 0, index));
+          const auto found = counts.find(transformed(transform, pixels, 0, index));
           if (found == counts.end()) continue;
           ++found->second;
           ++matched;
@@ -124,22 +124,22 @@ TEST_CASE("augmentation: crop and flip against the naive version, all offsets al
   }
 }
 
-TEST_CASE("augmentation: what is drawn depends on seed, epoch and index alone") {
+TEST_CASE("sample transform: what is drawn depends on seed, epoch and index alone") {
   const Bytes pixels = random_image(8, 3);
   const DataOptions options = augment_options(8, 3, 4, true);
-  const Augmentation augmentation(options, Part::train, 1);
-  const Augmentation same(options, Part::train, 1);
-  const Augmentation other(options, Part::train, 2);
+  const SampleTransform transform = transform_of(options, Part::train, 1);
+  const SampleTransform same = transform_of(options, Part::train, 1);
+  const SampleTransform other = transform_of(options, Part::train, 2);
   int equal_epochs = 0;
   int equal_seeds = 0;
   int equal_indices = 0;
   constexpr int kImages = 200;
   for (std::uint32_t index = 0; index < kImages; ++index) {
-    const auto image = augmented(augmentation, pixels, 7, index);
-    CHECK(augmented(same, pixels, 7, index) == image);
-    equal_epochs += augmented(augmentation, pixels, 8, index) == image ? 1 : 0;
-    equal_seeds += augmented(other, pixels, 7, index) == image ? 1 : 0;
-    equal_indices += augmented(augmentation, pixels, 7, index + 1) == image ? 1 : 0;
+    const auto image = transformed(transform, pixels, 7, index);
+    CHECK(transformed(same, pixels, 7, index) == image);
+    equal_epochs += transformed(transform, pixels, 8, index) == image ? 1 : 0;
+    equal_seeds += transformed(other, pixels, 7, index) == image ? 1 : 0;
+    equal_indices += transformed(transform, pixels, 7, index + 1) == image ? 1 : 0;
   }
   // By chance one of 162 is equal.
   CHECK(equal_epochs < 10);
@@ -147,16 +147,16 @@ TEST_CASE("augmentation: what is drawn depends on seed, epoch and index alone") 
   CHECK(equal_indices < 10);
 }
 
-TEST_CASE("augmentation: switching flips on leaves the crops as they were") {
+TEST_CASE("sample transform: switching flips on leaves the crops as they were") {
   const Bytes pixels = random_image(6, 1);
-  const Augmentation crops(augment_options(6, 1, 2, false), Part::train, 1);
-  const Augmentation both(augment_options(6, 1, 2, true), Part::train, 1);
+  const SampleTransform crops = transform_of(augment_options(6, 1, 2, false), Part::train, 1);
+  const SampleTransform both = transform_of(augment_options(6, 1, 2, true), Part::train, 1);
   int flipped = 0;
   for (std::uint32_t index = 0; index < 100; ++index) {
-    const auto plain = augmented(crops, pixels, 0, index);
+    const auto plain = transformed(crops, pixels, 0, index);
     auto mirrored = plain;
     for (auto row = mirrored.begin(); row != mirrored.end(); row += 6) std::reverse(row, row + 6);
-    const auto image = augmented(both, pixels, 0, index);
+    const auto image = transformed(both, pixels, 0, index);
     const bool is_flipped = image == mirrored;
     CHECK((image == plain || is_flipped));
     flipped += is_flipped ? 1 : 0;
@@ -165,18 +165,11 @@ TEST_CASE("augmentation: switching flips on leaves the crops as they were") {
   CHECK(flipped < 75);
 }
 
-TEST_CASE("augmentation: normalisation values") {
-  CHECK(default_normalization(Format::cifar10, 3).mean == std::vector{0.4914F, 0.4822F, 0.4465F});
-  CHECK(default_normalization(Format::cifar10, 3).std == std::vector{0.2470F, 0.2435F, 0.2616F});
-  CHECK(default_normalization(Format::cifar100, 3).mean == std::vector{0.5071F, 0.4865F, 0.4409F});
-  CHECK(default_normalization(Format::idx, 1).mean == std::vector{0.2860F});
-  CHECK(default_normalization(Format::idx, 1).std == std::vector{0.3530F});
-  CHECK(default_normalization(Format::synthetic, 3).std == std::vector{0.25F, 0.25F, 0.25F});
-
+TEST_CASE("sample transform: normalisation values") {
   const auto message = [](const NormalizeOptions& normalize) {
     DataOptions options;
     options.normalize = normalize;
-    return input_error([&] { Augmentation(options, Part::train, 1); });
+    return input_error([&] { transform_of(options, Part::train, 1); });
   };
   CHECK(contains(message({.mean = {0.5F}, .std = {}}), "one mean and one std for each of 3 channel(s), found 1 and 3"));
   CHECK(contains(message({.mean = {}, .std = {1, 1}}), "found 3 and 2"));
@@ -184,11 +177,11 @@ TEST_CASE("augmentation: normalisation values") {
   CHECK(contains(message({.mean = {0, NAN, 0}, .std = {}}), "a finite mean"));
 }
 
-TEST_CASE("augmentation: what is out of range is refused") {
+TEST_CASE("sample transform: what is out of range is refused") {
   const auto message = [](const AugmentOptions& augment) {
     DataOptions options;
     options.augment = augment;
-    return input_error([&] { Augmentation(options, Part::train, 1); });
+    return input_error([&] { transform_of(options, Part::train, 1); });
   };
   CHECK(contains(message({.color_jitter = 1.5F}), "data.augment.color_jitter: expected 0 to 1, found 1.5"));
   CHECK(contains(message({.mixup = -0.2F}), "data.augment.mixup: expected 0 to 100, found -0.2"));

@@ -1,4 +1,4 @@
-#include "data/stored/input_file.h"
+#include "data/stored/gzip_file.h"
 
 #include <algorithm>
 #include <array>
@@ -24,9 +24,9 @@ gzFile as_gz(void* file) { return static_cast<gzFile>(file); }
 
 }  // namespace
 
-void InputFile::Close::operator()(void* file) const noexcept { gzclose(as_gz(file)); }
+void GzipFile::Close::operator()(void* file) const noexcept { gzclose(as_gz(file)); }
 
-InputFile::InputFile(const std::string& path) : path_(path) {
+GzipFile::GzipFile(const std::string& path) : path_(path) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
     throw Error(ErrorKind::input, format("{}: expected a file, found {}; check data.train and data.eval", path,
@@ -42,11 +42,9 @@ InputFile::InputFile(const std::string& path) : path_(path) {
   compressed_ = gzdirect(as_gz(file_.get())) == 0;
 }
 
-std::uint64_t InputFile::max_content_bytes() const {
-  return compressed_ ? file_bytes_ * kMaxDeflateRatio : file_bytes_;
-}
+std::uint64_t GzipFile::max_content_bytes() const { return compressed_ ? file_bytes_ * kMaxDeflateRatio : file_bytes_; }
 
-std::size_t InputFile::read_some(std::span<std::uint8_t> bytes) {
+std::size_t GzipFile::read_some(std::span<std::uint8_t> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
     const auto wanted = static_cast<unsigned>(std::min(bytes.size() - done, kMaxReadBytes));
@@ -64,7 +62,7 @@ std::size_t InputFile::read_some(std::span<std::uint8_t> bytes) {
   return done;
 }
 
-void InputFile::read(std::span<std::uint8_t> bytes, std::string_view what) {
+void GzipFile::read(std::span<std::uint8_t> bytes, std::string_view what) {
   const std::uint64_t start = offset_;
   const std::size_t found = read_some(bytes);
   if (found == bytes.size()) return;
@@ -72,13 +70,13 @@ void InputFile::read(std::span<std::uint8_t> bytes, std::string_view what) {
                        bytes.size(), what, found));
 }
 
-std::uint32_t InputFile::read_big_endian_u32(std::string_view what) {
+std::uint32_t GzipFile::read_big_endian_u32(std::string_view what) {
   std::array<std::uint8_t, 4> bytes{};
   read(bytes, what);
   return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 | bytes[3];
 }
 
-void InputFile::expect_end() {
+void GzipFile::expect_end() {
   const std::uint64_t end = offset_;
   std::array<std::uint8_t, 1> byte{};
   if (read_some(byte) != 0) {
@@ -90,7 +88,7 @@ void InputFile::expect_end() {
   if (code == Z_BUF_ERROR) refuse(end, "gzip data without its end; it is truncated: fetch it again");
 }
 
-void InputFile::refuse(std::uint64_t at_byte, std::string_view problem) const {
+void GzipFile::refuse(std::uint64_t at_byte, std::string_view problem) const {
   throw Error(ErrorKind::input, format("{}: at byte {}: {}", path_, at_byte, problem));
 }
 

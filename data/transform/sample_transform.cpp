@@ -1,4 +1,4 @@
-#include "data/transform/augmentation.h"
+#include "data/transform/sample_transform.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,10 +12,10 @@
 namespace dcs3gd::data {
 namespace {
 
-/// Which numbers of an image a stream draws. Part of the reproducibility contract: append, never renumber.
-enum class Draw : std::uint64_t { crop_and_flip = 0, frame = 1, color = 2 };
+/// Names the streams of random numbers of an image. Part of the reproducibility contract: append, never renumber.
+enum class Draw : std::uint64_t { shift_and_flip = 0, crop = 1, color = 2 };
 
-void check_augmentation(const AugmentOptions& augment, int image_size) {
+void check_augment_options(const AugmentOptions& augment, int image_size) {
   if (!(augment.mixup >= 0 && augment.mixup <= kMaxMixupAlpha)) {
     throw Error(ErrorKind::input,
                 format("data.augment.mixup: expected 0 to {}, found {}", kMaxMixupAlpha, augment.mixup));
@@ -50,7 +50,7 @@ RandomStream stream_of(std::uint64_t seed, std::int64_t epoch, std::uint32_t ind
           static_cast<std::uint64_t>(draw)};
 }
 
-/// Copies one row of the crop: target column x shows source column x + shift, black outside.
+/// Copies one row of the shifted image: target column x shows source column x + shift, black outside.
 void copy_row(const std::uint8_t* source, int shift, int size, const float* table, float* target) {
   const int first = std::clamp(-shift, 0, size);
   const int last = std::clamp(size - shift, 0, size);
@@ -61,21 +61,8 @@ void copy_row(const std::uint8_t* source, int shift, int size, const float* tabl
 
 }  // namespace
 
-NormalizeOptions default_normalization(Format format, int channels) {
-  if (format == Format::cifar10 && channels == 3) {
-    return {.mean = {0.4914F, 0.4822F, 0.4465F}, .std = {0.2470F, 0.2435F, 0.2616F}};
-  }
-  if (format == Format::cifar100 && channels == 3) {
-    return {.mean = {0.5071F, 0.4865F, 0.4409F}, .std = {0.2673F, 0.2564F, 0.2762F}};
-  }
-  const bool is_photo = format == Format::image_folder || format == Format::shards;
-  if (is_photo && channels == 3) return {.mean = {0.485F, 0.456F, 0.406F}, .std = {0.229F, 0.224F, 0.225F}};
-  const auto count = static_cast<std::size_t>(channels);
-  if (format == Format::idx) return {.mean = std::vector(count, 0.2860F), .std = std::vector(count, 0.3530F)};
-  return {.mean = std::vector(count, 0.5F), .std = std::vector(count, 0.25F)};
-}
-
-Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t seed)
+SampleTransform::SampleTransform(const DataOptions& options, const NormalizeOptions& normalize, Part part,
+                                 std::uint64_t seed)
     : size_(options.image_size),
       padding_(part == Part::train ? options.augment.random_crop_padding : 0),
       flip_(part == Part::train && options.augment.horizontal_flip),
@@ -83,10 +70,7 @@ Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t 
       color_jitter_(part == Part::train ? options.augment.color_jitter : 0),
       mixup_(part == Part::train ? options.augment.mixup : 0),
       seed_(seed) {
-  check_augmentation(options.augment, options.image_size);
-  NormalizeOptions normalize = default_normalization(options.format, options.channels);
-  if (!options.normalize.mean.empty()) normalize.mean = options.normalize.mean;
-  if (!options.normalize.std.empty()) normalize.std = options.normalize.std;
+  check_augment_options(options.augment, options.image_size);
   check_normalization(normalize, options.channels);
   tables_.resize(normalize.mean.size());
   for (std::size_t channel = 0; channel < tables_.size(); ++channel) {
@@ -96,20 +80,18 @@ Augmentation::Augmentation(const DataOptions& options, Part part, std::uint64_t 
   }
 }
 
-Framing Augmentation::framing(std::int64_t epoch, std::uint32_t index) const {
-  if (!random_resized_crop_) return Framing::center(size_);
-  return Framing::random_resized(size_, stream_of(seed_, epoch, index, Draw::frame));
+CropRule SampleTransform::crop_rule(std::int64_t epoch, std::uint32_t index) const {
+  if (!random_resized_crop_) return CropRule::center(size_);
+  return CropRule::random_resized(size_, stream_of(seed_, epoch, index, Draw::crop));
 }
 
-void Augmentation::change_colors(std::span<std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index) const {
-  if (color_jitter_ == 0) return;
-  RandomStream random = stream_of(seed_, epoch, index, Draw::color);
-  jitter_colors(draw_color_change(color_jitter_, random), static_cast<int>(tables_.size()), pixels);
-}
-
-void Augmentation::apply(std::span<const std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index,
-                         std::span<float> image) const {
-  RandomStream random = stream_of(seed_, epoch, index, Draw::crop_and_flip);
+void SampleTransform::apply(std::span<std::uint8_t> pixels, std::int64_t epoch, std::uint32_t index,
+                            std::span<float> image) const {
+  if (color_jitter_ > 0) {
+    RandomStream random = stream_of(seed_, epoch, index, Draw::color);
+    jitter_colors(draw_color_change(color_jitter_, random), static_cast<int>(tables_.size()), pixels);
+  }
+  RandomStream random = stream_of(seed_, epoch, index, Draw::shift_and_flip);
   const auto offsets = static_cast<std::uint32_t>(2 * padding_ + 1);
   const int shift_y = static_cast<int>(random.below(offsets)) - padding_;
   const int shift_x = static_cast<int>(random.below(offsets)) - padding_;
@@ -132,10 +114,17 @@ void Augmentation::apply(std::span<const std::uint8_t> pixels, std::int64_t epoc
   }
 }
 
-float Augmentation::mixup_share(std::int64_t epoch, std::int64_t first) const {
-  RandomStream random(seed_, RandomPurpose::mixup, static_cast<std::uint64_t>(epoch),
+void SampleTransform::mix(std::int64_t first, Batch& batch) const {
+  if (mixup_ == 0 || batch.count == 0) return;
+  const auto count = static_cast<std::size_t>(batch.count);
+  const std::size_t image_floats = batch.images.size() / batch.labels.size();
+  RandomStream random(seed_, RandomPurpose::mixup, static_cast<std::uint64_t>(batch.epoch),
                       static_cast<std::uint64_t>(first));
-  return draw_mixup_share(mixup_, random);
+  batch.label_share = draw_mixup_share(mixup_, random);
+  mix_images(batch.label_share, count, batch.images.span().first(count * image_floats));
+  batch.other_labels = batch.labels;
+  const auto other_labels = std::span(batch.other_labels).first(count);
+  std::rotate(other_labels.begin(), other_labels.end() - 1, other_labels.end());
 }
 
 }  // namespace dcs3gd::data

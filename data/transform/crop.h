@@ -25,34 +25,34 @@ struct Box {
   bool operator==(const Box&) const = default;
 };
 
-/// What is shown of an image: its part `source`, scaled to `scaled`, of which `window` is taken.
-struct Frame {
+/// Shows the part `source` of an image, scaled to `scaled`, and of that the part `window`.
+struct Crop {
   Box source;
   ImageSize scaled;
   Box window;
 
-  bool operator==(const Frame&) const = default;
+  bool operator==(const Crop&) const = default;
 };
 
-/// How an image of any size becomes the square that the network sees; the geometry of torchvision's transforms.
-class Framing {
+/// Makes the square that the network sees of an image of any size; the geometry of torchvision's transforms.
+class CropRule {
  public:
   /// The whole image as it is: no square, for checks and measurements.
-  static Framing whole() { return {}; }
+  static CropRule whole() { return {}; }
   /// The whole image, scaled down so that its longer side has `max_side` pixels if it has more.
-  static Framing within(int max_side);
+  static CropRule within(int max_side);
   /// What evaluation shows: Resize of the shorter side to image_size · 256/224 pixels, then CenterCrop.
-  static Framing center(int image_size);
+  static CropRule center(int image_size);
   /// RandomResizedCrop: a part of 8 to 100 % of the area, of an aspect ratio from 3:4 to 4:3, scaled to the square.
   /// What is drawn depends on `random` and the size of the image alone.
-  static Framing random_resized(int image_size, const RandomStream& random);
+  static CropRule random_resized(int image_size, const RandomStream& random);
 
-  Frame frame(ImageSize image) const;
+  Crop crop(ImageSize image) const;
 
   bool is_random() const { return random_.has_value(); }
 
  private:
-  Framing() = default;
+  CropRule() = default;
 
   int image_size_ = 0;  ///< 0: no square
   int max_side_ = std::numeric_limits<int>::max();

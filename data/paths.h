@@ -1,0 +1,20 @@
+#pragma once
+
+#include <string>
+
+#include "data/options.h"
+
+/// Where the parts of a data set lie.
+namespace dcs3gd::data {
+
+/// The absolute form of a path of the configuration: a relative one is looked for under the folder that the environment
+/// variable DCS3GD_DATA names if it is set, else in the current folder. Throws Error{input} if nothing is there.
+std::string resolve_data_path(const std::string& path);
+
+/// The resolved path of a part. Throws Error{input} if the options name none, or nothing is there.
+std::string part_path(const DataOptions& options, Part part);
+
+/// Whether the options name a path for the part and something is there.
+bool has_part(const DataOptions& options, Part part);
+
+}  // namespace dcs3gd::data
