@@ -23,6 +23,8 @@ struct SyntheticOptions {
 struct NormalizeOptions {
   std::vector<float> mean;
   std::vector<float> std;
+
+  bool operator==(const NormalizeOptions&) const = default;
 };
 
 /// Random changes to training images; evaluation images are never changed. Affects results.

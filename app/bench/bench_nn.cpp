@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "app/bench/bench_statistics.h"
+#include "app/config/network_reader.h"
 #include "app/model/random_batch.h"
 #include "app/rules/table.h"
 #include "core/error.h"
@@ -16,7 +17,6 @@
 #include "core/stopwatch.h"
 #include "nn/convolution/bound.h"
 #include "nn/convolution/tuning.h"
-#include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 
 namespace dcs3gd::app {
@@ -44,9 +44,7 @@ void print_times(const std::vector<nn::KindTime>& times, int steps) {
 
 void bench_nn(const NnBenchOptions& options) {
   if (options.threads > 0) omp_set_num_threads(options.threads);
-  nn::ModelOptions model = nn::usual_options(options.model);
-  if (options.image_size > 0) model.image_size = options.image_size;
-  const nn::Graph graph = nn::build_model(model);
+  const nn::Graph graph = usual_network(options.model, options.image_size);
   nn::ConvolutionChoices convolutions;
   if (!options.direct) nn::measure_convolutions(graph, options.batch, options.precision, convolutions);
   nn::Network network(graph, {.batch = options.batch, .precision = options.precision, .convolutions = convolutions});

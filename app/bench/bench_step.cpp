@@ -9,14 +9,14 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench/bench_statistics.h"
+#include "app/config/network_reader.h"
 #include "app/job/threads.h"
-#include "app/model/convolutions.h"
 #include "app/model/random_batch.h"
+#include "app/model/tuning.h"
 #include "app/rules/table.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
 #include "nn/convolution/tuning.h"
-#include "nn/model_zoo.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -70,9 +70,7 @@ void bench_step(const StepBenchOptions& options) {
   const comm::Options comm{.wire = options.wire == "bf16" ? comm::Wire::bf16 : comm::Wire::fp32};
   const auto communicator = comm::Communicator::open(comm);
   use_threads(options.threads > 0 ? std::optional<int>(options.threads) : std::nullopt, *communicator);
-  nn::ModelOptions model = nn::usual_options(options.model);
-  if (options.image_size > 0) model.image_size = options.image_size;
-  const nn::Graph graph = nn::build_model(model);
+  const nn::Graph graph = usual_network(options.model, options.image_size);
   nn::Network network(graph,
                       {.batch = options.batch, .convolutions = measured_by_rank_0(graph, options, *communicator)});
   ParameterArena weights(network.parameter_layout());

@@ -73,7 +73,7 @@ void prune(const std::string& folder, int keep) {
 std::vector<CheckpointFile> checkpoint_files(int rank, const CheckpointContent& content) {
   std::vector<CheckpointFile> files;
   if (rank == 0) {
-    files.push_back({kModelFile, {&content.mean_model, &content.mean_statistics}, {{"format", "pt"}}});
+    files.push_back({kModelFile, {&content.mean_model, &content.mean_statistics}, content.model_metadata});
     files.push_back({kSharedFile, parts_of<const ParameterArena>(content.state.shared)});
   }
   const int count = static_cast<int>(content.state.workers.size());

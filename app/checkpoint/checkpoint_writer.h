@@ -19,6 +19,7 @@ struct CheckpointContent {
   const ParameterArena& mean_statistics;
   const ParameterArena& local_statistics;
   RuleState state;
+  std::map<std::string, std::string> model_metadata;  ///< the model's card
 };
 
 /// One file of a checkpoint.

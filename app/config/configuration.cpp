@@ -71,11 +71,11 @@ class Reader {
     }
   }
 
-  Configuration read(std::span<const std::string> model_names) {
+  Configuration read() {
     read_text();
     for (std::size_t i = 0; i < source_.overrides.size(); ++i) read_override(i + 1, source_.overrides[i]);
     complete();
-    check(conditions(model_names));
+    check(conditions());
     throw_if_problems();
     return std::move(configuration_);
   }
@@ -282,9 +282,7 @@ ConfigurationSource read_configuration_file(const fs::path& file, std::vector<st
   return {.file_name = file.string(), .text = std::move(text), .overrides = std::move(overrides)};
 }
 
-Configuration parse_configuration(const ConfigurationSource& source, std::span<const std::string> model_names) {
-  return Reader(source).read(model_names);
-}
+Configuration parse_configuration(const ConfigurationSource& source) { return Reader(source).read(); }
 
 std::string to_yaml(const Configuration& configuration) {
   Configuration copy = configuration;

@@ -35,6 +35,7 @@ enum class ConvolutionMode { automatic, direct };
 
 struct ModelConfiguration {
   std::string name = "resnet20";
+  std::optional<std::string> file;  ///< describes the network in place of `name`, which then is but a word
   int classes = 10;
   nn::Precision precision = nn::Precision::fp32;
   ConvolutionMode convolution = ConvolutionMode::automatic;
@@ -96,10 +97,10 @@ struct ConfigurationSource {
 /// Reads the file of a source; Error{input} if that fails.
 ConfigurationSource read_configuration_file(const std::filesystem::path& file, std::vector<std::string> overrides);
 
-/// The effective configuration, in which everything that can be checked without data is checked. `model_names` are the
-/// values model.name may have. Throws one Error{input} with all problems, one a line, in the order of the text and the
-/// overrides: `file:line:column: key: what is wrong. Did you mean …?` or `--set KEY=VALUE: key: what is wrong`.
-Configuration parse_configuration(const ConfigurationSource& source, std::span<const std::string> model_names);
+/// The effective configuration, in which everything that can be checked without data is checked. Throws one
+/// Error{input} with all problems, one a line, in the order of the text and the overrides: `file:line:column: key: what
+/// is wrong. Did you mean …?` or `--set KEY=VALUE: key: what is wrong`.
+Configuration parse_configuration(const ConfigurationSource& source);
 
 /// The configuration with all its keys as YAML, each with a comment that says what it is and what it accepts;
 /// parse_configuration() makes the same configuration of it.

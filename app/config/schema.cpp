@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "app/config/network_reader.h"
 #include "app/config/suggestion.h"
 #include "app/rules/table.h"
 #include "core/format.h"
@@ -92,6 +93,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none", may_change),
 
       field("model.name", model.name, text(), "network"),
+      field("model.file", model.file, or_word("null", text()), "a description of a network, in place of model.name"),
       field("model.classes", model.classes, whole<int>(2, kMillion), "number of classes"),
       field("model.precision", model.precision, precision, "format of activations and compute weights"),
       field("model.convolution", model.convolution, convolution, "auto: the fastest algorithm per layer"),
@@ -173,8 +175,10 @@ std::string name_violation(const Configuration& c) {
                 shortened(name));
 }
 
-std::string model_violation(const std::string& name, const std::vector<std::string>& names) {
-  if (std::ranges::find(names, name) != names.end()) return "";
+std::string model_violation(const Configuration& c) {
+  const std::vector<std::string>& names = network_names();
+  const std::string& name = c.model.name;
+  if (c.model.file || std::ranges::find(names, name) != names.end()) return "";
   return format("must be {}; found {}{}", choice_accepts(names), shortened(name), did_you_mean(name, names));
 }
 
@@ -202,11 +206,10 @@ std::string milestones_violation(const Configuration& c) {
 
 }  // namespace
 
-std::vector<Condition> conditions(std::span<const std::string> model_names) {
-  const std::vector<std::string> names(model_names.begin(), model_names.end());
+std::vector<Condition> conditions() {
   return {
       {{"run.name"}, name_violation},
-      {{"model.name"}, [=](const Configuration& c) { return model_violation(c.model.name, names); }},
+      {{"model.name", "model.file"}, model_violation},
       {{"data.format", "data.train", "data.eval"}, paths_violation},
       {{"data.channels"},
        [](const Configuration& c) { return c.data.channels == 2 ? "must be 1 (grey) or 3 (colour); found 2" : ""; }},

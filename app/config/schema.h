@@ -2,7 +2,6 @@
 
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -41,6 +40,6 @@ struct Condition {
 };
 
 /// Conditions between keys.
-std::vector<Condition> conditions(std::span<const std::string> model_names);
+std::vector<Condition> conditions();
 
 }  // namespace dcs3gd::app

@@ -134,9 +134,9 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
     while (first < ranks.size() && ranks[first].place == use.place && ranks[first].threads == use.threads) {
       group.push_back(static_cast<int>(first++));
     }
-    lines.push_back(format("{} on {}: {}{}, {}{}", ranks_text(group), use.place.host,
-                           counted(use.threads, "thread"), group.size() > 1 ? " each" : "",
-                           cores_text(use.place.cores), group.size() > 1 ? " shared" : ""));
+    lines.push_back(format("{} on {}: {}{}, {}{}", ranks_text(group), use.place.host, counted(use.threads, "thread"),
+                           group.size() > 1 ? " each" : "", cores_text(use.place.cores),
+                           group.size() > 1 ? " shared" : ""));
   }
   return lines;
 }

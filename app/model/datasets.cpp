@@ -65,22 +65,22 @@ std::string share_listing(const data::DataOptions& options, data::Part part, con
   return listing;
 }
 
-std::shared_ptr<const data::Dataset> open_dataset(const Configuration& configuration, data::Part part,
-                                                  comm::Communicator& communicator,
+std::shared_ptr<const data::Dataset> open_dataset(const data::DataOptions& options, data::Part part, std::uint64_t seed,
+                                                  int classes, comm::Communicator& communicator,
                                                   const std::vector<std::string>& class_names) {
-  const std::string listing = share_listing(configuration.data, part, user_listing_cache(), communicator);
+  const std::string listing = share_listing(options, part, user_listing_cache(), communicator);
   std::shared_ptr<const data::Dataset> dataset;
-  agree(communicator, [&] {
-    dataset = data::open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, listing,
-                                 class_names);
-  });
+  agree(communicator, [&] { dataset = data::open_dataset(options, part, seed, classes, listing, class_names); });
   return dataset;
 }
 
 Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator) {
+  const std::uint64_t seed = configuration.run.seed;
+  const int classes = configuration.model.classes;
   Datasets datasets;
-  datasets.train = open_dataset(configuration, data::Part::train, communicator);
-  datasets.eval = open_dataset(configuration, data::Part::eval, communicator, datasets.train->class_names());
+  datasets.train = open_dataset(configuration.data, data::Part::train, seed, classes, communicator);
+  datasets.eval =
+      open_dataset(configuration.data, data::Part::eval, seed, classes, communicator, datasets.train->class_names());
   return datasets;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,9 +20,10 @@ struct Datasets {
 };
 
 /// Collective: one part, opened on every rank. Files are listed by rank 0 alone, if it must at all; all others get its
-/// listing. `class_names`: of the training part, if that is open already. Throws what opening throws, on all ranks.
-std::shared_ptr<const data::Dataset> open_dataset(const Configuration& configuration, data::Part part,
-                                                  comm::Communicator& communicator,
+/// listing. `seed` and `classes` as data::open_dataset() takes them; `class_names`: of the training part, if that is
+/// open already. Throws what opening throws, on all ranks.
+std::shared_ptr<const data::Dataset> open_dataset(const data::DataOptions& options, data::Part part, std::uint64_t seed,
+                                                  int classes, comm::Communicator& communicator,
                                                   const std::vector<std::string>& class_names = {});
 /// Collective: both parts.
 Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator);

@@ -5,18 +5,8 @@
 
 #include "app/job/process_memory.h"
 #include "app/model/safetensors.h"
-#include "nn/model_zoo.h"
 
 namespace dcs3gd::app {
-
-nn::Graph build_graph(const Configuration& configuration) {
-  return nn::build_model({.name = configuration.model.name,
-                          .classes = configuration.model.classes,
-                          .channels = configuration.data.channels,
-                          .image_size = configuration.data.image_size,
-                          .dropout = configuration.model.dropout,
-                          .zero_init_residual = configuration.model.zero_init_residual});
-}
 
 nn::NetworkOptions network_options(const Configuration& configuration, const nn::ConvolutionChoices& convolutions) {
   return {.batch = configuration.algorithm.images_per_pass(),

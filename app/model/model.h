@@ -13,9 +13,6 @@
 
 namespace dcs3gd::app {
 
-/// The graph of the configured model.
-nn::Graph build_graph(const Configuration& configuration);
-
 /// What its network computes with.
 nn::NetworkOptions network_options(const Configuration& configuration, const nn::ConvolutionChoices& convolutions);
 

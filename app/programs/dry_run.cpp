@@ -13,10 +13,11 @@
 #include "app/job/agreement.h"
 #include "app/job/process_memory.h"
 #include "app/job/stop_signals.h"
-#include "app/model/convolutions.h"
 #include "app/model/datasets.h"
 #include "app/model/model.h"
+#include "app/model/model_card.h"
 #include "app/model/random_batch.h"
+#include "app/model/tuning.h"
 #include "app/report/preflight.h"
 #include "app/report/rank_memory.h"
 #include "app/report/start_report.h"
@@ -60,7 +61,7 @@ std::string describe_data(const Configuration& configuration, data::Part part, c
                   is_training ? configuration.data.train : configuration.data.eval);
   }
   const auto dataset =
-      open_dataset(configuration, part, communicator,
+      open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, communicator,
                    report.datasets.empty() ? std::vector<std::string>() : report.datasets.front()->class_names());
   report.datasets.push_back(dataset);
   if (!is_training) return dataset->description();
@@ -145,12 +146,14 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const std::size_t at_start = resident_bytes();
   const std::size_t available = available_bytes();
   communicator.barrier();  // what is free, before any rank takes of it
-  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
+  std::optional<nn::Graph> graph;
+  agree(communicator, [&] { graph.emplace(build_graph(model_card(configuration))); });
+  const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   const DataReport data = describe_data(configuration, communicator);
   std::optional<Model> built;
   agree(communicator, [&] {
-    built.emplace(build_graph(configuration), network_options(configuration, convolutions),
-                  initial_weights(configuration), communicator.rank());
+    built.emplace(std::move(*graph), network_options(configuration, convolutions), initial_weights(configuration),
+                  communicator.rank());
   });
   Model& model = *built;
   model.broadcast(communicator);

@@ -8,9 +8,10 @@
 #include "app/job/agreement.h"
 #include "app/job/exit_code.h"
 #include "app/job/stop_signals.h"
-#include "app/model/convolutions.h"
 #include "app/model/datasets.h"
+#include "app/model/model_card.h"
 #include "app/model/predictions.h"
+#include "app/model/tuning.h"
 #include "app/programs/dry_run.h"
 #include "app/record/progress.h"
 #include "app/train/resume.h"
@@ -20,7 +21,6 @@
 #include "core/format.h"
 #include "core/log.h"
 #include "core/version.h"
-#include "nn/model_zoo.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -33,7 +33,7 @@ std::vector<std::filesystem::path> configuration_folders() {
 
 Configuration load_configuration(const CommandLine& command_line) {
   const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
-  return parse_configuration(read_configuration_file(file, command_line.overrides), nn::model_names());
+  return parse_configuration(read_configuration_file(file, command_line.overrides));
 }
 
 /// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
@@ -48,7 +48,9 @@ std::optional<Checkpoint> prepare_resume(const Configuration& configuration, con
   });
   auto checkpoint = find_checkpoint(communicator, folder, mode, command_line.resume_path);
   agree(communicator, [&] {
-    if (checkpoint) expect_continuable(*checkpoint, configuration);
+    if (!checkpoint) return;
+    expect_continuable(*checkpoint, configuration);
+    expect_same_network(*checkpoint, configuration);
   });
   return checkpoint;
 }
@@ -77,8 +79,10 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   RunStart run_start{.threads = threads, .command = command_line.verbatim};
   run_start.checkpoint = prepare_resume(configuration, command_line, folder, communicator, claim);
   if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
+  std::optional<nn::Graph> graph;
+  agree(communicator, [&] { graph.emplace(build_graph(model_card(configuration))); });
   run_start.convolutions =
-      choose_convolutions(configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
+      tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   StopSignals signals;
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
@@ -110,18 +114,27 @@ std::string weights_at(const std::string& path) {
   return std::filesystem::is_directory(path, ignored) ? path + "/model.safetensors" : path;
 }
 
-/// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named.
+/// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named. What the file
+/// says of its model holds; the configuration's model is for files of other programs.
 void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const std::string file = command_line.evaluate_path.empty()
                                ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
                                : weights_at(command_line.evaluate_path);
-  const nn::ConvolutionChoices convolutions = choose_convolutions(configuration, communicator);
-  const auto dataset = open_dataset(configuration, data::Part::eval, communicator);
+  ModelCard card;
+  std::optional<nn::Graph> graph;
+  agree(communicator, [&] {
+    card = read_model_card(file).value_or(model_card(configuration));
+    graph.emplace(build_graph(card));
+  });
+  const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
+  const data::DataOptions data = data_for(card, configuration.data);
+  const auto dataset = open_dataset(data, data::Part::eval, configuration.run.seed, card.settings.classes, communicator,
+                                    card.class_names);
   std::optional<Model> model;
   agree(communicator, [&] {
-    model.emplace(build_graph(configuration), network_options(configuration, convolutions),
-                  InitialWeights{.file = file}, communicator.rank());
+    model.emplace(std::move(*graph), network_options(configuration, convolutions), InitialWeights{.file = file},
+                  communicator.rank());
   });
   std::optional<PredictionFile> predictions;
   Evaluator::BatchDone batch_done;
@@ -130,8 +143,8 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
     batch_done = [&](const data::Batch& batch, std::span<const float> logits) { predictions->add(batch, logits); };
   }
   model->broadcast(communicator);
-  Evaluator evaluator(communicator, model->network, dataset, configuration.data,
-                      data::loader_thread_count(configuration.data.loader.threads, threads.spare));
+  Evaluator evaluator(communicator, model->network, dataset, data,
+                      data::loader_thread_count(data.loader.threads, threads.spare));
   const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
   if (predictions) predictions->commit();
   if (communicator.rank() == 0) {

@@ -91,8 +91,9 @@ class MetricsWriter {
   AppendedFile file_;
 };
 
-/// Takes back the lines of steps after `step`, and a line that was not finished, so that a run that continues from there
-/// has each step once. The file appears whole or stays as it was; nothing is done without one. Throws Error{failure}.
+/// Takes back the lines of steps after `step`, and a line that was not finished, so that a run that continues from
+/// there has each step once. The file appears whole or stays as it was; nothing is done without one. Throws
+/// Error{failure}.
 void rewind_metrics(const std::string& path, std::int64_t step);
 
 /// Writes summary.json atomically. Throws Error{failure} if it cannot.

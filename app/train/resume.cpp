@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "app/job/agreement.h"
+#include "app/model/model_card.h"
 #include "app/record/metrics.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -87,6 +88,15 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
               format("{} cannot be continued with another configuration; these keys differ (old -> new):{}\nSet them "
                      "back, choose another run.name, or start anew with --resume never",
                      checkpoint.path, differences));
+}
+
+void expect_same_network(const Checkpoint& checkpoint, const Configuration& configuration) {
+  const std::optional<ModelCard> saved = read_model_card(checkpoint.model());
+  if (!saved || saved->network == model_card(configuration).network) return;
+  throw Error(ErrorKind::input,
+              format("{} cannot be continued with another network: {} does not describe what it was trained with; take "
+                     "the edit back, choose another run.name, or start anew with --resume never",
+                     checkpoint.path, configuration.model.file.value_or(configuration.model.name)));
 }
 
 bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {

@@ -30,6 +30,9 @@ void expect_own(const RunFolder& folder, const std::string& path);
 /// each such key with its old and new value.
 void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration);
 
+/// Throws Error{input} if the checkpoint's network is another one: model.file was edited since.
+void expect_same_network(const Checkpoint& checkpoint, const Configuration& configuration);
+
 /// Whether the checkpoint is one of the folder's own.
 bool is_of(const RunFolder& folder, const Checkpoint& checkpoint);
 

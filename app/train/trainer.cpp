@@ -148,7 +148,7 @@ void Trainer::gather_mean_model() {
 }
 
 void Trainer::save_model(const std::string& path) const {
-  save_safetensors(path, {&mean_model_, &mean_statistics_}, {{"format", "pt"}, {"model", configuration_.model.name}});
+  save_safetensors(path, {&mean_model_, &mean_statistics_}, to_metadata(card_));
 }
 
 // --- checkpoints ---
@@ -171,7 +171,8 @@ CheckpointContent Trainer::checkpoint_content() {
   return {.mean_model = mean_model_,
           .mean_statistics = mean_statistics_,
           .local_statistics = model_.statistics.local(),
-          .state = rule_->state()};
+          .state = rule_->state(),
+          .model_metadata = to_metadata(card_)};
 }
 
 CheckpointManifest Trainer::checkpoint_manifest() const {
@@ -248,7 +249,8 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
       epoch_plan_(epoch_plan_of(configuration, communicator, run_start, *datasets_.train)),
       steps_(
           std::min(epoch_plan_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
-      model_(build_graph(configuration), network_options(configuration, run_start.convolutions),
+      card_(model_card(configuration, datasets_.train->class_names())),
+      model_(build_graph(card_), network_options(configuration, run_start.convolutions),
              initial_weights_of(configuration, run_start.checkpoint), communicator.rank()),
       loader_(datasets_.train, configuration.data, training_plan(configuration, communicator, epoch_plan_.start()),
               data::loader_thread_count(configuration.data.loader.threads, run_start.threads.spare)),

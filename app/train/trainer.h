@@ -12,6 +12,7 @@
 #include "app/model/datasets.h"
 #include "app/model/evaluator.h"
 #include "app/model/model.h"
+#include "app/model/model_card.h"
 #include "app/record/run_folder.h"
 #include "app/record/run_record.h"
 #include "app/rules/update_rule.h"
@@ -92,6 +93,7 @@ class Trainer {
   const std::int64_t steps_;  ///< at which the run ends
 
   // Working parts.
+  const ModelCard card_;
   Model model_;
   data::BatchLoader loader_;
   const BatchSource next_batch_;

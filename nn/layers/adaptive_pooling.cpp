@@ -79,13 +79,25 @@ class AdaptiveAveragePoolingLayer final : public Layer {
   onednn::Descriptor src_format_;
 };
 
+/// Of windows of one pixel: the images pass through, and so do their gradients.
+class IdentityLayer final : public Layer {
+ public:
+  Handover plan_forward(Planner& /*planner*/, const std::vector<Handover>& src) override { return src[0]; }
+  std::vector<Handover> plan_backward(Planner& /*planner*/, Handover diff_dst, bool /*needs_diff_src*/) override {
+    return {diff_dst};
+  }
+};
+
 }  // namespace
+
+void AdaptiveAveragePooling::read(AttributeReader& reader) { reader.integer("size", size, 1); }
 
 LayerOutline AdaptiveAveragePooling::outline(const std::string& /*layer*/, SourceShapes src) const {
   return {.dst = {src[0].channels, size, size}};
 }
 
 std::unique_ptr<Layer> AdaptiveAveragePooling::make_layer(const Node& node, const ImageShape& src) const {
+  if (src.height == size && src.width == size) return std::make_unique<IdentityLayer>();
   return std::make_unique<AdaptiveAveragePoolingLayer>(node, src, *this);
 }
 

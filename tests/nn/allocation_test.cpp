@@ -10,12 +10,14 @@
 #include <dlfcn.h>
 #include <doctest/doctest.h>
 
-#include "nn/model_zoo.h"
 #include "tests/nn/network_test_support.h"
+#include "tests/support/named_networks.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;
 using namespace dcs3gd::nn::test;
+using dcs3gd::test::build_model;
+using dcs3gd::test::ModelOptions;
 
 namespace {
 

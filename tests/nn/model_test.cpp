@@ -1,11 +1,13 @@
 #include <doctest/doctest.h>
 
-#include "nn/model_zoo.h"
 #include "tests/nn/network_test_support.h"
+#include "tests/support/named_networks.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;
 using namespace dcs3gd::nn::test;
+using dcs3gd::test::build_model;
+using dcs3gd::test::ModelOptions;
 
 // Rounding grows with depth and where a batch norm has few values per channel (4 in the last stages here). A ReLU whose
 // input is 0 but for rounding may be open in one network and closed in the other, which moves the gradient of its

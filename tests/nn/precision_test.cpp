@@ -6,14 +6,16 @@
 #include "core/error.h"
 #include "nn/convolution/tuning.h"
 #include "nn/graph/layer_options.h"
-#include "nn/model_zoo.h"
 #include "nn/onednn/cpu.h"
 #include "tests/nn/network_cases.h"
 #include "tests/nn/network_test_support.h"
+#include "tests/support/named_networks.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;
 using namespace dcs3gd::nn::test;
+using dcs3gd::test::build_model;
+using dcs3gd::test::ModelOptions;
 
 namespace {
 

@@ -9,9 +9,9 @@
 #include "app/rules/table.h"
 #include "comm/communicator.h"
 #include "core/optim/learning_rate.h"
-#include "nn/model_zoo.h"
 #include "nn/network.h"
 #include "tests/oracle/formula.h"
+#include "tests/support/named_networks.h"
 
 namespace dcs3gd::oracle {
 namespace {
@@ -113,11 +113,11 @@ ModelState::ModelState(const nn::Graph& graph)
     : weights(graph.parameter_layout()), statistics(graph.statistics_layout()) {}
 
 nn::Graph graph_of(const std::string& model, const Recording& settings) {
-  return nn::build_model({.name = model,
-                          .classes = settings.integer_setting("classes"),
-                          .channels = settings.integer_setting("channels"),
-                          .image_size = settings.integer_setting("image_size"),
-                          .dropout = 0});
+  return dcs3gd::test::build_model({.name = model,
+                                    .classes = settings.integer_setting("classes"),
+                                    .channels = settings.integer_setting("channels"),
+                                    .image_size = settings.integer_setting("image_size"),
+                                    .dropout = 0});
 }
 
 ModelState first_state(const nn::Graph& graph, const Recording& settings) {

@@ -21,7 +21,6 @@
 #include "app/train/trainer.h"
 #include "comm/thread_world.h"
 #include "core/hash.h"
-#include "nn/model_zoo.h"
 #include "tests/app/workers.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
@@ -55,7 +54,7 @@ constexpr std::int64_t kSteps = 8;
 
 Configuration configuration_in(const std::string& folder, std::vector<std::string> overrides) {
   overrides.push_back("run.output_dir=" + folder);
-  return parse_configuration({.file_name = "run.yaml", .text = kRun, .overrides = overrides}, nn::model_names());
+  return parse_configuration({.file_name = "run.yaml", .text = kRun, .overrides = overrides});
 }
 
 struct Launch {
@@ -124,7 +123,7 @@ std::vector<std::string> steps_of(const std::string& folder) {
 
 /// Weights, then running statistics.
 std::vector<float> load_model(const std::string& path) {
-  const nn::Graph graph = build_graph(configuration_in("runs", {}));
+  const nn::Graph graph = build_graph(model_card(configuration_in("runs", {})));
   ParameterArena weights(graph.parameter_layout());
   ParameterArena statistics(graph.statistics_layout());
   load_safetensors(path, {&weights, &statistics});
@@ -271,8 +270,8 @@ TEST_CASE("another number of workers continues from the mean model, after the im
       RunStart start{.command = "checkpoint_test"};
       const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
       start.checkpoint = find_checkpoint(communicator, run_folder, ResumeMode::automatic, "");
-      Model model(build_graph(configuration), network_options(configuration, {}), initial_weights(configuration),
-                  communicator.rank());
+      Model model(build_graph(model_card(configuration)), network_options(configuration, {}),
+                  initial_weights(configuration), communicator.rank());
       const std::span<const float> saved_weights(saved.data(), model.weights.values().size());
       std::ranges::copy(saved_weights, model.weights.values().begin());
       const auto rule =

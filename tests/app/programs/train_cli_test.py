@@ -345,6 +345,28 @@ class Weights(TrainTest):
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors").out), final)
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors", ranks=3).out), final)
 
+    def test_a_network_of_ones_own_trains_continues_and_is_evaluated_from_its_card_alone(self):
+        network = "layers: [{convolution: {name: c, channels: 4, kernel: 3}}, {relu: }, {linear: {name: f, features: $classes}}]"
+        self.write("net.yaml", network)
+        self.write("photos.yaml", TINY.replace("{name: lenet5, classes: 2}", "{name: mine, file: net.yaml, classes: 2}"))
+        self.succeed("--config", "photos.yaml", *setting(run__name="run", run__max_steps=8))
+        # Another size, another network: the card of the model holds.
+        other = setting(model__name="resnet20", data__image_size=16, data__channels=1)
+        out = self.succeed("--config", "tiny_run.yaml", *other, "--eval", "runs/run/model.safetensors").out
+        line = [event for event in self.read_jsonl("runs/run/metrics.jsonl") if event["event"] == "eval"][-1]
+        self.assertIn(f"top-1 {100 * line['top1']:.2f} %", out)
+        self.assertIn("(20 images)", out)
+
+        self.write("net.yaml", network.replace("channels: 4", "channels: 5"))
+        self.refuse("--config", "photos.yaml", *setting(run__name="run"),
+                    says=["step-00000008 cannot be continued with another network", "net.yaml"])
+        self.write("net.yaml", network)
+        self.succeed("--config", "photos.yaml", *setting(run__name="run"))
+        self.write("net.yaml", network.replace("relu", "rleu"))
+        self.refuse("--config", "photos.yaml", *setting(run__name="new"), says=["net.yaml:1:", "Did you mean relu?"])
+        self.refuse("--config", "photos.yaml", *setting(model__file="nowhere.yaml"), says="nowhere.yaml")
+        self.assertEqual(self.names("runs"), ["run"])
+
     def test_evaluation_without_a_run(self):
         self.refuse_run("--eval", says="runs/tiny_run/model.safetensors")
 

@@ -8,7 +8,6 @@
 
 #include "app/model/safetensors.h"
 #include "comm/thread_world.h"
-#include "nn/model_zoo.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
 
@@ -32,7 +31,7 @@ output: {progress: none}
 void train(const std::string& folder, int ranks, std::vector<std::string> overrides) {
   overrides.push_back("run.output_dir=" + folder);
   const Configuration configuration =
-      parse_configuration({.file_name = "run.yaml", .text = kRun, .overrides = overrides}, nn::model_names());
+      parse_configuration({.file_name = "run.yaml", .text = kRun, .overrides = overrides});
   const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
   const RunFolderClaim claim(run_folder, IfUsed::refuse);
   comm::run_ranks_as_threads(ranks, configuration.comm, [&](comm::Communicator& communicator) {

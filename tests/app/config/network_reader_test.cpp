@@ -1,4 +1,4 @@
-#include "nn/model_zoo.h"
+#include "app/config/network_reader.h"
 
 #include <algorithm>
 #include <cmath>
@@ -8,9 +8,12 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "tests/support/named_networks.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::nn;
+using dcs3gd::test::build_model;
+using dcs3gd::test::ModelOptions;
 
 namespace {
 
@@ -105,7 +108,7 @@ TEST_CASE("parameter counts are torchvision's") {
 TEST_CASE("parameter counts of the CIFAR ResNets") {
   const auto block = [](std::size_t w) { return 18 * w * w + 4 * w; };
   const auto first_block = [](std::size_t w) { return 9 * (w / 2) * w + 9 * w * w + 4 * w + (w / 2) * w + 2 * w; };
-  for (const std::size_t k : {3, 5, 7, 9, 18}) {
+  for (const std::size_t k : {1, 2, 3, 5, 7, 9, 18}) {
     const std::size_t expected =
         464 + k * block(16) + first_block(32) + (k - 1) * block(32) + first_block(64) + (k - 1) * block(64) + 650;
     CHECK(parameter_count({.name = "resnet" + std::to_string(6 * k + 2)}) == expected);
@@ -124,7 +127,7 @@ TEST_CASE("names, shapes and order are torchvision's") {
 }
 
 TEST_CASE("every model builds for grey and colour and gives one logit per class") {
-  for (const std::string& name : model_names()) {
+  for (const std::string& name : app::network_names()) {
     CAPTURE(name);
     for (const int channels : {1, 3}) {
       const Graph graph = build_model({.name = name, .classes = 17, .channels = channels});
@@ -142,7 +145,7 @@ TEST_CASE("an unknown model is an input error that lists the known ones") {
     CHECK(error.kind() == ErrorKind::input);
     const std::string message = error.what();
     CHECK(message.find("resnet19") != std::string::npos);
-    for (const std::string& name : model_names()) CHECK(message.find(name) != std::string::npos);
+    for (const std::string& name : app::network_names()) CHECK(message.find(name) != std::string::npos);
   }
 }
 
@@ -250,4 +253,77 @@ TEST_CASE("the initial weights are a function of the seed") {
   // Each parameter has its own stream: equal shapes do not mean equal values.
   const InitialState state(graph);
   CHECK_FALSE(std::ranges::equal(state.weight("layer1.0.conv1.weight"), state.weight("layer1.0.conv2.weight")));
+}
+
+namespace {
+
+app::NetworkDescription described(const std::string& text) { return {.file = "net.yaml", .text = text}; }
+
+/// What is wrong with a description; empty if nothing is.
+std::string problem_of(const std::string& text, const app::NetworkSettings& settings = {}) {
+  try {
+    app::build_network(described(text), settings);
+    return "";
+  } catch (const Error& error) {
+    CHECK(error.kind() == ErrorKind::input);
+    return error.what();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a description of one's own: blocks, variables, repetition, named sources") {
+  const Graph graph = app::build_network(described(R"(
+blocks:
+  half: [{convolution: {name: conv, channels: $width, kernel: 3, stride: 2, padding: 1}}]
+  pair:
+    - half: {name: $first, width: $width}
+    - batch_norm: {name: norm}
+    - convolution: {name: side, src: in, channels: $width, stride: 2}
+    - addition: {src: [norm, side], relu: true}
+layers:
+  - pair: {repeat: [0, 2], name: stage$i, first: a, width: 8}
+  - global_average_pooling:
+  - linear: {name: fc, features: $classes}
+)"),
+                                         {.classes = 5, .channels = 1, .image_size = 32});
+  CHECK(graph.shape(graph.output()) == ImageShape{5, 1, 1});
+  const auto layout = graph.parameter_layout();
+  std::vector<std::string> names;
+  for (const ParameterSlice& slice : layout->slices()) names.push_back(slice.name);
+  REQUIRE(names.size() == 3 * 4 + 2);
+  CHECK(names[0] == "stage0.a.conv.weight");
+  CHECK(names[3] == "stage0.side.weight");
+  CHECK(names[11] == "stage2.side.weight");
+  CHECK(names[12] == "fc.weight");
+  // 32 pixels, halved three times.
+  CHECK(graph.shape(graph.nodes()[11].dst) == ImageShape{8, 4, 4});
+}
+
+TEST_CASE("what is no network is refused with its place") {
+  CHECK(problem_of("layers: [{linear: {name: fc, features: 10}}]").empty());
+  CHECK(problem_of("") == "net.yaml:1:1: expected a network: usual, blocks and layers");
+  CHECK(problem_of("blocks: {}") == "net.yaml:1:1: layers is missing");
+  CHECK(problem_of("layers: []") == "net.yaml:1:1: layers: expected at least one layer");
+  CHECK(problem_of("layres: []") == "net.yaml:1:1: layres: expected usual, blocks, layers. Did you mean layers?");
+  CHECK(problem_of("layers: [relu]") == "net.yaml:1:1: expected one layer, as \"- convolution: {name: conv1, …}\"");
+  CHECK(problem_of("layers: [{rleu: }]") ==
+        "net.yaml:1:11: rleu: there is no such kind of layer, and no such block before it. Did you mean relu?");
+  CHECK(problem_of("layers: [{linear: {name: fc, features: $clases}}]") ==
+        "net.yaml:1:30: features: there is no variable $clases here; there are $classes, $dropout, $residual_gamma");
+  CHECK(problem_of("layers: [{linear: {name: fc, src: conv1, features: 10}}]").find("net.yaml:1:30: src:") == 0);
+  CHECK(problem_of("{blocks: {b: [{relu: }]}, layers: [{b: {width: 8}}]}") ==
+        "net.yaml:1:41: width: the block b has no $width");
+  CHECK(problem_of("{blocks: {relu: []}, layers: []}") ==
+        "net.yaml:1:11: relu: a block cannot have the name of a kind of layer");
+  // A block may not use itself or later ones: no description is endless.
+  CHECK(problem_of("{blocks: {b: [{b: }]}, layers: [{b: }]}").find("b: there is no such kind of layer") !=
+        std::string::npos);
+  CHECK(problem_of("{blocks: {b: [{relu: }]}, layers: [{b: {repeat: [1, 1000000000]}}]}").find("more than 10000") !=
+        std::string::npos);
+  CHECK(problem_of("layers: [{linear: {name: fc, features: 10, width: 3}}]").find("net.yaml:1:11: layer fc") == 0);
+  CHECK(problem_of("layers: [{linear: {name: fc, features: 0}}]").find("features") != std::string::npos);
+  CHECK(problem_of("layers: [{addition: }]").find("net.yaml:1:11:") == 0);
+  CHECK(problem_of("layers: [{linear: {name: a, features: 10}}, {linear: {name: a, features: 10}}]")
+            .find("a: another layer has this name") != std::string::npos);
 }

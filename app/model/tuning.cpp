@@ -1,12 +1,12 @@
-#include "app/model/convolutions.h"
+#include "app/model/tuning.h"
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <string>
 
 #include "app/job/agreement.h"
-#include "app/model/model.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/format.h"
@@ -49,28 +49,26 @@ void write_cache(const std::filesystem::path& path, const std::string& machine, 
   }
 }
 
-void measure_what_is_missing(const Configuration& configuration, nn::ConvolutionChoices& choices) {
-  nn::measure_convolutions(build_graph(configuration), configuration.algorithm.images_per_pass(),
-                           configuration.model.precision, choices);
-}
+/// Times the convolutions that have no choice yet.
+using Measure = std::function<void(nn::ConvolutionChoices& choices)>;
 
-nn::ConvolutionChoices known_or_measured(const Configuration& configuration) {
+nn::ConvolutionChoices known_or_measured(const Measure& measure_missing) {
   const std::string machine = nn::describe_machine();
   const std::filesystem::path path = cache_file(machine);
   const nn::ConvolutionChoices known = read_cache(path, machine);
   nn::ConvolutionChoices choices = known;
-  measure_what_is_missing(configuration, choices);
+  measure_missing(choices);
   if (choices != known && !path.empty()) write_cache(path, machine, choices);
   return choices;
 }
 
-nn::ConvolutionChoices choices_of_run(const Configuration& configuration, const std::string& file_of_run) {
+nn::ConvolutionChoices choices_of_run(const Measure& measure_missing, const std::string& file_of_run) {
   std::ifstream file(file_of_run);
   std::stringstream text;
   text << file.rdbuf();
   try {
     nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(text.str());
-    measure_what_is_missing(configuration, choices);
+    measure_missing(choices);
     return choices;
   } catch (const Error& error) {
     throw Error(ErrorKind::input, format("{}: {}", file_of_run, error.what()));
@@ -83,14 +81,17 @@ nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const
   return nn::ConvolutionChoices::from_text(communicator.all_gather(mine.to_text()).front());
 }
 
-nn::ConvolutionChoices choose_convolutions(const Configuration& configuration, comm::Communicator& communicator,
-                                           const std::string& file_of_run) {
+nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configuration& configuration,
+                                         comm::Communicator& communicator, const std::string& file_of_run) {
   if (configuration.model.convolution == ConvolutionMode::direct) return {};
+  const Measure measure_missing = [&](nn::ConvolutionChoices& choices) {
+    nn::measure_convolutions(graph, configuration.algorithm.images_per_pass(), configuration.model.precision, choices);
+  };
   nn::ConvolutionChoices choices;
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    choices = std::filesystem::exists(file_of_run) ? choices_of_run(configuration, file_of_run)
-                                                   : known_or_measured(configuration);
+    choices = std::filesystem::exists(file_of_run) ? choices_of_run(measure_missing, file_of_run)
+                                                   : known_or_measured(measure_missing);
   });
   return choices_of_rank_0(communicator, choices);
 }

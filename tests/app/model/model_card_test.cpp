@@ -1,0 +1,74 @@
+#include "app/model/model_card.h"
+
+#include <string>
+
+#include <doctest/doctest.h>
+
+#include "app/model/safetensors.h"
+#include "tests/support/file_helpers.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace dcs3gd;
+using namespace dcs3gd::app;
+using dcs3gd::test::TemporaryFolder;
+
+namespace {
+
+ModelCard some_card() {
+  Configuration configuration;
+  configuration.model.name = "resnet8";
+  configuration.model.classes = 3;
+  configuration.model.zero_init_residual = true;
+  configuration.data.channels = 1;
+  configuration.data.normalize = {.mean = {0.1F}, .std = {0.3F}};
+  return model_card(configuration, {"cat", "dog", "größer \"x\""});
+}
+
+}  // namespace
+
+TEST_CASE("a card read from a file of weights is the card that was written, and builds the same network") {
+  const TemporaryFolder folder;
+  const ModelCard card = some_card();
+  const nn::Graph graph = build_graph(card);
+  const ParameterArena weights(graph.parameter_layout());
+  save_safetensors(folder / "m.safetensors", {&weights}, to_metadata(card));
+  const std::optional<ModelCard> read = read_model_card(folder / "m.safetensors");
+  REQUIRE(read);
+  CHECK(*read == card);
+  const nn::Graph again = build_graph(*read);
+  CHECK(again.shape(again.input()) == nn::ImageShape{1, 32, 32});
+  REQUIRE(again.parameter_layout()->slices().size() == graph.parameter_layout()->slices().size());
+  CHECK(again.parameter_layout()->element_count() == weights.values().size());
+}
+
+TEST_CASE("a file of another program has no card; a damaged card is refused by name") {
+  const TemporaryFolder folder;
+  const ParameterArena weights(build_graph(some_card()).parameter_layout());
+  save_safetensors(folder / "other.safetensors", {&weights}, {{"format", "pt"}});
+  CHECK_FALSE(read_model_card(folder / "other.safetensors"));
+  for (const std::string damaged : {"", "{", "[]", R"({"name": 3})", R"({"name": "x", "network": "y"})"}) {
+    CAPTURE(damaged);
+    auto metadata = to_metadata(some_card());
+    for (auto& [key, value] : metadata) {
+      if (key != "format" && key != "model") value = damaged;
+    }
+    const Error error = test::error_of([&] { card_from(metadata, "m.safetensors"); });
+    CHECK(error.kind() == ErrorKind::input);
+    CHECK(test::contains(error.what(), "m.safetensors: the description of its model"));
+  }
+}
+
+TEST_CASE("data are opened as the card says") {
+  const data::DataOptions options = data_for(some_card(), {.image_size = 64, .channels = 3});
+  CHECK(options.image_size == 32);
+  CHECK(options.channels == 1);
+  CHECK(options.normalize.mean == std::vector{0.1F});
+}
+
+TEST_CASE("without values of its own a configuration's card has those of the data's format") {
+  Configuration configuration;
+  configuration.data.format = "cifar10";
+  const ModelCard card = model_card(configuration);
+  CHECK(card.normalize.mean.size() == 3);
+  CHECK(card.normalize.std.size() == 3);
+}
