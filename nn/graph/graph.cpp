@@ -17,11 +17,21 @@ const LayerKind& kind_of(const LayerOptions& options) {
   throw Error(ErrorKind::failure, "graph: the options of a layer are of no kind in the table");
 }
 
+/// So that no count of elements overflows.
+void require_possible_size(const std::string& layer, const Shape& shape) {
+  constexpr double kMostElements = 0x1p40;
+  double elements = 1;
+  for (const std::int64_t extent : shape.dims()) elements *= static_cast<double>(extent);
+  if (elements > kMostElements) {
+    throw Error(ErrorKind::input, format("layer {}: no machine holds {} numbers", layer, shape.to_string()));
+  }
+}
+
 }  // namespace
 
 Graph::Graph(ImageShape input) : shapes_{input} {}
 
-ValueId Graph::add(const LayerOptions& options, const std::vector<ValueId>& src, std::string name) {
+ValueId Graph::add(LayerOptions options, const std::vector<ValueId>& src, std::string name) {
   const LayerKind& kind = kind_of(options);
   const bool is_named = !name.empty();
   if (!is_named) name = format("{}{}", kind.label, nodes_.size());
@@ -31,12 +41,16 @@ ValueId Graph::add(const LayerOptions& options, const std::vector<ValueId>& src,
   }
   std::vector<ImageShape> src_shapes;
   for (const ValueId value : src) src_shapes.push_back(shape(value));
+  AttributeReader ranges(name);
+  kind.read(options, ranges);
   LayerOutline outline = kind.outline(options, name, src_shapes);
+  require_possible_size(name, {outline.dst.channels, outline.dst.height, outline.dst.width});
+  for (const LayerOutline::Tensor& tensor : outline.tensors) require_possible_size(name, tensor.shape);
   if (!is_named && !outline.tensors.empty()) {
     throw Error(ErrorKind::input, format("layer {}: it has parameters, so it needs a name", name));
   }
 
-  Node node{.name = name, .kind = &kind, .options = options, .src = src, .dst = output() + 1};
+  Node node{.name = name, .kind = &kind, .options = std::move(options), .src = src, .dst = output() + 1};
   for (LayerOutline::Tensor& tensor : outline.tensors) {
     const bool is_learned = tensor.kind != ParameterKind::statistics;
     (is_learned ? node.parameters : node.statistics)

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/parameter_arena.h"
@@ -46,9 +47,9 @@ class Graph {
 
   /// Appends a layer that reads `src` and returns its output. Without a name it is called by its kind and number, such
   /// as "relu3"; one with parameters needs a name. Throws Error{input} that names the layer and what is wrong.
-  ValueId add(const LayerOptions& options, const std::vector<ValueId>& src, std::string name = {});
-  ValueId add(const LayerOptions& options, ValueId src, std::string name = {}) {
-    return add(options, std::vector{src}, std::move(name));
+  ValueId add(LayerOptions options, const std::vector<ValueId>& src, std::string name = {});
+  ValueId add(LayerOptions options, ValueId src, std::string name = {}) {
+    return add(std::move(options), std::vector{src}, std::move(name));
   }
 
   ValueId input() const { return 0; }

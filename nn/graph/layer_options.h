@@ -7,12 +7,14 @@
 #include "nn/graph/layer_outline.h"
 
 /// The kinds of layers: what each computes, and its settings. Every kind says by itself
+///   read         its attributes in files, and the ranges of its settings
 ///   outline      the shape of its output, its parameters and statistics; throws Error{input} that names the layer for
 ///                sources that it cannot take
 ///   make_layer   how it is planned (layers/layer.h); `src` is the shape of its first source
 /// in its file in nn/layers, and has a line in nn/layers/layer_kinds.cpp.
 namespace dcs3gd::nn {
 
+class AttributeReader;
 class Layer;
 struct Node;
 using SourceShapes = std::span<const ImageShape>;
@@ -33,6 +35,7 @@ struct Convolution {
   bool bias = false;
   Initialization init = Initialization::torch;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -44,12 +47,14 @@ struct BatchNorm {
   float epsilon = 1e-5F;
   float gamma = 1;  ///< the first value of γ
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
 
 /// dst = max(src, 0)
 struct Relu {
+  void read(AttributeReader& /*reader*/) {}
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -62,12 +67,14 @@ struct Pooling {
   int stride = 2;
   int padding = 0;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
 
 /// Average over all pixels of a channel: {C, H, W} → {C, 1, 1}.
 struct GlobalAveragePooling {
+  void read(AttributeReader& /*reader*/) {}
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -78,6 +85,7 @@ struct GlobalAveragePooling {
 struct AdaptiveAveragePooling {
   int size = 7;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -88,6 +96,7 @@ struct Linear {
   bool bias = true;
   Initialization init = Initialization::torch;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -96,6 +105,7 @@ struct Linear {
 struct Dropout {
   float probability = 0.5F;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };
@@ -104,6 +114,7 @@ struct Dropout {
 struct Addition {
   bool relu = false;
 
+  void read(AttributeReader& reader);
   LayerOutline outline(const std::string& layer, SourceShapes src) const;
   std::unique_ptr<Layer> make_layer(const Node& node, const ImageShape& src) const;
 };

@@ -81,6 +81,8 @@ class AdaptiveAveragePoolingLayer final : public Layer {
 
 }  // namespace
 
+void AdaptiveAveragePooling::read(AttributeReader& reader) { reader.integer("size", size, 1); }
+
 LayerOutline AdaptiveAveragePooling::outline(const std::string& /*layer*/, SourceShapes src) const {
   return {.dst = {src[0].channels, size, size}};
 }

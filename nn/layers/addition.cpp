@@ -54,6 +54,8 @@ class AdditionLayer final : public Layer {
 
 }  // namespace
 
+void Addition::read(AttributeReader& reader) { reader.boolean("relu", relu); }
+
 LayerOutline Addition::outline(const std::string& layer, SourceShapes src) const {
   if (src[0] != src[1]) {
     throw Error(ErrorKind::input, format("layer {}: cannot add {} and {}; both inputs need the same shape", layer,

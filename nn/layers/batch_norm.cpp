@@ -305,6 +305,12 @@ class BatchNormLayer final : public Layer {
 
 }  // namespace
 
+void BatchNorm::read(AttributeReader& reader) {
+  reader.boolean("relu", relu);
+  reader.number("epsilon", epsilon, 0);
+  reader.number("gamma", gamma);
+}
+
 LayerOutline BatchNorm::outline(const std::string& /*layer*/, SourceShapes src) const {
   const Shape channels{src[0].channels};
   const auto constant = [](float value) { return Initializer{Initializer::Kind::constant, value}; };

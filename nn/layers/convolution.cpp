@@ -69,6 +69,15 @@ class ConvolutionLayer final : public WeightedLayer {
 
 }  // namespace
 
+void Convolution::read(AttributeReader& reader) {
+  reader.integer("channels", oc, 1);
+  reader.integer("kernel", kernel, 1);
+  reader.integer("stride", stride, 1);
+  reader.integer("padding", padding, 0);
+  reader.boolean("bias", bias);
+  read_initialization(reader, init);
+}
+
 LayerOutline Convolution::outline(const std::string& layer, SourceShapes src) const {
   return weighted_outline(shape_of_windows(layer, src[0], oc, kernel, stride, padding),
                           {oc, src[0].channels, kernel, kernel}, bias, init);

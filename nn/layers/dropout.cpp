@@ -1,5 +1,3 @@
-#include "core/error.h"
-#include "core/format.h"
 #include "core/random_stream.h"
 #include "nn/layers/layer.h"
 
@@ -71,13 +69,9 @@ class DropoutLayer final : public Layer {
 
 }  // namespace
 
-LayerOutline Dropout::outline(const std::string& layer, SourceShapes src) const {
-  if (!(probability >= 0 && probability < 1)) {
-    throw Error(ErrorKind::input,
-                format("layer {}: expected a probability of at least 0 and below 1, found {}", layer, probability));
-  }
-  return {.dst = src[0]};
-}
+void Dropout::read(AttributeReader& reader) { reader.number("probability", probability, 0, 1); }
+
+LayerOutline Dropout::outline(const std::string& /*layer*/, SourceShapes src) const { return {.dst = src[0]}; }
 
 std::unique_ptr<Layer> Dropout::make_layer(const Node& node, const ImageShape& /*src*/) const {
   return std::make_unique<DropoutLayer>(node, *this);

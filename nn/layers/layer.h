@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "nn/graph/attributes.h"
 #include "nn/graph/layer_kinds.h"
 #include "nn/graph/layer_options.h"
 #include "nn/plan/planner.h"

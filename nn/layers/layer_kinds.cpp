@@ -1,5 +1,10 @@
 #include "nn/graph/layer_kinds.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+#include "core/format.h"
 #include "nn/graph/layer_options.h"
 #include "nn/layers/layer.h"
 
@@ -13,6 +18,7 @@ LayerKind kind(const char* name, const char* label, std::size_t sources) {
       .label = label,
       .sources = sources,
       .defaults = Options{},
+      .read = [](LayerOptions& options, AttributeReader& reader) { std::any_cast<Options&>(options).read(reader); },
       .outline = [](const LayerOptions& options, const std::string& layer,
                     SourceShapes src) { return std::any_cast<const Options&>(options).outline(layer, src); },
       .make_layer = [](const Node& node, const ImageShape& src) { return node.as<Options>()->make_layer(node, src); }};
@@ -36,6 +42,21 @@ std::span<const LayerKind> layer_kinds() {
   };
   // clang-format on
   return kinds;
+}
+
+LayerOptions read_layer(std::string_view kind, const std::string& layer, const Attributes& attributes) {
+  const auto found = std::ranges::find(layer_kinds(), kind, &LayerKind::name);
+  if (found == layer_kinds().end()) {
+    std::vector<std::string_view> names;
+    for (const LayerKind& known : layer_kinds()) names.emplace_back(known.name);
+    throw Error(ErrorKind::input, format("layer {}: there is no kind of layer '{}'; expected one of {}", layer, kind,
+                                         fmt::join(names, ", ")));
+  }
+  LayerOptions options = found->defaults;
+  AttributeReader reader(layer, attributes);
+  found->read(options, reader);
+  reader.finish();
+  return options;
 }
 
 }  // namespace dcs3gd::nn

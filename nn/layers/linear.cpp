@@ -43,6 +43,12 @@ class LinearLayer final : public WeightedLayer {
 
 }  // namespace
 
+void Linear::read(AttributeReader& reader) {
+  reader.integer("features", oc, 1);
+  reader.boolean("bias", bias);
+  read_initialization(reader, init);
+}
+
 LayerOutline Linear::outline(const std::string& /*layer*/, SourceShapes src) const {
   return weighted_outline({oc, 1, 1}, {oc, src[0].element_count()}, bias, init);
 }

@@ -44,6 +44,13 @@ class PoolingLayer final : public Layer {
 
 }  // namespace
 
+void Pooling::read(AttributeReader& reader) {
+  reader.choice("method", kind, {{"max", Kind::max}, {"average", Kind::average}});
+  reader.integer("kernel", kernel, 1);
+  reader.integer("stride", stride, 1);
+  reader.integer("padding", padding, 0);
+}
+
 LayerOutline Pooling::outline(const std::string& layer, SourceShapes src) const {
   if (padding >= kernel) {
     throw Error(ErrorKind::input, format("layer {}: expected a padding smaller than the {}-pixel window, found {}",

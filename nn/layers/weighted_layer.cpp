@@ -32,6 +32,13 @@ FirstValues first_values(Initialization init, const Shape& weights) {
 
 }  // namespace
 
+void read_initialization(AttributeReader& reader, Initialization& init) {
+  reader.choice("init", init,
+                {{"torch", Initialization::torch},
+                 {"kaiming_normal", Initialization::kaiming_normal},
+                 {"normal", Initialization::normal}});
+}
+
 LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, Initialization init) {
   const FirstValues first = first_values(init, weights);
   LayerOutline outline{.dst = dst};

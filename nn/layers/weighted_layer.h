@@ -4,6 +4,8 @@
 
 namespace dcs3gd::nn {
 
+/// The attribute of both kinds.
+void read_initialization(AttributeReader& reader, Initialization& init);
 /// Their outline: `weights` in torchvision's shape, {oc, fan-in…}, and a bias of oc values if asked.
 LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, Initialization init);
 
