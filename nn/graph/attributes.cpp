@@ -12,10 +12,8 @@ namespace {
 struct ToText {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
   std::string operator()(const std::string& value) const { return format("'{}'", value); }
-  template <typename Number>
-  std::string operator()(Number value) const {
-    return format("{}", value);
-  }
+  std::string operator()(std::int64_t value) const { return format("{}", value); }
+  std::string operator()(double value) const { return format("{:#}", value); }  // 1.0 is no integer
 };
 
 }  // namespace
