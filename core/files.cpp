@@ -82,7 +82,7 @@ void rename_durably(const std::string& from, const std::string& to) {
     throw Error(ErrorKind::failure, format("cannot rename {} to {}: {}", from, to, system_reason()));
   }
   const std::string folder = std::filesystem::path(to).parent_path().string();
-  if (!sync_folder(folder)) {
+  if (!sync_folder(folder.empty() ? "." : folder)) {
     throw Error(ErrorKind::failure, format("cannot make {} durable: {}", to, system_reason()));
   }
 }
@@ -175,10 +175,8 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 
 void AtomicFile::commit() {
   if (retry_interrupted([&] { return ::fsync(descriptor_.get()); }) != 0 || !descriptor_.close()) fail("cannot write");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail("cannot rename the finished file to");
+  rename_durably(temporary_, path_);
   committed_ = true;
-  const std::string folder = std::filesystem::path(path_).parent_path().string();
-  if (!sync_folder(folder.empty() ? "." : folder)) fail("cannot make durable");
 }
 
 void AtomicFile::fail(std::string_view what) const {

@@ -1,7 +1,6 @@
 #include "data/formats.h"
 
 #include <algorithm>
-#include <array>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -32,17 +31,14 @@ std::shared_ptr<const Dataset> open_stored(const OpenRequest& request) {
 const NormalizeOptions kHalf{.mean = {0.5F}, .std = {0.25F}};
 const NormalizeOptions kImageNet{.mean = {0.485F, 0.456F, 0.406F}, .std = {0.229F, 0.224F, 0.225F}};
 
-const std::array<FormatInfo, 6>& table() {
-  static const std::array<FormatInfo, 6> kTable{{
-      {"synthetic", kHalf, open_synthetic, FormatInfo::Files::none},
-      {"cifar10", {{0.4914F, 0.4822F, 0.4465F}, {0.2470F, 0.2435F, 0.2616F}}, open_stored<read_cifar10>},
-      {"cifar100", {{0.5071F, 0.4865F, 0.4409F}, {0.2673F, 0.2564F, 0.2762F}}, open_stored<read_cifar100>},
-      {"idx", {{0.2860F}, {0.3530F}}, open_stored<read_idx>},
-      {"image_folder", kImageNet, open_image_folder, FormatInfo::Files::listed},
-      {"shards", kImageNet, open_packed_photos},
-  }};
-  return kTable;
-}
+const FormatInfo kFormats[] = {
+    {"synthetic", kHalf, open_synthetic, FormatInfo::Files::none},
+    {"cifar10", {{0.4914F, 0.4822F, 0.4465F}, {0.2470F, 0.2435F, 0.2616F}}, open_stored<read_cifar10>},
+    {"cifar100", {{0.5071F, 0.4865F, 0.4409F}, {0.2673F, 0.2564F, 0.2762F}}, open_stored<read_cifar100>},
+    {"idx", {{0.2860F}, {0.3530F}}, open_stored<read_idx>},
+    {"image_folder", kImageNet, open_image_folder, FormatInfo::Files::listed},
+    {"shards", kImageNet, open_packed_photos},
+};
 
 void check_image_options(const DataOptions& options, int classes) {
   if (options.image_size < 1 || options.image_size > kMaxImageSize) {
@@ -57,7 +53,7 @@ void check_image_options(const DataOptions& options, int classes) {
 
 }  // namespace
 
-std::span<const FormatInfo> formats() { return table(); }
+std::span<const FormatInfo> formats() { return kFormats; }
 
 const FormatInfo& format_of(const DataOptions& options) {
   const auto found = std::ranges::find(formats(), options.format, &FormatInfo::name);

@@ -31,7 +31,6 @@ struct FormatInfo {
   Files files = Files::known;
 
   bool is_generated() const { return files == Files::none; }
-  bool lists_files() const { return files == Files::listed; }
 };
 
 /// All formats, in the order in which messages name them.

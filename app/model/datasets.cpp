@@ -44,7 +44,7 @@ void broadcast_text(comm::Communicator& communicator, std::string& text) {
 std::string share_listing(const data::DataOptions& options, data::Part part, const ListingCache& cache,
                           comm::Communicator& communicator) {
   std::string listing;
-  if (!data::format_of(options).lists_files()) return listing;
+  if (data::format_of(options).files != data::FormatInfo::Files::listed) return listing;
   std::optional<Error> error;
   if (communicator.rank() == 0) {
     Stopwatch silence;

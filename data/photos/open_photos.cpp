@@ -45,6 +45,13 @@ std::string class_summary(const std::vector<std::string>& classes, const std::ve
 /// For summaries.
 std::string passed_over(std::uint64_t files) { return files > 0 ? format(", {} other files passed over", files) : ""; }
 
+/// Adds what follows from the images; `origin` and `rest` are the ends of the summary.
+Photos completed(Photos photos, const std::string& origin, const std::string& rest) {
+  photos.class_counts = count_classes(*photos.source, photos.classes.size());
+  photos.summary = format("{}: {}{}", origin, class_summary(photos.classes, photos.class_counts), rest);
+  return photos;
+}
+
 Photos open_listed(const std::string& folder, const std::vector<std::string>& classes, std::string_view text) {
   const std::vector<std::string> expected = classes.empty() ? list_classes(folder) : classes;
   ImageListing listing = text.empty() ? list_images(folder, expected) : parse_listing(folder, text);
@@ -52,41 +59,28 @@ Photos open_listed(const std::string& folder, const std::vector<std::string>& cl
     throw Error(ErrorKind::input,
                 format("{}: other classes than when it was listed; let all hosts see the same files", folder));
   }
-  Photos photos;
-  photos.classes = listing.classes;
-  photos.class_counts = listing.class_counts;
-  photos.fingerprint = listing.fingerprint;
-  photos.summary = format("image_folder {}: {}{}", folder, class_summary(photos.classes, photos.class_counts),
-                          passed_over(static_cast<std::uint64_t>(listing.ignored)));
+  const std::string rest = passed_over(static_cast<std::uint64_t>(listing.ignored));
+  Photos photos{.classes = listing.classes, .fingerprint = listing.fingerprint};
   photos.source = open_files(std::move(listing));
-  return photos;
+  return completed(std::move(photos), format("image_folder {}", folder), rest);
 }
 
 Photos open_packed_shards(const std::string& folder) {
-  const ShardManifest manifest = read_shard_manifest(folder);
+  ShardManifest manifest = read_shard_manifest(folder);
   ShardPhotos shards = open_shards(folder, manifest);
-  Photos photos;
-  photos.source = std::move(shards.source);
-  photos.classes = manifest.classes;
-  photos.class_counts = count_classes(*photos.source, photos.classes.size());
-  photos.provenance = manifest.provenance;
+  Photos photos{.source = std::move(shards.source), .classes = manifest.classes, .provenance = manifest.provenance};
   photos.fingerprint =
       format("{} images in {} classes, shards {}", photos.source->size(), photos.classes.size(), shards.checksums);
-  photos.summary = format("shards {}: {} in {} shards", folder, class_summary(photos.classes, photos.class_counts),
-                          manifest.shards.size());
-  return photos;
+  return completed(std::move(photos), format("shards {}", folder), format(" in {} shards", manifest.shards.size()));
 }
 
 Photos open_tar_files(const std::string& folder, const std::vector<std::string>& classes) {
   TarPhotos tars = open_tars(folder);
-  Photos photos;
-  photos.classes = classes.size() >= tars.classes ? classes : numbered_classes(tars.classes);
-  photos.class_counts = count_classes(*tars.source, photos.classes.size());
-  photos.fingerprint = format("{} images, tar files {}", tars.source->size(), tars.checksums);
-  photos.summary = format("shards {}: {} in {} tar files{}", folder, class_summary(photos.classes, photos.class_counts),
-                          tars.tars, passed_over(tars.ignored));
-  photos.source = std::move(tars.source);
-  return photos;
+  Photos photos{.source = std::move(tars.source),
+                .classes = classes.size() >= tars.classes ? classes : numbered_classes(tars.classes)};
+  photos.fingerprint = format("{} images, tar files {}", photos.source->size(), tars.checksums);
+  return completed(std::move(photos), format("shards {}", folder),
+                   format(" in {} tar files{}", tars.tars, passed_over(tars.ignored)));
 }
 
 }  // namespace
@@ -107,27 +101,15 @@ std::string part_folder(const std::string& path, Part part) {
 }
 
 Photos open_photos(const std::string& folder, const std::vector<std::string>& classes, std::string_view listing) {
-  switch (photo_form(folder)) {
-    case PhotoForm::image_folder:
-      return open_listed(folder, classes, listing);
-    case PhotoForm::shards:
-      return open_packed_shards(folder);
-    case PhotoForm::tar_files:
-      return open_tar_files(folder, classes);
-  }
-  throw Error(ErrorKind::failure, "open_photos: unknown form");
+  const PhotoForm form = photo_form(folder);
+  if (form == PhotoForm::image_folder) return open_listed(folder, classes, listing);
+  return form == PhotoForm::shards ? open_packed_shards(folder) : open_tar_files(folder, classes);
 }
 
 std::vector<std::string> photo_classes(const std::string& folder) {
-  switch (photo_form(folder)) {
-    case PhotoForm::image_folder:
-      return list_classes(folder);
-    case PhotoForm::shards:
-      return read_shard_manifest(folder).classes;
-    case PhotoForm::tar_files:
-      return numbered_classes(open_tars(folder).classes);
-  }
-  throw Error(ErrorKind::failure, "photo_classes: unknown form");
+  const PhotoForm form = photo_form(folder);
+  if (form == PhotoForm::image_folder) return list_classes(folder);
+  return form == PhotoForm::shards ? read_shard_manifest(folder).classes : open_tar_files(folder, {}).classes;
 }
 
 }  // namespace dcs3gd::data

@@ -14,16 +14,12 @@
 namespace dcs3gd::data {
 namespace {
 
-/// The folder with the images of the part at `path`, which must be an image folder.
-std::string image_folder_at(const std::string& path, Part part) {
-  std::string folder = part_folder(path, part);
+/// The folder of a part, which must be an image folder.
+std::string image_folder(const DataOptions& options, Part part) {
+  std::string folder = part_folder(part_path(options, part), part);
   if (photo_form(folder) == PhotoForm::image_folder) return folder;
   throw Error(ErrorKind::input,
               format("{}: expected folders of images, found shards; set data.format: shards", folder));
-}
-
-std::string image_folder_of(const DataOptions& options, Part part) {
-  return image_folder_at(part_path(options, part), part);
 }
 
 /// Empty if that part is not there.
@@ -81,9 +77,9 @@ ReadResult PhotoDataset::read(std::uint32_t index, const CropRule& crop_rule, Re
 }
 
 std::shared_ptr<const Dataset> open_image_folder(const OpenRequest& request) {
-  const std::string folder = image_folder_at(request.path, request.part);
+  const std::string folder = image_folder(request.options, request.part);
   const std::string problem =
-      request.listing.empty() ? "" : difference_to_folder(parse_listing(folder, request.listing));
+      request.listing.empty() ? "" : listing_problem(request.options, request.part, request.listing);
   if (!problem.empty()) throw Error(ErrorKind::input, format("{}; let all hosts see the same files", problem));
   return open_folder(request, folder);
 }
@@ -99,17 +95,17 @@ std::shared_ptr<const Dataset> open_packed_photos(const OpenRequest& request) {
 }
 
 std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file) {
-  const std::string folder = image_folder_of(options, part);
+  const std::string folder = image_folder(options, part);
   return to_text(list_images(folder, folder_classes(options, folder), on_file));
 }
 
 FolderState files_state(const DataOptions& options, Part part) {
-  const std::string folder = image_folder_of(options, part);
+  const std::string folder = image_folder(options, part);
   return folder_state(folder, folder_classes(options, folder));
 }
 
 std::string listing_problem(const DataOptions& options, Part part, std::string_view listing) {
-  return difference_to_folder(parse_listing(image_folder_of(options, part), listing));
+  return difference_to_folder(parse_listing(image_folder(options, part), listing));
 }
 
 }  // namespace dcs3gd::data

@@ -39,15 +39,15 @@ static_assert(sizeof(Trailer) == 48 && sizeof(ShardRecord) == 24);
                                        is_index ? "it" : "the shards", is_index ? "index" : "prepare"));
 }
 
-std::uint64_t checksum_of(std::span<const std::uint8_t> bytes) { return hash_bytes(std::as_bytes(bytes)); }
+std::uint64_t checksum_of(std::string_view bytes) { return hash_bytes(std::as_bytes(std::span(bytes))); }
 
 template <typename T>
 std::string_view bytes_of(const T* values, std::size_t count) {
   return {reinterpret_cast<const char*>(values), count * sizeof(T)};
 }
 
-void read_part(const PositionedFile& file, std::uint64_t offset, std::span<std::uint8_t> into) {
-  const std::string problem = file.try_read(offset, std::as_writable_bytes(into));
+void read_part(const PositionedFile& file, std::uint64_t offset, std::span<std::byte> into) {
+  const std::string problem = file.try_read(offset, into);
   if (!problem.empty()) refuse(file.path(), problem);
 }
 
@@ -60,9 +60,7 @@ PositionedFile open_shard(const std::string& path) {
 Trailer read_trailer(const PositionedFile& file) {
   Trailer trailer;
   if (file.size() < kMagic.size() + sizeof(Trailer)) refuse(file.path(), "too short for a shard");
-  std::array<std::uint8_t, sizeof(Trailer)> bytes{};
-  read_part(file, file.size() - sizeof(Trailer), bytes);
-  std::memcpy(&trailer, bytes.data(), sizeof(Trailer));
+  read_part(file, file.size() - sizeof(Trailer), std::as_writable_bytes(std::span(&trailer, 1)));
   if (std::string_view(trailer.magic.data(), trailer.magic.size()) != kMagic) {
     refuse(file.path(), "no shard, or cut off");
   }
@@ -78,26 +76,26 @@ Trailer read_trailer(const PositionedFile& file) {
 ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> data_bytes = {}) {
   const Trailer trailer = read_trailer(file);
   const std::uint64_t room = data_bytes.value_or(trailer.records_offset);
-  std::vector<std::uint8_t> bytes(trailer.images * sizeof(ShardRecord) + trailer.names_bytes);
-  read_part(file, trailer.records_offset, bytes);
-  if (checksum_of(bytes) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
+  const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
+  std::string text(record_bytes + trailer.names_bytes, '\0');
+  read_part(file, trailer.records_offset, std::as_writable_bytes(std::span(text)));
+  if (checksum_of(text) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
 
   ShardIndex index{
       .records = std::vector<ShardRecord>(trailer.images), .names = {}, .source_hash = trailer.source_hash};
-  const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
-  if (record_bytes > 0) std::memcpy(index.records.data(), bytes.data(), record_bytes);
+  if (record_bytes > 0) std::memcpy(index.records.data(), text.data(), record_bytes);
   for (const ShardRecord& record : index.records) {
     if (record.offset > room || record.bytes > room - record.offset || record.label < 0) {
       refuse(file.path(), "a record of its index does not fit the file");
     }
   }
-  for (auto begin = bytes.begin() + static_cast<std::ptrdiff_t>(record_bytes); begin != bytes.end();) {
-    const auto end = std::find(begin, bytes.end(), 0);
-    if (end == bytes.end()) refuse(file.path(), "the names in its index are damaged");
-    index.names.emplace_back(begin, end);
-    begin = end + 1;
+  for (std::size_t begin = record_bytes; begin < text.size(); begin += index.names.back().size() + 1) {
+    index.names.emplace_back(text.c_str() + begin);
   }
-  if (index.names.size() != index.records.size()) refuse(file.path(), "the names in its index are damaged");
+  const bool ends_with_name = trailer.names_bytes == 0 || text.back() == '\0';
+  if (!ends_with_name || index.names.size() != index.records.size()) {
+    refuse(file.path(), "the names in its index are damaged");
+  }
   return index;
 }
 
@@ -111,8 +109,6 @@ std::string index_text(const ShardIndex& index) {
   for (const std::string& name : index.names) text += name + '\0';
   return text;
 }
-
-std::uint64_t checksum_of(const std::string& text) { return hash_bytes(std::as_bytes(std::span(text))); }
 
 class PackedFiles final : public PhotoSource {
  public:
@@ -139,8 +135,7 @@ class PackedFiles final : public PhotoSource {
     if (record.bytes > kMaxDecoderBytes) return "the file is too large";
     file.resize(record.bytes);
     std::string problem = place.in.file.try_read(record.offset, std::as_writable_bytes(std::span(file)));
-    if (problem.empty() && place.in.has_checksums &&
-        checksum_of(std::span<const std::uint8_t>(file)) != record.checksum) {
+    if (problem.empty() && place.in.has_checksums && hash_bytes(std::as_bytes(std::span(file))) != record.checksum) {
       problem = "its checksum is wrong";
     }
     return problem;
