@@ -98,15 +98,16 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const int rank_count = static_cast<int>(ranks.size());
   const int size = configuration.data.image_size;
-  std::vector<ReportRow> rows{{"model", format("{}, {} parameters, {} classes, images {}x{}x{}",
-                                               configuration.model.name, fmt::group_digits(parameters),
-                                               configuration.model.classes, configuration.data.channels, size, size)},
-                              {"workers", workers_text(configuration.algorithm, rank_count)},
-                              {"algorithm", algorithm_text(configuration.algorithm)},
-                              {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
-                              {"memory", memory_text(memory)},
-                              {"processor", nn::instruction_set()},
-                              {"convolutions", convolutions_text(configuration, model.network)}};
+  std::vector<ReportRow> rows{
+      {"model", format("{}, {} parameters, {} classes, images {}x{}x{}",
+                       configuration.model.file.value_or(configuration.model.name), fmt::group_digits(parameters),
+                       configuration.model.classes, configuration.data.channels, size, size)},
+      {"workers", workers_text(configuration.algorithm, rank_count)},
+      {"algorithm", algorithm_text(configuration.algorithm)},
+      {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
+      {"memory", memory_text(memory)},
+      {"processor", nn::instruction_set()},
+      {"convolutions", convolutions_text(configuration, model.network)}};
   const std::vector<std::string> lines = describe_ranks(ranks);
   for (const std::string& line : lines) rows.push_back({&line == &lines.front() ? "ranks" : "", line});
   return rows;
