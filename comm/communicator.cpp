@@ -80,7 +80,7 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       ring_(progress_->transport().rank(), progress_->transport().size()) {
   try {
     std::vector<std::string> hosts;
-    for (const std::string& blob : gather("meeting of all ranks", pack(find_own_place()))) {
+    for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
       places_.push_back(unpack_place(blob));
       hosts.push_back(places_.back().host);
     }
@@ -101,7 +101,7 @@ Communicator::~Communicator() {
     progress_->abort(1, "communication failed");  // whoever waited has thrown the cause already
   } else {
     try {
-      gather("farewell of all ranks", "");
+      gather_blobs("farewell of all ranks", "");
     } catch (const std::exception& exception) {
       abort(exception.what());
     }
@@ -124,13 +124,20 @@ Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
   return {*progress_, progress_->submit(std::move(operation))};
 }
 
-void Communicator::barrier() { gather("barrier", ""); }
+void Communicator::barrier() { gather_blobs("barrier", ""); }
 
 void Communicator::broadcast(std::span<std::byte> bytes) {
   run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, scratch_->segment_bytes(), next_tag()));
 }
 
-std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather("all-gather", mine); }
+std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather_blobs("all-gather", mine); }
+
+std::string Communicator::from_rank_0(std::string_view text) {
+  std::string result(gather(text.size()).front(), '\0');
+  if (rank() == 0) result = text;
+  broadcast(std::as_writable_bytes(std::span(result)));
+  return result;
+}
 
 void Communicator::abort(std::string_view reason, int exit_code) {
   const std::string full_reason = format("{}: {}", ring_.describe(rank()), reason);
@@ -160,7 +167,7 @@ void Communicator::run(std::unique_ptr<Operation> operation) {
   progress_->wait(*progress_->submit(std::move(operation)));
 }
 
-std::vector<std::string> Communicator::gather(std::string_view what, std::string_view mine) {
+std::vector<std::string> Communicator::gather_blobs(std::string_view what, std::string_view mine) {
   std::vector<std::string> blobs(static_cast<std::size_t>(size()));
   blobs[static_cast<std::size_t>(rank())] = mine;
   run(std::make_unique<AllGather>(progress_->transport(), ring_, what, blobs, next_tag()));

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "comm/options.h"
@@ -71,6 +74,11 @@ class Communicator {
   void broadcast(std::span<std::byte> bytes);
   /// Everyone's text or blob, by rank.
   std::vector<std::string> all_gather(std::string_view mine);
+  /// Everyone's value, by rank: a number, or a struct of numbers, as it lies in memory.
+  template <typename T>
+  std::vector<T> gather(const T& mine);
+  /// Rank 0's text on all ranks; the others' is not looked at.
+  std::string from_rank_0(std::string_view text);
 
   /// Ends the whole job because of this rank: logs the reason with rank and host; under MPI ends all processes with
   /// this exit code and does not return; between threads the others' operations fail with the reason.
@@ -89,7 +97,7 @@ class Communicator {
  private:
   int next_tag();
   void run(std::unique_ptr<Operation> operation);
-  std::vector<std::string> gather(std::string_view what, std::string_view mine);
+  std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
 
   // Constant after construction.
   const Options options_;
@@ -101,5 +109,16 @@ class Communicator {
 
   int next_tag_ = 0;  ///< the caller's thread
 };
+
+template <typename T>
+std::vector<T> Communicator::gather(const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all(static_cast<std::size_t>(size()));
+  auto* target = all.data();
+  for (const std::string& blob : gather_blobs("all-gather", {reinterpret_cast<const char*>(&mine), sizeof(T)})) {
+    std::memcpy(target++, blob.data(), std::min(blob.size(), sizeof(T)));
+  }
+  return all;
+}
 
 }  // namespace dcs3gd::comm

@@ -33,21 +33,10 @@ struct Contender {
   std::function<double(std::size_t floats)> run_ms;
 };
 
-std::string to_blob(const std::vector<double>& values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
-}
-
 /// Per repetition the time of the slowest rank.
-std::vector<double> slowest(Communicator& communicator, const std::vector<double>& own) {
-  std::vector<double> result = own;
-  for (const std::string& blob : communicator.all_gather(to_blob(own))) {
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      double value = 0;
-      std::memcpy(&value, blob.data() + i * sizeof(double), sizeof(double));
-      result[i] = std::max(result[i], value);
-    }
-  }
-  return result;
+std::vector<double> slowest(Communicator& communicator, std::vector<double> times) {
+  for (double& time : times) time = std::ranges::max(communicator.gather(time));
+  return times;
 }
 
 /// GB/s that a rank copies from memory to memory while all ranks do: what the ring could reach at most between ranks of

@@ -58,7 +58,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
   wrong = first_problem();
   if (!wrong.empty()) return std::nullopt;
 
-  Checkpoint checkpoint{path, parse_manifest(communicator.all_gather(manifest_text)[0])};
+  Checkpoint checkpoint{path, parse_manifest(communicator.from_rank_0(manifest_text))};
   problem = attempt([&] {
     int number = 0;
     for (const auto& [name, expected] : checkpoint.manifest.files) {
@@ -140,7 +140,7 @@ std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicato
   if (communicator.rank() == 0) {
     for (const std::int64_t step : checkpoint_steps(folder)) names += checkpoint_name(step) + "\n";
   }
-  std::istringstream lines(communicator.all_gather(names)[0]);
+  std::istringstream lines(communicator.from_rank_0(names));
   std::string wrong;
   std::string name;
   bool any = false;

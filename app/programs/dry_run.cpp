@@ -107,12 +107,7 @@ double measure_all_reduce_ms(const Configuration& configuration, comm::Communica
 }
 
 /// The slowest rank's. Collective.
-double largest(comm::Communicator& communicator, double mine) {
-  double result = mine;
-  for (const std::string& text : communicator.all_gather(format("{}", mine)))
-    result = std::max(result, std::stod(text));
-  return result;
-}
+double largest(comm::Communicator& communicator, double mine) { return std::ranges::max(communicator.gather(mine)); }
 
 }  // namespace
 

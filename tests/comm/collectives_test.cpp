@@ -47,6 +47,28 @@ TEST_CASE("all_gather brings everyone's text to everyone, of different lengths a
   }
 }
 
+TEST_CASE("gather brings everyone's value to everyone, from_rank_0 that of rank 0") {
+  struct Numbers {
+    double real;
+    int whole;
+  };
+  for (const int ranks : {1, 2, 3, 5}) {
+    run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
+      const int rank = communicator.rank();
+      const std::vector<Numbers> all = communicator.gather(Numbers{0.5 * rank, rank + 1});
+      if (static_cast<int>(all.size()) != ranks) throw std::runtime_error("size");
+      for (int other = 0; other < ranks; ++other) {
+        const Numbers& numbers = all[static_cast<std::size_t>(other)];
+        if (numbers.real != 0.5 * other || numbers.whole != other + 1) throw std::runtime_error(format("of {}", other));
+      }
+      for (const std::size_t length : {0U, 1U, 1000U}) {
+        const std::string wanted(length, 'x');
+        if (communicator.from_rank_0(rank == 0 ? wanted : "another text") != wanted) throw std::runtime_error("text");
+      }
+    });
+  }
+}
+
 TEST_CASE("nobody passes the barrier before everybody has come") {
   constexpr int kRanks = 4;
   std::atomic<int> arrived = 0;
@@ -84,6 +106,8 @@ TEST_CASE("a process started by hand is a world of its own") {
   communicator->barrier();
   communicator->broadcast(std::as_writable_bytes(std::span(values)));
   CHECK(communicator->all_gather("x") == std::vector<std::string>{"x"});
+  CHECK(communicator->gather(7) == std::vector<int>{7});
+  CHECK(communicator->from_rank_0("x") == "x");
 }
 
 }  // namespace
