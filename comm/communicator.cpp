@@ -10,8 +10,8 @@
 #include "comm/mpi_transport.h"
 #include "comm/progress_thread.h"
 #include "comm/reference_all_reduce.h"
-#include "comm/ring.h"
 #include "comm/ring_all_reduce.h"
+#include "comm/schedule/topology.h"
 #include "comm/thread_world.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -29,8 +29,8 @@ constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
 
 /// The options as they are, if they hold together.
 const Options& checked(const Options& options) {
-  if (options.algorithm == Algorithm::mpi && options.wire == Wire::bf16) {
-    throw Error(ErrorKind::input, "comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+  if (find_algorithm(options.algorithm).is_native() && options.wire == Wire::bf16) {
+    throw Error(ErrorKind::input, "comm.wire: " + bf16_needs_schedule());
   }
   if (options.segment_bytes && (*options.segment_bytes < kLineBytes || *options.segment_bytes > kMaxSegmentBytes)) {
     throw Error(ErrorKind::input, format("comm.segment_bytes: {} is not between {} and {}", *options.segment_bytes,
@@ -77,14 +77,14 @@ Communicator::Communicator(OpenTransport open, const Options& options)
     : options_(checked(options)),
       exceptions_at_start_(std::uncaught_exceptions()),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
-      ring_(progress_->transport().rank(), progress_->transport().size()) {
+      topology_(progress_->transport().rank(), progress_->transport().size()) {
   try {
     std::vector<std::string> hosts;
     for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
       places_.push_back(unpack_place(blob));
       hosts.push_back(places_.back().host);
     }
-    ring_ = Ring(rank(), size(), std::move(hosts));
+    topology_ = Topology(rank(), size(), std::move(hosts));
     const bool between_hosts = are_on_several_hosts(places_);
     progress_->set_between_hosts(between_hosts);
     scratch_ = std::make_unique<RingScratch>(segment_bytes(options_, between_hosts));
@@ -113,11 +113,11 @@ Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
   Transport& transport = progress_->transport();
   const float factor = request.factor.value_or(1.0F / static_cast<float>(size()));
   std::unique_ptr<Operation> operation;
-  if (options_.algorithm == Algorithm::mpi) {
+  if (find_algorithm(options_.algorithm).is_native()) {
     operation = std::make_unique<ReferenceAllReduce>(transport, request.values, request.extras, factor, next_tag());
   } else {
     const RingAllReduceWork work{request.values, request.extras, factor, request.wire.value_or(options_.wire)};
-    operation = std::make_unique<RingAllReduce>(transport, ring_, *scratch_, work, next_tag());
+    operation = std::make_unique<RingAllReduce>(transport, topology_, *scratch_, work, next_tag());
     // Alone there is nothing to wait for, and waking a thread takes longer than scaling a small array.
     if (size() == 1 && !progress_->failed()) return {*progress_, run_here(std::move(operation))};
   }
@@ -127,7 +127,7 @@ Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
 void Communicator::barrier() { gather_blobs("barrier", ""); }
 
 void Communicator::broadcast(std::span<std::byte> bytes) {
-  run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, scratch_->segment_bytes(), next_tag()));
+  run(std::make_unique<Broadcast>(progress_->transport(), topology_, bytes, scratch_->segment_bytes(), next_tag()));
 }
 
 std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather_blobs("all-gather", mine); }
@@ -140,7 +140,7 @@ std::string Communicator::from_rank_0(std::string_view text) {
 }
 
 void Communicator::abort(std::string_view reason, int exit_code) {
-  const std::string full_reason = format("{}: {}", ring_.describe(rank()), reason);
+  const std::string full_reason = format("{}: {}", topology_.describe(rank()), reason);
   log::error(format("{}; ending the whole job", full_reason));
   progress_->abort(exit_code, full_reason);
 }
@@ -170,7 +170,7 @@ void Communicator::run(std::unique_ptr<Operation> operation) {
 std::vector<std::string> Communicator::gather_blobs(std::string_view what, std::string_view mine) {
   std::vector<std::string> blobs(static_cast<std::size_t>(size()));
   blobs[static_cast<std::size_t>(rank())] = mine;
-  run(std::make_unique<AllGather>(progress_->transport(), ring_, what, blobs, next_tag()));
+  run(std::make_unique<AllGather>(progress_->transport(), topology_, what, blobs, next_tag()));
   return blobs;
 }
 

@@ -14,7 +14,8 @@
 
 #include "comm/options.h"
 #include "comm/placement.h"
-#include "comm/ring.h"
+#include "comm/schedule/algorithms.h"
+#include "comm/schedule/topology.h"
 #include "comm/ticket.h"
 #include "comm/transport.h"
 
@@ -26,7 +27,7 @@ class RingScratch;
 /// What an all-reduce averages, in place. All ranks must ask for the same lengths, factor and wire. The memory belongs
 /// to the operation until Ticket::wait() has returned.
 struct AllReduceRequest {
-  std::span<float> values;       ///< becomes factor · Σ over ranks, the same bits on all ranks with Algorithm::ring
+  std::span<float> values;       ///< becomes factor · Σ over ranks, the same bits on all ranks if a schedule made it
   std::span<float> extras = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
   std::optional<float> factor =
       {};  ///< none: 1 / ranks. With K workers per rank, whose updates are added first: 1 / (K ranks)
@@ -60,8 +61,8 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  int rank() const { return ring_.rank(); }
-  int size() const { return ring_.size(); }
+  int rank() const { return topology_.rank(); }
+  int size() const { return topology_.size(); }
   /// Host and cores of every rank.
   const std::vector<RankPlace>& places() const { return places_; }
   const std::string& host() const { return places_[static_cast<std::size_t>(rank())].host; }
@@ -103,7 +104,7 @@ class Communicator {
   const Options options_;
   const int exceptions_at_start_;
   std::unique_ptr<ProgressThread> progress_;
-  Ring ring_;
+  Topology topology_;
   std::vector<RankPlace> places_;
   std::unique_ptr<RingScratch> scratch_;  ///< the progress thread's
 

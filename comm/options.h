@@ -2,14 +2,9 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 
 namespace dcs3gd::comm {
-
-/// Who sums an all-reduce.
-enum class Algorithm {
-  ring,  ///< our segmented ring: the same bits on all ranks
-  mpi,   ///< MPI_Allreduce, the reference; its bits may differ between ranks. fp32 wire only
-};
 
 /// What travels between ranks. Sums are taken in fp32 either way.
 enum class Wire {
@@ -20,7 +15,7 @@ enum class Wire {
 /// The `comm:` section of the configuration.
 struct Options {
   // Affects results.
-  Algorithm algorithm = Algorithm::ring;
+  std::string algorithm = "ring";  ///< a name of schedule/algorithms.h
   Wire wire = Wire::fp32;
 
   // Affects speed and patience only.

@@ -14,18 +14,18 @@ std::byte* as_bytes(float* memory) { return reinterpret_cast<std::byte*>(memory)
 
 }  // namespace
 
-RingAllReduce::RingAllReduce(Transport& transport, const Ring& ring, RingScratch& scratch,
+RingAllReduce::RingAllReduce(Transport& transport, const Topology& topology, RingScratch& scratch,
                              const RingAllReduceWork& work, int tag)
     : transport_(transport),
-      ring_(ring),
+      topology_(topology),
       scratch_(scratch),
       work_(work),
       tag_(tag),
-      rank_count_(static_cast<std::size_t>(ring.size())),
-      value_segments_(segments_per_chunk(work.values.size(), ring.size(), scratch.segment_floats(work.wire))),
+      rank_count_(static_cast<std::size_t>(topology.size())),
+      value_segments_(segments_per_chunk(work.values.size(), topology.size(), scratch.segment_floats(work.wire))),
       segments_(value_segments_ +
-                segments_per_chunk(work.extras.size(), ring.size(), scratch.segment_floats(Wire::fp32))),
-      message_count_(steps(ring.size()) * segments_) {}
+                segments_per_chunk(work.extras.size(), topology.size(), scratch.segment_floats(Wire::fp32))),
+      message_count_(steps(topology.size()) * segments_) {}
 
 void RingAllReduce::start() {
   if (rank_count_ == 1 && work_.factor != 1.0F) scale(work_.factor, work_.values.data(), work_.values.size());
@@ -45,18 +45,18 @@ RingAllReduce::Piece RingAllReduce::piece(int chunk, std::size_t segment) const 
   const bool extras = segment >= value_segments_;
   const std::span<float> array = extras ? work_.extras : work_.values;
   const Wire wire = extras ? Wire::fp32 : work_.wire;
-  const Range range = segment_range(chunk_range(array.size(), ring_.size(), chunk), scratch_.segment_floats(wire),
+  const Range range = segment_range(chunk_range(array.size(), topology_.size(), chunk), scratch_.segment_floats(wire),
                                     extras ? segment - value_segments_ : segment);
   return {
       .data = array.data() + range.first, .count = range.count, .factor = extras ? 1.0F : work_.factor, .wire = wire};
 }
 
 RingAllReduce::Piece RingAllReduce::sent_piece(std::size_t message) const {
-  return piece(ring_.behind(static_cast<std::ptrdiff_t>(1 + step_of(message))), message % segments_);
+  return piece(topology_.rank_left(static_cast<std::ptrdiff_t>(1 + step_of(message))), message % segments_);
 }
 
 RingAllReduce::Piece RingAllReduce::received_piece(std::size_t message) const {
-  return piece(ring_.behind(static_cast<std::ptrdiff_t>(2 + step_of(message))), message % segments_);
+  return piece(topology_.rank_left(static_cast<std::ptrdiff_t>(2 + step_of(message))), message % segments_);
 }
 
 bool RingAllReduce::lands_in_scratch(std::size_t message, const Piece& piece) const {
@@ -70,7 +70,7 @@ bool RingAllReduce::post_receive() {
   if (message >= sends_.finished() + (rank_count_ - 1) * segments_) return false;
   const Piece target = received_piece(message);
   std::byte* memory = lands_in_scratch(message, target) ? scratch_.incoming(message) : as_bytes(target.data);
-  receives_.post(transport_.start_receive(ring_.left(), tag_, {memory, target.bytes()}));
+  receives_.post(transport_.start_receive(topology_.rank_left(), tag_, {memory, target.bytes()}));
   return true;
 }
 
@@ -84,7 +84,7 @@ bool RingAllReduce::post_send() {
     memory = scratch_.outgoing(message);
     to_bf16(source.data, as_bf16(memory), source.count);  // exact in the all-gather: the values are rounded already
   }
-  sends_.post(transport_.start_send(ring_.right(), tag_, {memory, source.bytes()}));
+  sends_.post(transport_.start_send(topology_.rank_right(), tag_, {memory, source.bytes()}));
   return true;
 }
 
@@ -114,7 +114,7 @@ void RingAllReduce::absorb(std::size_t message, const Piece& piece) {
 }
 
 std::string RingAllReduce::name() const {
-  const std::size_t all = steps(ring_.size());
+  const std::size_t all = steps(topology_.size());
   const std::size_t current = message_count_ == 0 ? all : std::min(step_of(receives_.finished()) + 1, all);
   return format("ring all-reduce of {} floats{}, step {} of {}", fmt::group_digits(work_.values.size()),
                 work_.wire == Wire::bf16 ? " in bf16" : "", current, all);
@@ -122,9 +122,10 @@ std::string RingAllReduce::name() const {
 
 std::string RingAllReduce::waits_for() const {
   std::string text;
-  if (receives_.finished() < message_count_) text = ring_.missing_on_the_left(step_of(receives_.finished()));
+  if (receives_.finished() < message_count_)
+    text = topology_.nothing_comes_from(topology_.ranks_left(step_of(receives_.finished()) + 1));
   if (sends_.in_flight()) {
-    text += format("{}{} does not take step {}", text.empty() ? "" : "; ", ring_.describe(ring_.right()),
+    text += format("{}{} does not take step {}", text.empty() ? "" : "; ", topology_.describe(topology_.rank_right()),
                    step_of(sends_.finished()) + 1);
   }
   return text;

@@ -7,8 +7,8 @@
 
 #include "comm/operation.h"
 #include "comm/options.h"
-#include "comm/ring.h"
-#include "comm/ring_layout.h"
+#include "comm/schedule/chunks.h"
+#include "comm/schedule/topology.h"
 #include "comm/transfer_window.h"
 #include "comm/transport.h"
 #include "core/aligned_buffer.h"
@@ -79,7 +79,8 @@ struct RingAllReduceWork {
 
 class RingAllReduce final : public Operation {
  public:
-  RingAllReduce(Transport& transport, const Ring& ring, RingScratch& scratch, const RingAllReduceWork& work, int tag);
+  RingAllReduce(Transport& transport, const Topology& topology, RingScratch& scratch, const RingAllReduceWork& work,
+                int tag);
 
   void start() override;
   Step step() override;
@@ -111,7 +112,7 @@ class RingAllReduce final : public Operation {
   void absorb(std::size_t message, const Piece& piece);
 
   Transport& transport_;
-  const Ring& ring_;
+  const Topology& topology_;
   RingScratch& scratch_;
   const RingAllReduceWork work_;
   const int tag_;

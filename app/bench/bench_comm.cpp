@@ -82,7 +82,7 @@ void print(const CommBenchOptions& options, const Contender& contender, int rank
 
 int run_comm_bench(const CommBenchOptions& options) {
   comm::Options comm_options = options.comm;
-  comm_options.algorithm = comm::Algorithm::ring;
+  comm_options.algorithm = "ring";
   const auto communicator = Communicator::open(comm_options);
   AlignedBuffer<float> values(options.max_floats);
   AlignedBuffer<float> sums(options.max_floats);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "app/config/suggestion.h"
+#include "comm/schedule/algorithms.h"
 #include "core/format.h"
 #include "data/transform/mixup.h"
 
@@ -59,7 +60,13 @@ std::vector<Field> schema(Configuration& configuration) {
                                                      {"step", optim::ScheduleKind::step},
                                                      {"poly", optim::ScheduleKind::poly},
                                                      {"constant", optim::ScheduleKind::constant}});
-  const auto all_reduce = choice<comm::Algorithm>({{"ring", comm::Algorithm::ring}, {"mpi", comm::Algorithm::mpi}});
+  std::vector<std::pair<std::string, std::string>> all_reduces;
+  std::string all_reduce_help = "who averages the updates";
+  for (const comm::AlgorithmInfo& info : comm::algorithms()) {
+    all_reduces.emplace_back(info.name, info.name);
+    all_reduce_help.append("; ").append(info.name).append(": ").append(info.help);
+  }
+  const auto all_reduce = choice<std::string>(all_reduces);
   const auto wire = choice<comm::Wire>({{"fp32", comm::Wire::fp32}, {"bf16", comm::Wire::bf16}});
   const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
                                                {"bar", ProgressStyle::bar},
@@ -131,7 +138,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly"),
       field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly"),
 
-      field("comm.algorithm", comm.algorithm, all_reduce, "who averages the updates"),
+      field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help),
       field("comm.wire", comm.wire, wire, "what travels between ranks"),
       field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends"),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread"),
@@ -225,8 +232,8 @@ std::vector<Rule> rules(std::span<const std::string> model_names) {
        }},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {
-         const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
-         return clash ? "bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only" : "";
+         const bool clash = c.comm.wire == comm::Wire::bf16 && comm::find_algorithm(c.comm.algorithm).is_native();
+         return clash ? comm::bf16_needs_schedule() : "";
        }},
   };
 }

@@ -37,6 +37,10 @@ VIOLATIONS = {
         {"app/record/a.h": "#pragma once\n", "app/rules/a.cpp": '#include "app/record/a.h"\n'},
         [("app/rules/a.cpp", 1, "app/rules must not include app/record")],
     ),
+    "up from a room": (
+        {"comm/schedule/a.cpp": '#include "comm/ring.h"\n'},
+        [("comm/schedule/a.cpp", 1, "comm/schedule must not include comm/")],
+    ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},
         [("app/attic/a.cpp", 1, 'app has no room "attic"')],
