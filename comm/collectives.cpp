@@ -7,10 +7,11 @@
 namespace dcs3gd::comm {
 
 AllGather::AllGather(Transport& transport, const Topology& topology, std::string_view what,
-                     std::span<std::string> blobs, int tag)
-    : transport_(transport), topology_(topology), what_(what), blobs_(blobs), tag_(tag) {}
+                     std::span<std::string> blobs)
+    : transport_(transport), topology_(topology), what_(what), blobs_(blobs) {}
 
-void AllGather::start() {
+void AllGather::start(int tag) {
+  tag_ = tag;
   if (topology_.size() > 1) post();
 }
 
@@ -55,12 +56,11 @@ std::string AllGather::name() const {
 std::string AllGather::waits_for() const { return topology_.nothing_comes_from(topology_.ranks_left(step_ + 1)); }
 
 Broadcast::Broadcast(Transport& transport, const Topology& topology, std::span<std::byte> bytes,
-                     std::size_t segment_bytes, int tag)
+                     std::size_t segment_bytes)
     : transport_(transport),
       topology_(topology),
       bytes_(bytes),
       segment_bytes_(segment_bytes),
-      tag_(tag),
       to_receive_(topology.rank() == 0 ? 0 : (bytes.size() + segment_bytes - 1) / segment_bytes),
       to_send_(topology.rank() + 1 == topology.size() ? 0 : (bytes.size() + segment_bytes - 1) / segment_bytes) {}
 

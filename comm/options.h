@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -11,6 +12,9 @@ enum class Wire {
   fp32,
   bf16,  ///< half the bytes; each hop rounds its partial sum (README.md has the numerics)
 };
+
+/// Bytes that a float takes on the wire.
+constexpr std::size_t wire_bytes(Wire wire) { return wire == Wire::bf16 ? sizeof(std::uint16_t) : sizeof(float); }
 
 /// The `comm:` section of the configuration.
 struct Options {

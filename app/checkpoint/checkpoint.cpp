@@ -122,9 +122,10 @@ void load_average_velocity(comm::Communicator& communicator, const Checkpoint& c
     }
   });
   communicator
-      .start_all_reduce({.values = sum.values(),
-                         .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
-                         .wire = comm::Wire::fp32})
+      .plan_all_reduce({.values = sum.values(),
+                        .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
+                        .wire = comm::Wire::fp32})
+      .start()
       .wait();
   for (std::vector<StateArray>& worker : state.workers) {
     std::ranges::copy(sum.values(), find(worker, "velocity")->values->values().begin());

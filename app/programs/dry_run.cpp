@@ -98,7 +98,8 @@ double measure_all_reduce_ms(const Configuration& configuration, comm::Communica
   std::array<double, kAllReduces> times_ms{};
   for (double& time_ms : times_ms) {
     communicator.barrier();
-    time_ms = communicator.start_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
+    time_ms = communicator.plan_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
+                  .start()
                   .wait()
                   .all_reduce_ms;
   }

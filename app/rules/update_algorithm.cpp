@@ -140,6 +140,9 @@ class DcS3gd final : public UpdateAlgorithm {
         slices_(weights.layout().slices()),
         mean_weights_(std::move(weights)),
         ring_(mean_weights_.shared_layout()),
+        plan_(surroundings.communicator.plan_all_reduce({.values = ring_.values(),
+                                                         .tail = travelling_extras_.as_span(),
+                                                         .factor = 1 / static_cast<float>(workers_of_rank_.total())})),
         local_weights_(std::ranges::max(slices_, {}, &ParameterSlice::count).count),
         slice_norms_(slices_.size()) {
     for (int k = 0; k < workers_of_rank_.count(); ++k) workers_.emplace_back(mean_weights_.shared_layout());
@@ -180,7 +183,7 @@ class DcS3gd final : public UpdateAlgorithm {
   void restart() override {
     std::ranges::copy(workers_.front().update.values(), ring_.values().begin());
     for (const Worker& worker : std::span(workers_).subspan(1)) add(worker.update.values(), ring_.values());
-    start_averaging({}).wait();
+    plan_.start().wait();
     resume();
   }
 
@@ -299,12 +302,7 @@ class DcS3gd final : public UpdateAlgorithm {
   void start_all_reduce(const Extras& extras) {
     if (extras.non_finite > 0) std::ranges::fill(ring_.values(), 0.0F);
     travelling_extras_ = extras;
-    ticket_ = start_averaging(travelling_extras_.as_span());
-  }
-
-  comm::Ticket start_averaging(std::span<float> extras) {
-    return surroundings_.communicator.start_all_reduce(
-        {.values = ring_.values(), .extras = extras, .factor = 1 / static_cast<float>(workers_of_rank_.total())});
+    ticket_ = plan_.start();
   }
 
   const AlgorithmSurroundings surroundings_;
@@ -314,9 +312,10 @@ class DcS3gd final : public UpdateAlgorithm {
 
   ParameterArena mean_weights_;  ///< m, without the updates under way; the same bits on all ranks
   ParameterArena ring_;          ///< Σ u of this rank goes in, ū comes out; the ring's while ticket_ is held
-  std::vector<Worker> workers_;
-  std::optional<comm::Ticket> ticket_;
   Extras travelling_extras_;
+  comm::AllReducePlan plan_;  ///< of these two
+  std::optional<comm::Ticket> ticket_;
+  std::vector<Worker> workers_;
   StepRecord pending_;  ///< of the step whose update is under way
 
   // Scratch of a step.
@@ -334,7 +333,7 @@ class Ssgd final : public UpdateAlgorithm {
         weights_(std::move(weights)),
         gradient_(weights_.shared_layout()),
         sgd_(weights_.shared_layout(), surroundings.sgd),
-        buckets_(surroundings.communicator, weights_.layout(), 1 / static_cast<float>(workers_of_rank_.total())) {
+        buckets_(surroundings.communicator, gradient_, 1 / static_cast<float>(workers_of_rank_.total())) {
     if (workers_of_rank_.count() > 1) further_gradient_.emplace(weights_.shared_layout());
     surroundings_.network.set_weights(weights_);
   }
@@ -374,7 +373,7 @@ class Ssgd final : public UpdateAlgorithm {
       ParameterArena& gradient = k == 0 ? gradient_ : *further_gradient_;
       const auto on_gradient_ready = [&](const ParameterSlice& slice) {
         if (k > 0) add(gradient.slice(slice), gradient_.slice(slice));
-        if (k == last) buckets_.slice_ready(gradient_, slice);
+        if (k == last) buckets_.slice_ready(slice);
       };
       const double loss = workers_of_rank_.compute_gradient(step, k, gradient, on_gradient_ready);
       if (!std::isfinite(loss)) workers_of_rank_.report_non_finite(step, k);
@@ -386,7 +385,7 @@ class Ssgd final : public UpdateAlgorithm {
   void average_gradient(Extras& extras, StepRecord& record) {
     const trace::Span span("compute", "wait");
     const Stopwatch watch;
-    record.all_reduce_ms = buckets_.finish(gradient_, extras.as_span());
+    record.all_reduce_ms = buckets_.finish(extras.as_span());
     record.wait_ms = watch.elapsed_ms();
   }
 

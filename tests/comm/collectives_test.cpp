@@ -96,13 +96,13 @@ TEST_CASE("a process started by hand is a world of its own") {
   CHECK(communicator->rank() == 0);
   CHECK(communicator->size() == 1);
   std::vector<float> values{1, 2, 3};
-  std::vector<float> extras{4};
-  communicator->start_all_reduce({.values = values, .extras = extras}).wait();
+  std::vector<float> tail{4};
+  communicator->plan_all_reduce({.values = values, .tail = tail}).start().wait();
   CHECK(values == std::vector<float>{1, 2, 3});
-  CHECK(extras == std::vector<float>{4});
-  communicator->start_all_reduce({.values = values, .extras = extras, .factor = 0.5F}).wait();
+  CHECK(tail == std::vector<float>{4});
+  communicator->plan_all_reduce({.values = values, .tail = tail, .factor = 0.5F}).start().wait();
   CHECK(values == std::vector<float>{0.5F, 1, 1.5F});
-  CHECK(extras == std::vector<float>{4});
+  CHECK(tail == std::vector<float>{4});
   communicator->barrier();
   communicator->broadcast(std::as_writable_bytes(std::span(values)));
   CHECK(communicator->all_gather("x") == std::vector<std::string>{"x"});

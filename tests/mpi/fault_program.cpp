@@ -25,7 +25,7 @@ constexpr int kFaultyStep = 20;
 void average_for_ever(Communicator& communicator, const std::string& fault) {
   std::vector<float> values(1000000, 1.0F);
   for (int step = 0;; ++step) {
-    Ticket ticket = communicator.start_all_reduce({.values = values});
+    Ticket ticket = communicator.plan_all_reduce({.values = values}).start();
     if (communicator.rank() == kFaultyRank && step == kFaultyStep) {
       if (fault == "throw" || fault == "unwind") throw Error(ErrorKind::diverged, "the loss is not finite");
       if (fault == "exit") std::_Exit(0);
