@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "comm/operation.h"
-#include "comm/ring.h"
+#include "comm/schedule/topology.h"
 #include "comm/transfer_window.h"
 #include "comm/transport.h"
 
@@ -20,9 +20,9 @@ namespace dcs3gd::comm {
 class AllGather final : public Operation {
  public:
   /// `what` names the purpose. `blobs` has one entry per rank; this rank's own is read, the others are written.
-  AllGather(Transport& transport, const Ring& ring, std::string_view what, std::span<std::string> blobs, int tag);
+  AllGather(Transport& transport, const Topology& topology, std::string_view what, std::span<std::string> blobs);
 
-  void start() override;
+  void start(int tag) override;
   Step step() override;
   std::string name() const override;
   std::string waits_for() const override;
@@ -34,10 +34,10 @@ class AllGather final : public Operation {
   void post();
 
   Transport& transport_;
-  const Ring& ring_;
+  const Topology& topology_;
   const std::string what_;
   const std::span<std::string> blobs_;
-  const int tag_;
+  int tag_ = 0;
 
   std::atomic<std::size_t> step_ = 0;
   Part part_ = Part::length;
@@ -53,9 +53,9 @@ class AllGather final : public Operation {
 /// transfer. `bytes` has the same length everywhere.
 class Broadcast final : public Operation {
  public:
-  Broadcast(Transport& transport, const Ring& ring, std::span<std::byte> bytes, std::size_t segment_bytes, int tag);
+  Broadcast(Transport& transport, const Topology& topology, std::span<std::byte> bytes, std::size_t segment_bytes);
 
-  void start() override {}
+  void start(int tag) override { tag_ = tag; }
   Step step() override;
   std::string name() const override;
   std::string waits_for() const override;
@@ -64,10 +64,10 @@ class Broadcast final : public Operation {
   std::span<std::byte> segment(std::size_t index) const;
 
   Transport& transport_;
-  const Ring& ring_;
+  const Topology& topology_;
   const std::span<std::byte> bytes_;
   const std::size_t segment_bytes_;
-  const int tag_;
+  int tag_ = 0;
   const std::size_t to_receive_;  ///< segments; none at rank 0
   const std::size_t to_send_;     ///< segments; none at the last rank
 

@@ -8,10 +8,10 @@
 #include "comm/collectives.h"
 #include "comm/launcher.h"
 #include "comm/mpi_transport.h"
+#include "comm/native_all_reduce.h"
 #include "comm/progress_thread.h"
-#include "comm/reference_all_reduce.h"
-#include "comm/ring.h"
-#include "comm/ring_all_reduce.h"
+#include "comm/schedule/chunks.h"
+#include "comm/scheduled_all_reduce.h"
 #include "comm/thread_world.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -29,8 +29,8 @@ constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
 
 /// The options as they are, if they hold together.
 const Options& checked(const Options& options) {
-  if (options.algorithm == Algorithm::mpi && options.wire == Wire::bf16) {
-    throw Error(ErrorKind::input, "comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+  if (find_algorithm(options.algorithm).is_native() && options.wire == Wire::bf16) {
+    throw Error(ErrorKind::input, "comm.wire: " + bf16_needs_schedule());
   }
   if (options.segment_bytes && (*options.segment_bytes < kLineBytes || *options.segment_bytes > kMaxSegmentBytes)) {
     throw Error(ErrorKind::input, format("comm.segment_bytes: {} is not between {} and {}", *options.segment_bytes,
@@ -40,16 +40,6 @@ const Options& checked(const Options& options) {
     throw Error(ErrorKind::input, format("comm.timeout_s: {} is not more than 0", options.timeout_s));
   }
   return options;
-}
-
-/// Does all of an operation that needs no other rank.
-std::shared_ptr<Job> run_here(std::unique_ptr<Operation> operation) {
-  operation->start();
-  while (operation->step() != Step::done) {
-  }
-  auto job = std::make_shared<Job>(std::move(operation));
-  job->finish(0);
-  return job;
 }
 
 bool are_on_several_hosts(const std::vector<RankPlace>& places) {
@@ -75,19 +65,20 @@ std::unique_ptr<Communicator> Communicator::open(const Options& options) {
 
 Communicator::Communicator(OpenTransport open, const Options& options)
     : options_(checked(options)),
+      algorithm_(find_algorithm(options.algorithm)),
       exceptions_at_start_(std::uncaught_exceptions()),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
-      ring_(progress_->transport().rank(), progress_->transport().size()) {
+      topology_(progress_->transport().rank(), progress_->transport().size()) {
   try {
     std::vector<std::string> hosts;
-    for (const std::string& blob : gather("meeting of all ranks", pack(find_own_place()))) {
+    for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
       places_.push_back(unpack_place(blob));
       hosts.push_back(places_.back().host);
     }
-    ring_ = Ring(rank(), size(), std::move(hosts));
+    topology_ = Topology(rank(), size(), std::move(hosts));
     const bool between_hosts = are_on_several_hosts(places_);
     progress_->set_between_hosts(between_hosts);
-    scratch_ = std::make_unique<RingScratch>(segment_bytes(options_, between_hosts));
+    segment_bytes_ = segment_bytes(options_, between_hosts);
   } catch (const std::exception& exception) {
     abort(exception.what());
     throw;
@@ -101,7 +92,7 @@ Communicator::~Communicator() {
     progress_->abort(1, "communication failed");  // whoever waited has thrown the cause already
   } else {
     try {
-      gather("farewell of all ranks", "");
+      gather_blobs("farewell of all ranks", "");
     } catch (const std::exception& exception) {
       abort(exception.what());
     }
@@ -109,31 +100,36 @@ Communicator::~Communicator() {
   progress_.reset();  // first of all members: its thread uses the others
 }
 
-Ticket Communicator::start_all_reduce(const AllReduceRequest& request) {
+AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
+  const AlgorithmInfo& algorithm = spec.algorithm != nullptr ? *spec.algorithm : algorithm_;
+  spec.factor = spec.factor.value_or(1.0F / static_cast<float>(size()));
+  spec.wire = spec.wire.value_or(options_.wire);
   Transport& transport = progress_->transport();
-  const float factor = request.factor.value_or(1.0F / static_cast<float>(size()));
-  std::unique_ptr<Operation> operation;
-  if (options_.algorithm == Algorithm::mpi) {
-    operation = std::make_unique<ReferenceAllReduce>(transport, request.values, request.extras, factor, next_tag());
-  } else {
-    const RingAllReduceWork work{request.values, request.extras, factor, request.wire.value_or(options_.wire)};
-    operation = std::make_unique<RingAllReduce>(transport, ring_, *scratch_, work, next_tag());
-    // Alone there is nothing to wait for, and waking a thread takes longer than scaling a small array.
-    if (size() == 1 && !progress_->failed()) return {*progress_, run_here(std::move(operation))};
+  if (algorithm.is_native()) {
+    return {*progress_, std::make_shared<Job>(std::make_unique<NativeAllReduce>(transport, spec)), false, 0};
   }
-  return {*progress_, progress_->submit(std::move(operation))};
+  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology_, algorithm, spec, segment_bytes_);
+  const std::size_t staging_bytes = operation->staging_bytes();
+  return {*progress_, std::make_shared<Job>(std::move(operation)), size() == 1, staging_bytes};
 }
 
-void Communicator::barrier() { gather("barrier", ""); }
+void Communicator::barrier() { gather_blobs("barrier", ""); }
 
 void Communicator::broadcast(std::span<std::byte> bytes) {
-  run(std::make_unique<Broadcast>(progress_->transport(), ring_, bytes, scratch_->segment_bytes(), next_tag()));
+  run(std::make_unique<Broadcast>(progress_->transport(), topology_, bytes, segment_bytes_));
 }
 
-std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather("all-gather", mine); }
+std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather_blobs("all-gather", mine); }
+
+std::string Communicator::from_rank_0(std::string_view text) {
+  std::string result(gather(text.size()).front(), '\0');
+  if (rank() == 0) result = text;
+  broadcast(std::as_writable_bytes(std::span(result)));
+  return result;
+}
 
 void Communicator::abort(std::string_view reason, int exit_code) {
-  const std::string full_reason = format("{}: {}", ring_.describe(rank()), reason);
+  const std::string full_reason = format("{}: {}", topology_.describe(rank()), reason);
   log::error(format("{}; ending the whole job", full_reason));
   progress_->abort(exit_code, full_reason);
 }
@@ -147,23 +143,21 @@ std::optional<int> Communicator::pin_progress_thread(int compute_threads) {
   return core;
 }
 
-std::string Communicator::current_operation() const { return progress_->current_operation(); }
-
-double Communicator::time_library_all_reduce(LibraryCall call, std::span<const float> source, std::span<float> target) {
-  return progress_->wait(
-      *progress_->submit(progress_->transport().make_library_all_reduce(call, source, target, next_tag())));
+double Communicator::time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target) {
+  return run(progress_->transport().make_native_all_reduce(call, source, target));
 }
 
-int Communicator::next_tag() { return std::exchange(next_tag_, (next_tag_ + 1) % kTagCount); }
-
-void Communicator::run(std::unique_ptr<Operation> operation) {
-  progress_->wait(*progress_->submit(std::move(operation)));
+/// Returns the milliseconds it took.
+double Communicator::run(std::unique_ptr<Operation> operation) {
+  const auto job = std::make_shared<Job>(std::move(operation));
+  progress_->submit(job);
+  return progress_->wait(*job).duration_ms;
 }
 
-std::vector<std::string> Communicator::gather(std::string_view what, std::string_view mine) {
+std::vector<std::string> Communicator::gather_blobs(std::string_view what, std::string_view mine) {
   std::vector<std::string> blobs(static_cast<std::size_t>(size()));
   blobs[static_cast<std::size_t>(rank())] = mine;
-  run(std::make_unique<AllGather>(progress_->transport(), ring_, what, blobs, next_tag()));
+  run(std::make_unique<AllGather>(progress_->transport(), topology_, what, blobs));
   return blobs;
 }
 

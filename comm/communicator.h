@@ -1,37 +1,27 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
+#include "comm/all_reduce.h"
 #include "comm/options.h"
 #include "comm/placement.h"
-#include "comm/ring.h"
-#include "comm/ticket.h"
+#include "comm/schedule/topology.h"
 #include "comm/transport.h"
 
 namespace dcs3gd::comm {
 
-class ProgressThread;
-class RingScratch;
-
-/// What an all-reduce averages, in place. All ranks must ask for the same lengths, factor and wire. The memory belongs
-/// to the operation until Ticket::wait() has returned.
-struct AllReduceRequest {
-  std::span<float> values;       ///< becomes factor · Σ over ranks, the same bits on all ranks with Algorithm::ring
-  std::span<float> extras = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
-  std::optional<float> factor =
-      {};  ///< none: 1 / ranks. With K workers per rank, whose updates are added first: 1 / (K ranks)
-  std::optional<Wire> wire = {};  ///< none: Options::wire
-};
-
 /// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
-/// done by the rank's progress thread, one operation after the other, while the caller goes on.
+/// done by the rank's progress thread while the caller goes on.
 ///
 /// Three worlds behind one face: MPI when the process was started by a launcher, threads of one process
 /// (run_ranks_as_threads), and solo: one rank, where every operation finishes at once.
@@ -57,20 +47,26 @@ class Communicator {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  int rank() const { return ring_.rank(); }
-  int size() const { return ring_.size(); }
+  int rank() const { return topology_.rank(); }
+  int size() const { return topology_.size(); }
   /// Host and cores of every rank.
   const std::vector<RankPlace>& places() const { return places_; }
   const std::string& host() const { return places_[static_cast<std::size_t>(rank())].host; }
 
-  /// Starts averaging and returns at once.
-  Ticket start_all_reduce(const AllReduceRequest& request);
+  /// Prepares an all-reduce; nothing travels before AllReducePlan::start(). For a single use:
+  /// plan_all_reduce({.values = values}).start().wait()
+  AllReducePlan plan_all_reduce(AllReduceSpec spec);
   /// The rest blocks.
   void barrier();
   /// Replaces the bytes on all ranks by rank 0's. The same length everywhere.
   void broadcast(std::span<std::byte> bytes);
   /// Everyone's text or blob, by rank.
   std::vector<std::string> all_gather(std::string_view mine);
+  /// Everyone's value, by rank: a number, or a struct of numbers, as it lies in memory.
+  template <typename T>
+  std::vector<T> gather(const T& mine);
+  /// Rank 0's text on all ranks; the others' is not looked at.
+  std::string from_rank_0(std::string_view text);
 
   /// Ends the whole job because of this rank: logs the reason with rank and host; under MPI ends all processes with
   /// this exit code and does not return; between threads the others' operations fail with the reason.
@@ -79,27 +75,34 @@ class Communicator {
   /// Confines the progress thread to Options::core, or to a spare core if this rank's `compute_threads` and those of
   /// its neighbours leave one. Returns the core; none if it stays free to roam. A refusal is a logged warning.
   std::optional<int> pin_progress_thread(int compute_threads);
-  /// "ring all-reduce of 25,557,032 floats, step 5 of 14", or empty. From any thread: for watchdogs.
-  std::string current_operation() const;
 
   /// For benchmarks: the milliseconds of the world's bare all-reduce. Lengths are equal; `source` is not read for
-  /// LibraryCall::in_place.
-  double time_library_all_reduce(LibraryCall call, std::span<const float> source, std::span<float> target);
+  /// NativeCall::in_place.
+  double time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target);
 
  private:
-  int next_tag();
-  void run(std::unique_ptr<Operation> operation);
-  std::vector<std::string> gather(std::string_view what, std::string_view mine);
+  double run(std::unique_ptr<Operation> operation);
+  std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
 
   // Constant after construction.
   const Options options_;
+  const AlgorithmInfo& algorithm_;
   const int exceptions_at_start_;
   std::unique_ptr<ProgressThread> progress_;
-  Ring ring_;
+  Topology topology_;
   std::vector<RankPlace> places_;
-  std::unique_ptr<RingScratch> scratch_;  ///< the progress thread's
-
-  int next_tag_ = 0;  ///< the caller's thread
+  std::size_t segment_bytes_ = 0;
 };
+
+template <typename T>
+std::vector<T> Communicator::gather(const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::vector<T> all(static_cast<std::size_t>(size()));
+  auto* target = all.data();
+  for (const std::string& blob : gather_blobs("all-gather", {reinterpret_cast<const char*>(&mine), sizeof(T)})) {
+    std::memcpy(target++, blob.data(), std::min(blob.size(), sizeof(T)));
+  }
+  return all;
+}
 
 }  // namespace dcs3gd::comm

@@ -39,13 +39,13 @@ int byte_count(std::size_t bytes) {
 /// MPI's all-reduce as an operation. The blocking calls block in step().
 class MpiAllReduce final : public Operation {
  public:
-  MpiAllReduce(MPI_Comm world, LibraryCall call, std::span<const float> source, std::span<float> target)
+  MpiAllReduce(MPI_Comm world, NativeCall call, std::span<const float> source, std::span<float> target)
       : world_(world), call_(call), source_(source), target_(target) {}
 
-  void start() override {}
+  void start(int) override { first_ = 0; }  // the tags of collectives are MPI's own
 
   Step step() override {
-    if (call_ == LibraryCall::nonblocking && request_ != MPI_REQUEST_NULL) {
+    if (call_ == NativeCall::nonblocking && request_ != MPI_REQUEST_NULL) {
       int complete = 0;
       check(MPI_Test(&request_, &complete, MPI_STATUS_IGNORE), "MPI_Test");
       if (complete == 0) return Step::waiting;
@@ -58,7 +58,7 @@ class MpiAllReduce final : public Operation {
   }
 
   std::string name() const override {
-    return format("{} of {} floats", call_ == LibraryCall::nonblocking ? "MPI_Iallreduce" : "MPI_Allreduce",
+    return format("{} of {} floats", call_ == NativeCall::nonblocking ? "MPI_Iallreduce" : "MPI_Allreduce",
                   fmt::group_digits(target_.size()));
   }
   std::string waits_for() const override { return "MPI does not say who is missing"; }
@@ -68,20 +68,20 @@ class MpiAllReduce final : public Operation {
     const float* source = source_.data() + first;
     float* target = target_.data() + first;
     switch (call_) {
-      case LibraryCall::two_buffers:
+      case NativeCall::two_buffers:
         check(MPI_Allreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
         break;
-      case LibraryCall::in_place:
+      case NativeCall::in_place:
         check(MPI_Allreduce(MPI_IN_PLACE, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
         break;
-      case LibraryCall::nonblocking:
+      case NativeCall::nonblocking:
         check(MPI_Iallreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_, &request_), "MPI_Iallreduce");
         break;
     }
   }
 
   const MPI_Comm world_;
-  const LibraryCall call_;
+  const NativeCall call_;
   const std::span<const float> source_;
   const std::span<float> target_;
   std::size_t first_ = 0;
@@ -142,8 +142,8 @@ class MpiTransport final : public Transport {
     return true;
   }
 
-  std::unique_ptr<Operation> make_library_all_reduce(LibraryCall call, std::span<const float> source,
-                                                     std::span<float> target, int) override {
+  std::unique_ptr<Operation> make_native_all_reduce(NativeCall call, std::span<const float> source,
+                                                    std::span<float> target) override {
     return std::make_unique<MpiAllReduce>(world_, call, source, target);
   }
 

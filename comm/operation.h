@@ -11,14 +11,16 @@ enum class Step {
   done,
 };
 
-/// A collective under way, as an object that the progress thread drives: start() once, then step() until done. All
-/// ranks start the same operations in the same order. Whatever an operation works on must stay where it is until done;
-/// an operation that failed is kept until its transport is closed, since messages may still be under way.
+/// A collective as an object that the progress thread drives: start(), then step() until done; that of a plan is
+/// started again and again. All ranks start the same operations in the same order. Whatever an operation works on must
+/// stay where it is until done; an operation that failed is kept until its transport is closed, since messages may
+/// still be in flight.
 class Operation {
  public:
   virtual ~Operation() = default;
 
-  virtual void start() = 0;
+  /// Every message carries the tag, which no other operation in flight has.
+  virtual void start(int tag) = 0;
   /// Never blocks for longer than its own work (a bare MPI_Allreduce excepted). Throws Error when the world is broken.
   virtual Step step() = 0;
 

@@ -1,15 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
 
 namespace dcs3gd::comm {
-
-/// Who sums an all-reduce.
-enum class Algorithm {
-  ring,  ///< our segmented ring: the same bits on all ranks
-  mpi,   ///< MPI_Allreduce, the reference; its bits may differ between ranks. fp32 wire only
-};
 
 /// What travels between ranks. Sums are taken in fp32 either way.
 enum class Wire {
@@ -17,10 +13,13 @@ enum class Wire {
   bf16,  ///< half the bytes; each hop rounds its partial sum (README.md has the numerics)
 };
 
+/// Bytes that a float takes on the wire.
+constexpr std::size_t wire_bytes(Wire wire) { return wire == Wire::bf16 ? sizeof(std::uint16_t) : sizeof(float); }
+
 /// The `comm:` section of the configuration.
 struct Options {
   // Affects results.
-  Algorithm algorithm = Algorithm::ring;
+  std::string algorithm = "ring";  ///< a name of schedule/algorithms.h
   Wire wire = Wire::fp32;
 
   // Affects speed and patience only.

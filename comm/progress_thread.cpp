@@ -13,18 +13,19 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/helper_thread.h"
-#include "core/stopwatch.h"
-#include "core/trace.h"
 
 namespace dcs3gd::comm {
 namespace {
 
+using Clock = std::chrono::steady_clock;
 using std::chrono::seconds;
 
 /// Longer than the time-out without a sign of life: the thread is stuck inside a call of MPI.
-constexpr double kStuckGrace_s = 2;
+constexpr seconds kStuckGrace{2};
 /// How long abort() waits for the thread before it ends the process itself.
 constexpr seconds kAbortPatience{3};
+
+double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
 
 void prepare_thread() {
   begin_helper_thread("dcs3gd-comm");
@@ -35,34 +36,48 @@ void prepare_thread() {
 
 }  // namespace
 
-bool Job::done() const {
+void Job::begin() {
   const std::lock_guard lock(mutex_);
-  return done_;
+  if (state_ != State::idle) {
+    throw Error(ErrorKind::failure,
+                format("{}: started again before the ticket of its last start was waited for", operation_->name()));
+  }
+  state_ = State::in_flight;
 }
 
-void Job::finish(double duration_ms) {
+void Job::run_here() {
+  begin();
+  const Clock::time_point start = Clock::now();
+  operation_->start(0);
+  while (operation_->step() != Step::done) {
+  }
+  finish({.start_ms = milliseconds(start.time_since_epoch()), .duration_ms = 0});
+}
+
+void Job::finish(const JobTimes& times) {
   const std::lock_guard lock(mutex_);
-  done_ = true;
-  duration_ms_ = duration_ms;
+  state_ = State::ended;
+  times_ = times;
   changed_.notify_all();
 }
 
 void Job::fail(std::exception_ptr error) {
   const std::lock_guard lock(mutex_);
-  done_ = true;
+  state_ = State::ended;
   error_ = std::move(error);
   changed_.notify_all();
 }
 
-bool Job::wait_for(double limit_s) const {
+bool Job::wait_for(double limit_s) {
   std::unique_lock lock(mutex_);
-  return changed_.wait_for(lock, std::chrono::duration<double>(limit_s), [&] { return done_; });
+  return changed_.wait_for(lock, std::chrono::duration<double>(limit_s), [&] { return state_ == State::ended; });
 }
 
-double Job::result() const {
+JobTimes Job::take_result() {
   const std::lock_guard lock(mutex_);
-  if (error_) std::rethrow_exception(error_);
-  return duration_ms_;
+  state_ = State::idle;
+  if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  return times_;
 }
 
 ProgressThread::ProgressThread(OpenTransport open, double timeout_s)
@@ -86,44 +101,39 @@ ProgressThread::~ProgressThread() {
   thread_.join();
 }
 
-std::shared_ptr<Job> ProgressThread::submit(std::unique_ptr<Operation> operation) {
-  auto job = std::make_shared<Job>(std::move(operation));
+void ProgressThread::submit(const std::shared_ptr<Job>& job) {
+  job->begin();
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(job);
+    job->tag_ = std::exchange(next_tag_, (next_tag_ + 1) % kTagCount);
+    submitted_.push_back(job);
+    has_news_ = true;
   }
   wake_.notify_all();
-  return job;
 }
 
-double ProgressThread::wait(const Job& job) const {
+JobTimes ProgressThread::wait(Job& job) const {
   constexpr double kLook_s = 1;
+  const Clock::time_point begin = Clock::now();
   while (!job.wait_for(kLook_s)) {
     const Clock::time_point alive{Clock::duration(last_sign_of_life_)};
-    const std::chrono::duration<double> silence = Clock::now() - alive;
-    const std::chrono::duration<double> timeout = timeout_;
-    const std::string stuck = current_operation();
-    if (!stuck.empty() && silence.count() > timeout.count() + kStuckGrace_s) {
+    const std::chrono::duration<double> silence = Clock::now() - std::max(alive, begin);
+    if (silence > timeout_ + kStuckGrace) {
       throw Error(ErrorKind::failure, format("{}: no sign of life for {:.0f} s, it hangs inside MPI: another rank has "
                                              "stopped or was never there",
-                                             stuck, silence.count()));
+                                             job.operation().name(), silence.count()));
     }
   }
-  return job.result();
+  return job.take_result();
 }
 
 void ProgressThread::abort(int exit_code, const std::string& reason) {
   std::unique_lock lock(mutex_);
   if (!abort_) abort_ = Abort{exit_code, reason};
-  abort_requested_ = true;
+  has_news_ = true;
   failed_ = true;
   wake_.notify_all();
   if (!abort_done_.wait_for(lock, kAbortPatience, [&] { return aborted_; })) std::_Exit(exit_code);
-}
-
-std::string ProgressThread::current_operation() const {
-  const std::lock_guard lock(mutex_);
-  return current_ ? current_->operation().name() : "";
 }
 
 bool ProgressThread::pin(int core) {
@@ -155,67 +165,105 @@ void ProgressThread::run(const OpenTransport& open) {
 }
 
 void ProgressThread::serve() {
-  for (;;) {
-    std::unique_lock lock(mutex_);
-    current_.reset();
-    wake_.wait(lock, [&] { return !queue_.empty() || stopping_ || (abort_ && !aborted_); });
-    if (abort_ && !aborted_) {
-      lock.unlock();
-      break_world(std::make_exception_ptr(carry_out_abort()));
+  while (take_submitted()) {
+    try {
+      start_waiting();
+      step_running();
+    } catch (...) {
+      break_world(std::current_exception());
+    }
+  }
+}
+
+/// Sleeps while there is nothing to do. Returns false when all is done and the thread is to end.
+bool ProgressThread::take_submitted() {
+  const bool idle = running_.empty() && waiting_.empty();
+  if (!idle && !has_news_) return true;
+  std::unique_lock lock(mutex_);
+  if (idle) wake_.wait(lock, [&] { return has_news_ || stopping_; });
+  has_news_ = false;
+  waiting_.insert(waiting_.end(), submitted_.begin(), submitted_.end());
+  submitted_.clear();
+  if (abort_ && !aborted_) {
+    lock.unlock();
+    break_world(std::make_exception_ptr(carry_out_abort()));
+    return true;
+  }
+  return !(stopping_ && running_.empty() && waiting_.empty());
+}
+
+void ProgressThread::start_waiting() {
+  while (!waiting_.empty() && running_.empty()) {
+    const std::shared_ptr<Job> job = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (error_) {
+      job->fail(error_);
       continue;
     }
-    if (queue_.empty()) return;
-    current_ = std::move(queue_.front());
-    queue_.pop_front();
-    const std::shared_ptr<Job> job = current_;
-    lock.unlock();
-    execute(job);
+    running_.push_back(job);
+    job->span_.emplace("communication", job->operation().kind());
+    job->start_ = job->last_move_ = last_move_ = Clock::now();
+    paused_ = false;
+    last_sign_of_life_ = last_move_.time_since_epoch().count();
+    job->operation().start(job->tag_);
   }
 }
 
-void ProgressThread::execute(const std::shared_ptr<Job>& job) {
-  if (error_) return job->fail(error_);
-  try {
-    job->finish(drive(job->operation()));
-  } catch (...) {
-    broken_job_ = job;
-    break_world(std::current_exception());
-    job->fail(error_);
-  }
-}
-
-double ProgressThread::drive(Operation& operation) {
-  const trace::Span span("communication", operation.kind());
-  const Stopwatch stopwatch;
-  Clock::time_point last_move = Clock::now();
-  bool waited = false;  // since the last move
-  last_sign_of_life_ = last_move.time_since_epoch().count();
-  operation.start();
-  for (;;) {
-    if (abort_requested_) throw carry_out_abort();
-    const Step step = operation.step();
-    if (step == Step::done) return stopwatch.elapsed_ms();
-    const Clock::time_point now = Clock::now();
+/// One step of each operation, then a pause if none has moved.
+void ProgressThread::step_running() {
+  bool moved = false;
+  Clock::time_point now;
+  for (auto running = running_.begin(); running != running_.end();) {
+    Job& job = **running;
+    const Step step = job.operation().step();
+    now = Clock::now();
     last_sign_of_life_ = now.time_since_epoch().count();
-    if (step == Step::moved) {
-      if (waited) patience_.learn(now - last_move);
-      last_move = now;
-      waited = false;
-    } else if (now - last_move > timeout_) {
-      throw Error(
-          ErrorKind::failure,
-          format("rank {} on {}: {}: no progress for {:.1f} s: {}", transport_->rank(), find_own_place().host,
-                 operation.name(), std::chrono::duration<double>(now - last_move).count(), operation.waits_for()));
-    } else {
-      waited = true;
-      patience_.pause(now - last_move);
+    if (step == Step::waiting) {
+      check_time_out(job, now);
+      ++running;
+      continue;
     }
+    moved = true;
+    job.last_move_ = now;
+    if (step == Step::moved) {
+      ++running;
+      continue;
+    }
+    // Whoever waits may start the job again as soon as it has finished.
+    const std::shared_ptr<Job> done = std::move(*running);
+    running = running_.erase(running);
+    done->span_.reset();
+    done->finish(
+        {.start_ms = milliseconds(done->start_.time_since_epoch()), .duration_ms = milliseconds(now - done->start_)});
   }
+  if (running_.empty()) return;
+  if (moved) {
+    if (paused_) patience_.learn(now - last_move_);
+    last_move_ = now;
+    paused_ = false;
+  } else {
+    paused_ = true;
+    patience_.pause(now - last_move_);
+  }
+}
+
+void ProgressThread::check_time_out(const Job& job, Clock::time_point now) const {
+  if (now - job.last_move_ <= timeout_) return;
+  throw Error(ErrorKind::failure,
+              format("rank {} on {}: {}: no progress for {:.1f} s: {}", transport_->rank(), find_own_place().host,
+                     job.operation().name(), std::chrono::duration<double>(now - job.last_move_).count(),
+                     job.operation().waits_for()));
 }
 
 void ProgressThread::break_world(std::exception_ptr error) {
   if (!error_) error_ = std::move(error);
   failed_ = true;
+  for (const std::shared_ptr<Job>& job : running_) {
+    job->span_.reset();
+    broken_jobs_.push_back(job);
+    job->fail(error_);
+  }
+  running_.clear();
 }
 
 Error ProgressThread::carry_out_abort() {

@@ -11,42 +11,63 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "comm/operation.h"
 #include "comm/patience.h"
 #include "comm/transport.h"
 #include "core/error.h"
+#include "core/trace.h"
 
 namespace dcs3gd::comm {
 
-/// An operation on its way through the progress thread, shared with whoever waits for it. Thread-safe.
+/// When an operation ran, by the steady clock.
+struct JobTimes {
+  double start_ms = 0;
+  double duration_ms = 0;
+};
+
+/// An operation on its way through the progress thread, shared with whoever waits for it. Once its result has been
+/// taken it may be submitted again. Thread-safe.
 class Job {
  public:
   explicit Job(std::unique_ptr<Operation> operation) : operation_(std::move(operation)) {}
 
   Operation& operation() const { return *operation_; }
-  bool done() const;
-  /// The end of the operation: how long it took, or what ended it.
-  void finish(double duration_ms);
+  /// From here to take_result() the job is in flight; throws Error{failure} if it is already.
+  void begin();
+  /// Does all of an operation that needs no other rank, on the calling thread, as if it had been submitted.
+  void run_here();
+  /// The end of the operation: when it ran, or what ended it.
+  void finish(const JobTimes& times);
   void fail(std::exception_ptr error);
   /// Waits up to `limit_s` seconds for the end; whether it has come.
-  bool wait_for(double limit_s) const;
-  /// The duration in milliseconds; throws what ended the operation. Only when done.
-  double result() const;
+  bool wait_for(double limit_s);
+  /// Throws what ended the operation. Only after the end, once.
+  JobTimes take_result();
 
  private:
+  friend class ProgressThread;
+  enum class State { idle, in_flight, ended };
+
   const std::unique_ptr<Operation> operation_;
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
+  // Only the progress thread, but for the tag, which is set before it sees the job.
+  int tag_ = 0;
+  std::chrono::steady_clock::time_point start_;
+  std::chrono::steady_clock::time_point last_move_;
+  std::optional<trace::Span> span_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
   // Guarded by mutex_.
-  bool done_ = false;
-  double duration_ms_ = 0;
+  State state_ = State::idle;
+  JobTimes times_;
   std::exception_ptr error_;
 };
 
-/// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives one operation after the
-/// other in the order they were submitted, and closes it. Without work it sleeps. After an error nothing more is sent:
-/// all later operations fail with the same error. Thread-safe.
+/// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives the operations in the order
+/// in which they were submitted, and closes it. Without work it sleeps. After an error nothing more is sent: all later
+/// operations fail with the same error. Thread-safe.
 class ProgressThread {
  public:
   using OpenTransport = std::function<std::unique_ptr<Transport>()>;
@@ -58,16 +79,15 @@ class ProgressThread {
 
   /// Other threads may ask it for rank() and size() and hand it to operations.
   Transport& transport() { return *transport_; }
-  std::shared_ptr<Job> submit(std::unique_ptr<Operation> operation);
-  /// Waits for the end of a job; its duration in milliseconds. Throws what ended it, also when the thread itself is
-  /// stuck in a call of MPI.
-  double wait(const Job& job) const;
+  /// Throws Error{failure} if the job is in flight already.
+  void submit(const std::shared_ptr<Job>& job);
+  /// Waits for the end of a job and takes its result. Throws what ended it, also when the thread itself is stuck in a
+  /// call of MPI.
+  JobTimes wait(Job& job) const;
   bool failed() const { return failed_; }
   /// Ends the whole world (Transport::abort). If the thread is stuck in a call of MPI, ends this process, and with it,
   /// by way of its launcher, the others.
   void abort(int exit_code, const std::string& reason);
-  /// The name of the operation at work, empty if there is none.
-  std::string current_operation() const;
   /// How it waits depends on whether the ranks are on several machines.
   void set_between_hosts(bool between_hosts) { patience_.set_between_hosts(between_hosts); }
   /// Confines the thread to one core; false if the system refuses.
@@ -75,6 +95,7 @@ class ProgressThread {
 
  private:
   using Clock = std::chrono::steady_clock;
+  using Jobs = std::deque<std::shared_ptr<Job>>;
   struct Abort {
     int exit_code;
     std::string reason;
@@ -82,8 +103,10 @@ class ProgressThread {
 
   void run(const OpenTransport& open);
   void serve();
-  void execute(const std::shared_ptr<Job>& job);
-  double drive(Operation& operation);
+  bool take_submitted();
+  void start_waiting();
+  void step_running();
+  void check_time_out(const Job& job, Clock::time_point now) const;
   void break_world(std::exception_ptr error);
   /// Returns what operations fail with from now on; not at all where the transport ends the process.
   Error carry_out_abort();
@@ -93,21 +116,25 @@ class ProgressThread {
 
   Patience patience_;
   // Only the progress thread.
-  std::exception_ptr error_;         ///< what broke the world
-  std::shared_ptr<Job> broken_job_;  ///< messages into its memory may still be under way
+  Jobs waiting_;                                   ///< to be started, in order
+  std::vector<std::shared_ptr<Job>> running_;      ///< in the order of their start
+  Clock::time_point last_move_;                    ///< of any of them
+  bool paused_ = false;                            ///< since the last move
+  std::exception_ptr error_;                       ///< what broke the world
+  std::vector<std::shared_ptr<Job>> broken_jobs_;  ///< messages into their memory may still be in flight
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable abort_done_;
   // Guarded by mutex_.
-  std::deque<std::shared_ptr<Job>> queue_;
-  std::shared_ptr<Job> current_;
+  Jobs submitted_;
+  int next_tag_ = 0;
   std::optional<Abort> abort_;  ///< asked for
   bool aborted_ = false;        ///< carried out
   bool stopping_ = false;
   std::exception_ptr open_error_;
 
-  std::atomic<bool> abort_requested_ = false;  ///< abort_ is set: cheap to ask between two steps
+  std::atomic<bool> has_news_ = false;  ///< something was submitted or an abort asked for: cheap to look at
   std::atomic<bool> failed_ = false;
   std::atomic<Clock::rep> last_sign_of_life_ = 0;
 

@@ -85,10 +85,11 @@ namespace {
 /// order and sends everyone the sum.
 class NaiveAllReduce final : public Operation {
  public:
-  NaiveAllReduce(Transport& transport, std::span<const float> source, std::span<float> target, int tag)
-      : transport_(transport), source_(source), target_(target), tag_(tag) {}
+  NaiveAllReduce(Transport& transport, std::span<const float> source, std::span<float> target)
+      : transport_(transport), source_(source), target_(target) {}
 
-  void start() override {
+  void start(int tag) override {
+    tag_ = tag;
     if (transport_.rank() == 0) {
       std::copy(source_.begin(), source_.end(), target_.begin());
       summand_.resize(target_.size());
@@ -129,7 +130,7 @@ class NaiveAllReduce final : public Operation {
   Transport& transport_;
   const std::span<const float> source_;
   const std::span<float> target_;
-  const int tag_;
+  int tag_ = 0;
   std::vector<float> summand_;  ///< at rank 0
   std::atomic<int> from_ = 0;   ///< the rank that is listened to
   Transport::Request receive_{};
@@ -168,9 +169,9 @@ class ThreadTransport final : public Transport {
     return true;
   }
 
-  std::unique_ptr<Operation> make_library_all_reduce(LibraryCall, std::span<const float> source,
-                                                     std::span<float> target, int tag) override {
-    return std::make_unique<NaiveAllReduce>(*this, source, target, tag);
+  std::unique_ptr<Operation> make_native_all_reduce(NativeCall, std::span<const float> source,
+                                                    std::span<float> target) override {
+    return std::make_unique<NaiveAllReduce>(*this, source, target);
   }
 
   void abort(int, const std::string& reason) override { world_->abort(reason); }

@@ -25,12 +25,11 @@ Ticket& Ticket::operator=(Ticket&& other) noexcept {
 
 Ticket::~Ticket() { settle(); }
 
-bool Ticket::done() const { return !job_ || job_->done(); }
-
-AllReduceStats Ticket::wait() {
+AllReduceResult Ticket::wait() {
   if (!job_) throw Error(ErrorKind::failure, "an all-reduce was waited for twice");
   const std::shared_ptr<Job> job = std::move(job_);
-  return {.all_reduce_ms = progress_->wait(*job)};
+  const JobTimes times = progress_->wait(*job);
+  return {.start_ms = times.start_ms, .all_reduce_ms = times.duration_ms};
 }
 
 void Ticket::settle() noexcept {

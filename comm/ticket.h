@@ -7,9 +7,10 @@ namespace dcs3gd::comm {
 class Job;
 class ProgressThread;
 
-/// What an all-reduce took.
-struct AllReduceStats {
-  double all_reduce_ms = 0;  ///< from its start to its completion, by the progress thread's clock
+/// What an all-reduce took, by the progress thread's clock.
+struct AllReduceResult {
+  double start_ms = 0;       ///< since some moment in the past
+  double all_reduce_ms = 0;  ///< from its start to its completion
 };
 
 /// The right to the result of an all-reduce that runs in the progress thread. Until wait() has returned, its buffers
@@ -25,10 +26,8 @@ class Ticket {
   /// ticket that nobody waited for is a mistake, but for unwinding after an exception: it is logged as an error.
   ~Ticket();
 
-  /// Whether wait() would return at once.
-  bool done() const;
   /// Blocks until the result is there. Throws what ended the operation, and Error{failure} when called twice.
-  AllReduceStats wait();
+  AllReduceResult wait();
 
  private:
   void settle() noexcept;

@@ -26,6 +26,9 @@ class TransferWindow {
     ++posted_;
   }
 
+  /// Numbers begin at 0 again. Only when nothing is in flight.
+  void clear() { posted_ = finished_ = 0; }
+
   /// The number of the oldest message if it is complete now.
   std::optional<std::size_t> finish_oldest(Transport& transport) {
     if (!in_flight() || !transport.test(requests_[finished_ % kSlots])) return std::nullopt;

@@ -9,8 +9,8 @@
 
 namespace dcs3gd::comm {
 
-/// Ways to call the library's own all-reduce, for the reference and for comparisons.
-enum class LibraryCall { two_buffers, in_place, nonblocking };
+/// Variants of the native all-reduce, MPI_Allreduce, for reference and benchmarks.
+enum class NativeCall { two_buffers, in_place, nonblocking };
 
 /// The seam to the outside: point-to-point messages between the ranks of a world, all non-blocking. Two
 /// implementations: MPI (mpi_transport.h) and threads of one process (thread_world.h; alone it is the solo world).
@@ -19,7 +19,7 @@ enum class LibraryCall { two_buffers, in_place, nonblocking };
 /// start_… until test() has said true. Only the progress thread calls it, but for rank() and size().
 class Transport {
  public:
-  /// A transfer under way.
+  /// A transfer in flight.
   using Request = std::size_t;
 
   virtual ~Transport() = default;
@@ -33,10 +33,10 @@ class Transport {
   /// Whether the transfer is complete; if so, the request is gone.
   virtual bool test(Request request) = 0;
 
-  /// target = Σ source over the ranks, by the world's own means. With LibraryCall::in_place source and target are the
+  /// target = Σ source over the ranks, by the world's own means. With NativeCall::in_place source and target are the
   /// same memory, else they do not overlap.
-  virtual std::unique_ptr<Operation> make_library_all_reduce(LibraryCall call, std::span<const float> source,
-                                                             std::span<float> target, int tag) = 0;
+  virtual std::unique_ptr<Operation> make_native_all_reduce(NativeCall call, std::span<const float> source,
+                                                            std::span<float> target) = 0;
 
   /// Ends the whole world: MPI ends all processes (and does not return); between threads all ranks' transfers fail from
   /// now on with `reason`.

@@ -4,8 +4,9 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "app/bench/bench_statistics.h"
@@ -18,7 +19,7 @@ namespace dcs3gd::app {
 namespace {
 
 using comm::Communicator;
-using comm::LibraryCall;
+using comm::NativeCall;
 using comm::Wire;
 
 constexpr std::size_t kSizes[] = {kSmallestCommSize, 16384, 262144, 1048576, 4194304, 25557032};
@@ -27,27 +28,17 @@ constexpr std::size_t kMaxRepetitions = 200;
 
 /// One way to sum; returns its milliseconds on this rank.
 struct Contender {
-  const char* algorithm;
-  const char* wire;
-  std::size_t wire_bytes;  ///< per element
-  std::function<double(std::size_t floats)> run_ms;
+  std::string_view algorithm;
+  Wire wire;
+  std::function<double()> run_ms;
 };
 
-std::string to_blob(const std::vector<double>& values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double)};
-}
+const char* name_of(Wire wire) { return wire == Wire::bf16 ? "bf16" : "fp32"; }
 
 /// Per repetition the time of the slowest rank.
-std::vector<double> slowest(Communicator& communicator, const std::vector<double>& own) {
-  std::vector<double> result = own;
-  for (const std::string& blob : communicator.all_gather(to_blob(own))) {
-    for (std::size_t i = 0; i < result.size(); ++i) {
-      double value = 0;
-      std::memcpy(&value, blob.data() + i * sizeof(double), sizeof(double));
-      result[i] = std::max(result[i], value);
-    }
-  }
-  return result;
+std::vector<double> slowest(Communicator& communicator, std::vector<double> times) {
+  for (double& time : times) time = std::ranges::max(communicator.gather(time));
+  return times;
 }
 
 /// GB/s that a rank copies from memory to memory while all ranks do: what the ring could reach at most between ranks of
@@ -72,54 +63,57 @@ std::size_t repetitions(Communicator& communicator, double round_s, double budge
 
 void print(const CommBenchOptions& options, const Contender& contender, int ranks, std::size_t floats,
            const TimingSummary& summary, double limit_gb_s) {
-  const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(floats * contender.wire_bytes);
+  const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(floats * comm::wire_bytes(contender.wire));
   const double bus_gb_s = travelled / summary.median / 1e6;
   if (options.json) {
     std::puts(format(R"({{"bench":"comm","algorithm":"{}","wire":"{}","ranks":{},"floats":{},"n":{},"min_ms":{:.4f},)"
                      R"("median_ms":{:.4f},"p99_ms":{:.4f},"bus_gb_s":{:.4f},"limit_gb_s":{:.4f}}})",
-                     contender.algorithm, contender.wire, ranks, floats, summary.n, summary.min, summary.median,
-                     summary.p99, bus_gb_s, limit_gb_s)
+                     contender.algorithm, name_of(contender.wire), ranks, floats, summary.n, summary.min,
+                     summary.median, summary.p99, bus_gb_s, limit_gb_s)
                   .c_str());
   } else {
     std::puts(format("{:>10}  {:<14} {:<4}  {:>4} {:>10.3f} {:>10.3f} {:>10.3f} {:>10.2f} {:>10.2f}", floats,
-                     contender.algorithm, contender.wire, summary.n, summary.min, summary.median, summary.p99, bus_gb_s,
-                     limit_gb_s)
+                     contender.algorithm, name_of(contender.wire), summary.n, summary.min, summary.median, summary.p99,
+                     bus_gb_s, limit_gb_s)
                   .c_str());
   }
   std::fflush(stdout);
 }
 
+/// Every algorithm with a schedule on both wires, and the bare calls of MPI. The plans are made here, not timed.
+std::vector<Contender> contenders_of(Communicator& communicator, std::span<float> values, std::span<float> sums) {
+  std::vector<Contender> contenders;
+  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+    for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
+      if (algorithm.is_native()) continue;
+      const auto plan = std::make_shared<comm::AllReducePlan>(
+          communicator.plan_all_reduce({.values = values, .wire = wire, .algorithm = &algorithm}));
+      contenders.push_back({algorithm.name, wire, [plan] {
+                              const Stopwatch stopwatch;
+                              plan->start().wait();
+                              return stopwatch.elapsed_ms();
+                            }});
+    }
+  }
+  const auto add_native = [&](std::string_view name, NativeCall call) {
+    const std::span<const float> source = call == NativeCall::in_place ? sums : values;
+    contenders.push_back({name, Wire::fp32, [&communicator, call, source, sums] {
+                            return communicator.time_native_all_reduce(call, source, sums);
+                          }});
+  };
+  add_native("mpi", NativeCall::two_buffers);
+  add_native("mpi_in_place", NativeCall::in_place);
+  add_native("mpi_iallreduce", NativeCall::nonblocking);
+  return contenders;
+}
+
 }  // namespace
 
 int run_comm_bench(const CommBenchOptions& options) {
-  comm::Options comm_options = options.comm;
-  comm_options.algorithm = comm::Algorithm::ring;
-  const auto communicator = Communicator::open(comm_options);
+  const auto communicator = Communicator::open(options.comm);
   AlignedBuffer<float> values(options.max_floats);
   AlignedBuffer<float> sums(options.max_floats);
   std::fill(values.begin(), values.end(), 1.0F);  // an average of ones stays one
-
-  const auto ring = [&](Wire wire) {
-    return [&, wire](std::size_t floats) {
-      const Stopwatch stopwatch;
-      communicator->start_all_reduce({.values = values.span().first(floats), .wire = wire}).wait();
-      return stopwatch.elapsed_ms();
-    };
-  };
-  const auto library = [&](LibraryCall call) {
-    return [&, call](std::size_t floats) {
-      const std::span<float> target = sums.span().first(floats);
-      const std::span<const float> source = call == LibraryCall::in_place ? target : values.span().first(floats);
-      return communicator->time_library_all_reduce(call, source, target);
-    };
-  };
-  const Contender contenders[] = {
-      {"ring", "fp32", 4, ring(Wire::fp32)},
-      {"mpi", "fp32", 4, library(LibraryCall::two_buffers)},
-      {"ring", "bf16", 2, ring(Wire::bf16)},
-      {"mpi_in_place", "fp32", 4, library(LibraryCall::in_place)},
-      {"mpi_iallreduce", "fp32", 4, library(LibraryCall::nonblocking)},
-  };
 
   const bool prints = communicator->rank() == 0;
   const double limit_gb_s = copy_limit_gb_s(*communicator, values.span(), sums.span());
@@ -131,19 +125,21 @@ int run_comm_bench(const CommBenchOptions& options) {
   for (const std::size_t floats : kSizes) {
     if (floats > options.max_floats) break;
     std::fill(sums.begin(), sums.end(), 0.0F);  // the in-place sums must not grow to infinity
+    const std::vector<Contender> contenders =
+        contenders_of(*communicator, values.span().first(floats), sums.span().first(floats));
     const auto one_round = [&](std::vector<std::vector<double>>* times_ms) {
-      for (std::size_t i = 0; i < std::size(contenders); ++i) {
+      for (std::size_t i = 0; i < contenders.size(); ++i) {
         communicator->barrier();
-        const double time_ms = contenders[i].run_ms(floats);
+        const double time_ms = contenders[i].run_ms();
         if (times_ms != nullptr) (*times_ms)[i].push_back(time_ms);
       }
     };
     const Stopwatch warm_up;
     one_round(nullptr);
     const std::size_t rounds = repetitions(*communicator, warm_up.elapsed_s(), options.seconds_per_size);
-    std::vector<std::vector<double>> times_ms(std::size(contenders));
+    std::vector<std::vector<double>> times_ms(contenders.size());
     for (std::size_t round = 0; round < rounds; ++round) one_round(&times_ms);
-    for (std::size_t i = 0; i < std::size(contenders); ++i) {
+    for (std::size_t i = 0; i < contenders.size(); ++i) {
       const TimingSummary summary = summarize(slowest(*communicator, times_ms[i]));
       if (prints) print(options, contenders[i], communicator->size(), floats, summary, limit_gb_s);
     }

@@ -58,7 +58,7 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
   wrong = first_problem();
   if (!wrong.empty()) return std::nullopt;
 
-  Checkpoint checkpoint{path, parse_manifest(communicator.all_gather(manifest_text)[0])};
+  Checkpoint checkpoint{path, parse_manifest(communicator.from_rank_0(manifest_text))};
   problem = attempt([&] {
     int number = 0;
     for (const auto& [name, expected] : checkpoint.manifest.files) {
@@ -122,9 +122,10 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
   for (std::size_t i = 0; i < loaded.size(); ++i) {  // the sum of an array that is not averaged is its 0
     if (is_averaged(loaded[i])) {
       communicator
-          .start_all_reduce({.values = sums[i].values(),
-                             .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
-                             .wire = comm::Wire::fp32})
+          .plan_all_reduce({.values = sums[i].values(),
+                            .factor = 1 / static_cast<float>(checkpoint.manifest.workers()),
+                            .wire = comm::Wire::fp32})
+          .start()
           .wait();
     }
     for (std::vector<StateArray>& worker : state.workers) {
@@ -141,7 +142,7 @@ std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicato
   if (communicator.rank() == 0) {
     for (const std::int64_t step : checkpoint_steps(folder)) names += checkpoint_name(step) + "\n";
   }
-  std::istringstream lines(communicator.all_gather(names)[0]);
+  std::istringstream lines(communicator.from_rank_0(names));
   std::string wrong;
   std::string name;
   bool any = false;

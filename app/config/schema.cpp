@@ -6,6 +6,7 @@
 #include "app/config/network_reader.h"
 #include "app/config/suggestion.h"
 #include "app/rules/table.h"
+#include "comm/schedule/algorithms.h"
 #include "core/format.h"
 #include "data/formats.h"
 #include "data/transform/mixup.h"
@@ -73,7 +74,13 @@ std::vector<Field> schema(Configuration& configuration) {
                                                      {"step", optim::ScheduleKind::step},
                                                      {"poly", optim::ScheduleKind::poly},
                                                      {"constant", optim::ScheduleKind::constant}});
-  const auto all_reduce = choice<comm::Algorithm>({{"ring", comm::Algorithm::ring}, {"mpi", comm::Algorithm::mpi}});
+  std::vector<std::pair<std::string, std::string>> all_reduces;
+  std::string all_reduce_help = "who averages the updates";
+  for (const comm::AlgorithmInfo& info : comm::algorithms()) {
+    all_reduces.emplace_back(info.name, info.name);
+    all_reduce_help.append("; ").append(info.name).append(": ").append(info.help);
+  }
+  const auto all_reduce = choice<std::string>(all_reduces);
   const auto wire = choice<comm::Wire>({{"fp32", comm::Wire::fp32}, {"bf16", comm::Wire::bf16}});
   const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
                                                {"bar", ProgressStyle::bar},
@@ -132,7 +139,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("algorithm.gradient_clip_norm", algorithm.gradient_clip_norm, or_word("null", real<double>(above(0))), "longer gradients are scaled down to this norm; null: none"),
 
       field("optimizer.momentum", sgd.momentum, real<float>(fraction()), "momentum of SGD"),
-      field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's format of momentum"),
+      field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's form of momentum"),
       field("optimizer.weight_decay", sgd.weight_decay, real<float>(at_least(0)), "decay of convolution and linear weights"),
       field("optimizer.decay_norm_and_bias", sgd.decay_norm_and_bias, flag(), "decay batch norms and biases too"),
       field("optimizer.lr.base", lr.base, real<double>(above(0)), "peak learning rate for reference_batch images per step", may_change),
@@ -146,7 +153,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly", may_change),
       field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly", may_change),
 
-      field("comm.algorithm", comm.algorithm, all_reduce, "who averages the updates", may_change),
+      field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
       field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
       field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends", may_change),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),
@@ -241,8 +248,8 @@ std::vector<Condition> conditions() {
        }},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {
-         const bool clash = c.comm.wire == comm::Wire::bf16 && c.comm.algorithm == comm::Algorithm::mpi;
-         return clash ? "bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only" : "";
+         const bool clash = c.comm.wire == comm::Wire::bf16 && comm::find_algorithm(c.comm.algorithm).is_native();
+         return clash ? comm::bf16_needs_schedule() : "";
        }},
   };
 }

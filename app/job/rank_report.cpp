@@ -1,7 +1,6 @@
 #include "app/job/rank_report.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <set>
 
@@ -11,11 +10,6 @@
 
 namespace dcs3gd::app {
 namespace {
-
-struct PackedUse {
-  int threads;
-  int host_cores;
-};
 
 /// "core 3", "cores 0-3"
 std::string cores_text(const std::vector<int>& cores) {
@@ -104,11 +98,12 @@ std::string remedy(const std::vector<RankUse>& ranks, const std::string& command
 }  // namespace
 
 std::vector<RankUse> gather_rank_uses(comm::Communicator& communicator, int threads) {
-  const PackedUse mine{threads, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN))};
+  struct Use {
+    int threads;
+    int host_cores;
+  };
   std::vector<RankUse> ranks;
-  for (const std::string& blob : communicator.all_gather({reinterpret_cast<const char*>(&mine), sizeof(mine)})) {
-    PackedUse use{};
-    std::memcpy(&use, blob.data(), sizeof(use));
+  for (const Use& use : communicator.gather(Use{threads, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN))})) {
     ranks.push_back({communicator.places()[ranks.size()], use.threads, use.host_cores});
   }
   return ranks;

@@ -33,12 +33,6 @@ std::string find_or_make_listing(const data::DataOptions& options, data::Part pa
   return listing;
 }
 
-/// Replaces the text on all ranks by rank 0's.
-void broadcast_text(comm::Communicator& communicator, std::string& text) {
-  text.resize(std::stoull(communicator.all_gather(std::to_string(text.size()))[0]));
-  communicator.broadcast(std::as_writable_bytes(std::span(text)));
-}
-
 }  // namespace
 
 std::string share_listing(const data::DataOptions& options, data::Part part, const ListingCache& cache,
@@ -51,18 +45,17 @@ std::string share_listing(const data::DataOptions& options, data::Part part, con
     error = attempt([&] {
       listing = find_or_make_listing(options, part, cache, [&] {
         if (silence.elapsed_s() < kSignOfLifeS) return;
-        communicator.all_gather(kStillListing);
+        communicator.from_rank_0(kStillListing);
         silence.restart_s();
       });
     });
-    communicator.all_gather("");
+    communicator.from_rank_0("");
   } else {
-    while (communicator.all_gather("")[0] == kStillListing) {
+    while (communicator.from_rank_0("") == kStillListing) {
     }
   }
   agree(communicator, error);
-  broadcast_text(communicator, listing);
-  return listing;
+  return communicator.from_rank_0(listing);
 }
 
 std::shared_ptr<const data::Dataset> open_dataset(const data::DataOptions& options, data::Part part, std::uint64_t seed,

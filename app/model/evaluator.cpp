@@ -1,6 +1,5 @@
 #include "app/model/evaluator.h"
 
-#include <cstring>
 #include <string_view>
 
 #include "core/error.h"
@@ -12,11 +11,7 @@ namespace {
 /// Sums in the order of the ranks, in double: every rank gets the same.
 nn::BatchResult sum_over_ranks(comm::Communicator& communicator, const nn::BatchResult& mine) {
   nn::BatchResult sum;
-  for (const std::string& blob : communicator.all_gather({reinterpret_cast<const char*>(&mine), sizeof(mine)})) {
-    nn::BatchResult part;
-    std::memcpy(&part, blob.data(), sizeof(part));
-    sum += part;
-  }
+  for (const nn::BatchResult& part : communicator.gather(mine)) sum += part;
   return sum;
 }
 

@@ -78,7 +78,7 @@ nn::ConvolutionChoices choices_of_run(const Measure& measure_missing, const std:
 }  // namespace
 
 nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const nn::ConvolutionChoices& mine) {
-  return nn::ConvolutionChoices::from_text(communicator.all_gather(mine.to_text()).front());
+  return nn::ConvolutionChoices::from_text(communicator.from_rank_0(mine.to_text()));
 }
 
 nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configuration& configuration,

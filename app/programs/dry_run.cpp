@@ -102,7 +102,8 @@ double measure_all_reduce_ms(const Configuration& configuration, comm::Communica
   std::array<double, kAllReduces> times_ms{};
   for (double& time_ms : times_ms) {
     communicator.barrier();
-    time_ms = communicator.start_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
+    time_ms = communicator.plan_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
+                  .start()
                   .wait()
                   .all_reduce_ms;
   }
@@ -132,12 +133,7 @@ StepReport run_steps(const Configuration& configuration, comm::Communicator& com
 }
 
 /// The slowest rank's. Collective.
-double largest(comm::Communicator& communicator, double mine) {
-  double result = mine;
-  for (const std::string& text : communicator.all_gather(format("{}", mine)))
-    result = std::max(result, std::stod(text));
-  return result;
-}
+double largest(comm::Communicator& communicator, double mine) { return std::ranges::max(communicator.gather(mine)); }
 
 }  // namespace
 

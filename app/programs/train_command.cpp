@@ -60,7 +60,7 @@ bool says_finished(const Configuration& configuration, const RunFolder& folder,
                    const std::optional<Checkpoint>& checkpoint, comm::Communicator& communicator) {
   const bool prints = communicator.rank() == 0;
   const bool mine = prints && checkpoint && is_finished(folder, *checkpoint, configuration.run);
-  if (communicator.all_gather(mine ? "finished" : "")[0].empty()) return false;
+  if (communicator.from_rank_0(mine ? "finished" : "").empty()) return false;
   if (prints) {
     log::info(
         format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <sstream>
 #include <system_error>
 
 #include "app/record/progress.h"
@@ -111,11 +110,13 @@ Preflight preflight(const Configuration& configuration, const std::vector<RankNe
 }
 
 std::vector<RankNeed> gather_needs(comm::Communicator& communicator, std::size_t bytes, std::size_t available) {
+  struct Memory {
+    std::size_t needed;
+    std::size_t available;
+  };
   std::vector<RankNeed> needs;
-  for (const std::string& text : communicator.all_gather(format("{} {}", bytes, available))) {
-    RankNeed need{.host = communicator.places()[needs.size()].host};
-    std::istringstream(text) >> need.bytes >> need.available;
-    needs.push_back(need);
+  for (const Memory& memory : communicator.gather(Memory{bytes, available})) {
+    needs.push_back({communicator.places()[needs.size()].host, memory.needed, memory.available});
   }
   return needs;
 }

@@ -64,8 +64,7 @@ std::string workers_text(const AlgorithmOptions& algorithm, int rank_count) {
 
 std::string all_reduce_text(const Configuration& configuration, std::int64_t parameters, int rank_count) {
   if (rank_count == 1) return "none: one rank";
-  return format("{}, {}, {:.1f} MB per step and rank",
-                configuration.comm.algorithm == comm::Algorithm::ring ? "ring" : "MPI_Allreduce",
+  return format("{}, {}, {:.1f} MB per step and rank", configuration.comm.algorithm,
                 configuration.comm.wire == comm::Wire::bf16 ? "bf16" : "fp32",
                 static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
 }

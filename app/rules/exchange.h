@@ -14,6 +14,8 @@ class Exchange {
  public:
   /// Averages over `workers` workers, whose values a rank adds up first.
   Exchange(comm::Communicator& communicator, std::shared_ptr<const ParameterLayout> layout, int workers);
+  Exchange(const Exchange&) = delete;
+  Exchange& operator=(const Exchange&) = delete;
 
   /// Before start() the sum over this rank's workers; after finish() the mean over all. In between the all-reduce's.
   ParameterArena& values() { return values_; }
@@ -27,10 +29,9 @@ class Exchange {
   const StepSums& sums() const { return sums_; }
 
  private:
-  comm::Communicator& communicator_;
-  const float factor_;
   ParameterArena values_;
   StepSums sums_;
+  comm::AllReducePlan plan_;  ///< of the two above
   std::optional<comm::Ticket> ticket_;
 };
 

@@ -4,10 +4,10 @@
 
 namespace dcs3gd::app {
 
-GradientBuckets::GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor,
+GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, float factor,
                                  std::size_t bucket_elements)
-    : communicator_(communicator), factor_(factor) {
-  const std::vector<ParameterSlice>& slices = layout.slices();
+    : communicator_(communicator) {
+  const std::vector<ParameterSlice>& slices = gradient.layout().slices();
   for (std::size_t index = slices.size(); index-- > 0;) {
     const ParameterSlice& slice = slices[index];
     if (buckets_.empty() || buckets_.back().count >= bucket_elements) buckets_.emplace_back();
@@ -16,33 +16,34 @@ GradientBuckets::GradientBuckets(comm::Communicator& communicator, const Paramet
     bucket.count += slice.count;
     bucket.missing = ++bucket.slices;
   }
+  for (Bucket& bucket : buckets_) {
+    bucket.plan = communicator.plan_all_reduce(
+        {.values = gradient.values().subspan(bucket.first, bucket.count), .factor = factor});
+  }
 }
 
 GradientBuckets::Bucket& GradientBuckets::bucket_of(const ParameterSlice& slice) {
   return *std::ranges::find_if(buckets_, [&](const Bucket& bucket) { return bucket.first <= slice.offset; });
 }
 
-void GradientBuckets::slice_ready(ParameterArena& gradient, const ParameterSlice& slice) {
+void GradientBuckets::slice_ready(const ParameterSlice& slice) {
   Bucket& bucket = bucket_of(slice);
   if (--bucket.missing > 0) return;
   bucket.missing = bucket.slices;
-  if (++sent_ == buckets_.size()) {
-    held_back_ = &bucket;
-    return;
-  }
-  tickets_.push_back(communicator_.start_all_reduce(
-      {.values = gradient.values().subspan(bucket.first, bucket.count), .factor = factor_}));
+  tickets_.push_back(bucket.plan->start());
 }
 
-double GradientBuckets::finish(ParameterArena& gradient, std::span<float> extras) {
-  tickets_.push_back(
-      communicator_.start_all_reduce({.values = gradient.values().subspan(held_back_->first, held_back_->count),
-                                      .extras = extras,
-                                      .factor = factor_}));
+double GradientBuckets::finish(std::span<float> tail) {
+  tickets_.push_back(communicator_.plan_all_reduce({.values = {}, .tail = tail}).start());
   double all_reduce_ms = 0;
-  for (comm::Ticket& ticket : tickets_) all_reduce_ms += ticket.wait().all_reduce_ms;
+  double end_ms = 0;  // of all up to here: those that were in flight together count once
+  for (comm::Ticket& ticket : tickets_) {
+    const comm::AllReduceResult result = ticket.wait();
+    const double start_ms = std::max(result.start_ms, end_ms);
+    end_ms = std::max(end_ms, result.start_ms + result.all_reduce_ms);
+    all_reduce_ms += std::max(0.0, end_ms - start_ms);
+  }
   tickets_.clear();
-  sent_ = 0;
   return all_reduce_ms;
 }
 

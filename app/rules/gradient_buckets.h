@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -17,14 +19,14 @@ class GradientBuckets {
   /// small enough that the first bucket leaves early.
   static constexpr std::size_t kBucketElements = std::size_t{1} << 21;
 
-  GradientBuckets(comm::Communicator& communicator, const ParameterLayout& layout, float factor,
+  GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, float factor,
                   std::size_t bucket_elements = kBucketElements);
 
-  /// A slice of `gradient` is final. The first slice of a step begins the step.
-  void slice_ready(ParameterArena& gradient, const ParameterSlice& slice);
-  /// All slices are final: sends the last bucket together with `extras` and waits until everything is averaged.
-  /// Returns the milliseconds the all-reduces took.
-  double finish(ParameterArena& gradient, std::span<float> extras);
+  /// A slice of the gradient is final. The first slice of a step begins the step.
+  void slice_ready(const ParameterSlice& slice);
+  /// All slices are final: sums the tail too and waits until everything is averaged. Returns the milliseconds in which
+  /// an all-reduce was in flight.
+  double finish(std::span<float> tail);
 
  private:
   struct Bucket {
@@ -32,16 +34,14 @@ class GradientBuckets {
     std::size_t count = 0;
     int slices = 0;
     int missing = 0;  ///< slices of this step that are not final yet
+    std::optional<comm::AllReducePlan> plan = {};
   };
 
   Bucket& bucket_of(const ParameterSlice& slice);
 
   comm::Communicator& communicator_;
-  float factor_;
-  std::vector<Bucket> buckets_;  ///< from the end of the array to its start
-  std::size_t sent_ = 0;
-  Bucket* held_back_ = nullptr;  ///< the last bucket of the step: it waits for the extras
-  std::vector<comm::Ticket> tickets_;
+  std::vector<Bucket> buckets_;        ///< from the end of the array to its start
+  std::vector<comm::Ticket> tickets_;  ///< of this step
 };
 
 }  // namespace dcs3gd::app

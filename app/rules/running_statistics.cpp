@@ -31,7 +31,7 @@ void RunningStatistics::advance() {
 void RunningStatistics::average(comm::Communicator& communicator, ParameterArena& mean) const {
   std::ranges::copy(local_.values(), mean.values().begin());
   // Always fp32: what is saved and evaluated does not depend on the wire's format.
-  communicator.start_all_reduce({.values = mean.values(), .wire = comm::Wire::fp32}).wait();
+  communicator.plan_all_reduce({.values = mean.values(), .wire = comm::Wire::fp32}).start().wait();
 }
 
 }  // namespace dcs3gd::app

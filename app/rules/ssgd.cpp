@@ -25,7 +25,7 @@ class Ssgd final : public UpdateRule {
         weights_(std::move(weights)),
         gradient_(weights_.shared_layout()),
         sgd_(weights_.shared_layout(), options.sgd),
-        buckets_(parts.communicator, weights_.layout(), 1 / static_cast<float>(local_.total())) {
+        buckets_(parts.communicator, gradient_, 1 / static_cast<float>(local_.total())) {
     if (local_.count() > 1) further_gradient_.emplace(weights_.shared_layout());
     parts_.network.set_weights(weights_);
   }
@@ -41,7 +41,7 @@ class Ssgd final : public UpdateRule {
       ParameterArena& gradient = k == 0 ? gradient_ : *further_gradient_;
       const auto on_gradient_ready = [&](const ParameterSlice& slice) {
         if (k > 0) add(gradient.slice(slice), gradient_.slice(slice));
-        if (k == last) buckets_.slice_ready(gradient_, slice);
+        if (k == last) buckets_.slice_ready(slice);
       };
       const double loss = local_.compute_gradient(step, k, next_batch, gradient, on_gradient_ready);
       if (!std::isfinite(loss)) local_.report_non_finite(step, k);
@@ -90,7 +90,7 @@ class Ssgd final : public UpdateRule {
   void average_gradient() {
     const trace::Span span("compute", "wait");
     const Stopwatch watch;
-    report_.all_reduce_ms = buckets_.finish(gradient_, sums_.as_span());
+    report_.all_reduce_ms = buckets_.finish(sums_.as_span());
     report_.wait_ms = watch.elapsed_ms();
   }
 

@@ -36,7 +36,7 @@ std::map<std::string, std::string> values_by_key(const Configuration& configurat
 Checkpoint checkpoint_at(comm::Communicator& communicator, const std::string& path) {
   const std::string folder = path + "/checkpoints";
   std::error_code ignored;
-  const bool is_run = communicator.all_gather(fs::is_directory(folder, ignored) ? "run" : "")[0] == "run";
+  const bool is_run = communicator.from_rank_0(fs::is_directory(folder, ignored) ? "run" : "") == "run";
   if (!is_run) return open_checkpoint(communicator, path);
   if (auto newest = find_newest_checkpoint(communicator, folder)) return *newest;
   throw Error(ErrorKind::input, format("--resume {}: there is no checkpoint in {}", path, folder), Extent::all_ranks);

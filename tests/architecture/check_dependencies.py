@@ -48,6 +48,7 @@ FLOORS = {
         {"train"},
         {"programs"},
     ),
+    "comm": ({"schedule"}, {""}),
 }
 
 # Third-party header -> the files that may include it. The tests of a folder may use what the folder may.

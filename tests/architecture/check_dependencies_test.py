@@ -49,6 +49,10 @@ VIOLATIONS = {
         {"data/photos/a.cpp": '#include "data/batch_loader.h"\n', "data/batch_loader.h": "#pragma once\n"},
         [("data/photos/a.cpp", 1, "data/photos must not include data/")],
     ),
+    "up from a room": (
+        {"comm/schedule/a.cpp": '#include "comm/ring.h"\n'},
+        [("comm/schedule/a.cpp", 1, "comm/schedule must not include comm/")],
+    ),
     "unknown room": (
         {"app/attic/a.cpp": '#include "app/job/ranks.h"\n'},
         [("app/attic/a.cpp", 1, 'app has no room "attic"')],

@@ -21,11 +21,11 @@ float sum_over_ranks(int size, std::size_t index) {
   return static_cast<float>(ranks * (index % kStride) + ranks * (ranks - 1) / 2);
 }
 
-float extra_summand(int rank, std::size_t index) {
+float tail_summand(int rank, std::size_t index) {
   return static_cast<float>(10007 * (index + 1) + static_cast<std::size_t>(rank));  // far more digits than bf16 has
 }
 
-float extra_sum(int size, std::size_t index) {
+float tail_sum(int size, std::size_t index) {
   const auto ranks = static_cast<std::size_t>(size);
   return static_cast<float>(ranks * 10007 * (index + 1) + ranks * (ranks - 1) / 2);
 }
@@ -45,28 +45,29 @@ std::string check_all_reduce(Communicator& communicator, const AllReduceCase& th
   constexpr std::size_t kGuard = 3;
   constexpr float kGuardValue = -77;
   std::vector<float> values(the_case.floats + kGuard, kGuardValue);
-  std::vector<float> extras(the_case.extras);
+  std::vector<float> tail(the_case.tail);
   for (std::size_t i = 0; i < the_case.floats; ++i) values[i] = summand(rank, i);
-  for (std::size_t i = 0; i < the_case.extras; ++i) extras[i] = extra_summand(rank, i);
+  for (std::size_t i = 0; i < the_case.tail; ++i) tail[i] = tail_summand(rank, i);
 
   communicator
-      .start_all_reduce({.values = std::span(values).first(the_case.floats),
-                         .extras = extras,
-                         .factor = the_case.factor,
-                         .wire = the_case.wire})
+      .plan_all_reduce({.values = std::span(values).first(the_case.floats),
+                        .tail = tail,
+                        .factor = the_case.factor,
+                        .wire = the_case.wire})
+      .start()
       .wait();
 
-  const std::string label = format("{} of {} ranks, {} floats, {} extras, {}", rank, size, the_case.floats,
-                                   the_case.extras, the_case.wire == Wire::bf16 ? "bf16" : "fp32");
+  const std::string label = format("{} of {} ranks, {} floats, a tail of {}, {}", rank, size, the_case.floats,
+                                   the_case.tail, the_case.wire == Wire::bf16 ? "bf16" : "fp32");
   const bool rounds = the_case.wire == Wire::bf16 && size > 1;
   for (std::size_t i = 0; i < the_case.floats; ++i) {
     const float scaled = the_case.factor * sum_over_ranks(size, i);
     const float expected = rounds ? through_bf16(scaled) : scaled;
     if (values[i] != expected) return format("{}: element {} is {}, not {}", label, i, values[i], expected);
   }
-  for (std::size_t i = 0; i < the_case.extras; ++i) {
-    if (extras[i] != extra_sum(size, i)) {
-      return format("{}: extra {} is {}, not {}", label, i, extras[i], extra_sum(size, i));
+  for (std::size_t i = 0; i < the_case.tail; ++i) {
+    if (tail[i] != tail_sum(size, i)) {
+      return format("{}: tail element {} is {}, not {}", label, i, tail[i], tail_sum(size, i));
     }
   }
   if (std::any_of(values.end() - kGuard, values.end(), [](float value) { return value != kGuardValue; })) {

@@ -10,7 +10,7 @@ namespace dcs3gd::comm {
 /// One all-reduce of a test matrix.
 struct AllReduceCase {
   std::size_t floats = 0;
-  std::size_t extras = 0;
+  std::size_t tail = 0;
   Wire wire = Wire::fp32;
   float factor = 1;
 };

@@ -1,13 +1,14 @@
+#include <algorithm>
 #include <cmath>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "comm/communicator.h"
-#include "comm/ring_layout.h"
+#include "comm/schedule/chunks.h"
 #include "comm/thread_world.h"
+#include "core/error.h"
 #include "core/format.h"
 #include "core/random_stream.h"
 #include "tests/comm/all_reduce_checks.h"
@@ -18,7 +19,7 @@ namespace {
 constexpr double kTimeout_s = 30;
 constexpr std::size_t kTinySegment = 64;
 
-Options options(std::optional<std::size_t> segment_bytes = {}, Algorithm algorithm = Algorithm::ring) {
+Options options(std::optional<std::size_t> segment_bytes = {}, const std::string& algorithm = "ring") {
   return {.algorithm = algorithm, .segment_bytes = segment_bytes, .timeout_s = kTimeout_s};
 }
 
@@ -50,10 +51,10 @@ void check_matrix(int ranks, const Options& settings) {
   run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
     for (const std::size_t floats : lengths(ranks)) {
       for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-        if (wire == Wire::bf16 && settings.algorithm == Algorithm::mpi) continue;
+        if (wire == Wire::bf16 && settings.algorithm == "mpi") continue;
         const float factor = 1.0F / static_cast<float>(ranks);
-        findings.add(check_all_reduce(communicator, {.floats = floats, .extras = 3, .wire = wire, .factor = factor}));
-        findings.add(check_all_reduce(communicator, {.floats = floats, .extras = 0, .wire = wire, .factor = 1}));
+        findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 3, .wire = wire, .factor = factor}));
+        findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 0, .wire = wire, .factor = 1}));
       }
     }
   });
@@ -78,13 +79,13 @@ TEST_CASE("ring: every element of every length, many tiny segments") {
 }
 
 TEST_CASE("reference: every element of every length") {
-  for (const int ranks : kRankCounts) check_matrix(ranks, options({}, Algorithm::mpi));
+  for (const int ranks : kRankCounts) check_matrix(ranks, options({}, "mpi"));
 }
 
-TEST_CASE("more extras than a segment holds") {
+TEST_CASE("a longer tail than a segment holds") {
   Findings findings;
   run_ranks_as_threads(3, options(kTinySegment), [&](Communicator& communicator) {
-    findings.add(check_all_reduce(communicator, {.floats = 5, .extras = 100, .wire = Wire::bf16, .factor = 0.5F}));
+    findings.add(check_all_reduce(communicator, {.floats = 5, .tail = 100, .wire = Wire::bf16, .factor = 0.5F}));
   });
   CHECK(findings.text() == "");
 }
@@ -96,7 +97,7 @@ TEST_CASE("the default factor averages over the ranks, the default wire is the o
     run_ranks_as_threads(2, settings, [&](Communicator& communicator) {
       // 257/2 does not fit into bf16's 8 bits: 128.5 becomes 128 (ties to even).
       std::vector<float> values{communicator.rank() == 0 ? 256.0F : 1.0F};
-      communicator.start_all_reduce({.values = values}).wait();
+      communicator.plan_all_reduce({.values = values}).start().wait();
       if (values[0] != (wire == Wire::fp32 ? 128.5F : 128.0F)) throw std::runtime_error(format("{}", values[0]));
     });
   }
@@ -107,7 +108,7 @@ TEST_CASE("one rank: nothing is rounded on the bf16 wire, for nothing travels") 
   settings.wire = Wire::bf16;
   run_ranks_as_threads(1, settings, [&](Communicator& communicator) {
     std::vector<float> values{1.00001F};
-    communicator.start_all_reduce({.values = values}).wait();
+    communicator.plan_all_reduce({.values = values}).start().wait();
     CHECK(values[0] == 1.00001F);
   });
 }
@@ -122,7 +123,7 @@ TEST_CASE("the result has the same bits on all ranks and for every segment size"
         std::vector<float> result;
         run_ranks_as_threads(ranks, options(segment_bytes), [&](Communicator& communicator) {
           std::vector<float> values = random_values(communicator.rank(), kFloats);
-          communicator.start_all_reduce({.values = values, .wire = wire}).wait();
+          communicator.plan_all_reduce({.values = values, .wire = wire}).start().wait();
           findings.add(check_same_bits(communicator, values.data(), kFloats * sizeof(float)));
           if (communicator.rank() == 0) result = values;
         });
@@ -139,7 +140,7 @@ TEST_CASE("a chunk is summed in ring order and finished by its owner") {
   constexpr std::size_t kFloats = 4 * kLineFloats;
   run_ranks_as_threads(kRanks, options(), [&](Communicator& communicator) {
     std::vector<float> values = random_values(communicator.rank(), kFloats);
-    communicator.start_all_reduce({.values = values, .factor = 0.1F}).wait();
+    communicator.plan_all_reduce({.values = values, .factor = 0.1F}).start().wait();
     for (std::size_t i = 0; i < kFloats; ++i) {
       const int owner = static_cast<int>(i / kLineFloats);
       float sum = 0;
@@ -166,7 +167,7 @@ TEST_CASE("bf16 wire: the error stays within a rounding per hop") {
         }
       }
       std::vector<float> values = random_values(communicator.rank(), kFloats);
-      communicator.start_all_reduce({.values = values, .factor = 1, .wire = Wire::bf16}).wait();
+      communicator.plan_all_reduce({.values = values, .factor = 1, .wire = Wire::bf16}).start().wait();
       constexpr double kHalfUnit = 1.0 / 256;  // of 8 significant bits, relative to the value
       for (std::size_t i = 0; i < kFloats; ++i) {
         const double error = std::abs(static_cast<double>(values[i]) - sum[i]);
@@ -184,7 +185,7 @@ TEST_CASE("NaN and infinity of one rank reach all ranks on both wires") {
         values[7] = std::nanf("");
         values[60] = INFINITY;
       }
-      communicator.start_all_reduce({.values = values, .wire = wire}).wait();
+      communicator.plan_all_reduce({.values = values, .wire = wire}).start().wait();
       if (!std::isnan(values[7]) || !std::isinf(values[60]) || values[8] != 1.0F) throw std::runtime_error("lost");
     });
   }
@@ -207,7 +208,7 @@ TEST_CASE("many all-reduces in flight, of random lengths, on mixed wires, in ord
         }
         for (std::vector<float>& buffer : buffers) {
           const Wire wire = random.below(2) == 0 ? Wire::fp32 : Wire::bf16;
-          tickets.push_back(communicator.start_all_reduce({.values = buffer, .factor = 1, .wire = wire}));
+          tickets.push_back(communicator.plan_all_reduce({.values = buffer, .factor = 1, .wire = wire}).start());
         }
         for (std::size_t i = 0; i < kInFlight; ++i) {
           tickets[i].wait();
@@ -221,13 +222,72 @@ TEST_CASE("many all-reduces in flight, of random lengths, on mixed wires, in ord
   }
 }
 
-TEST_CASE("a ticket tells how long the operation took and whether it is done") {
+TEST_CASE("a plan is carried out again and again") {
+  for (const std::string algorithm : {"ring", "mpi"}) {
+    for (const int ranks : {1, 2, 3}) {
+      run_ranks_as_threads(ranks, options(kTinySegment, algorithm), [&](Communicator& communicator) {
+        std::vector<float> values(100);
+        std::vector<float> tail(3);
+        AllReducePlan plan = communicator.plan_all_reduce({.values = values, .tail = tail, .factor = 2});
+        for (int round = 0; round < 20; ++round) {
+          std::ranges::fill(values, static_cast<float>(communicator.rank() + round));
+          std::ranges::fill(tail, 1.0F);
+          plan.start().wait();
+          const auto expected = static_cast<float>(2 * ranks * round + ranks * (ranks - 1));
+          if (values != std::vector(100, expected)) throw std::runtime_error(format("round {}", round));
+          if (tail != std::vector(3, static_cast<float>(ranks))) throw std::runtime_error("tail");
+        }
+      });
+    }
+  }
+}
+
+TEST_CASE("a plan owns its staging: eight segments at most, four without rounding, nothing alone") {
+  const auto staging_bytes = [](int ranks, std::size_t floats, Wire wire) {
+    std::size_t bytes = 0;
+    run_ranks_as_threads(ranks, options(std::size_t{1} << 10), [&](Communicator& communicator) {
+      std::vector<float> values(floats);
+      std::vector<float> tail(3);
+      const AllReducePlan plan = communicator.plan_all_reduce({.values = values, .tail = tail, .wire = wire});
+      if (communicator.rank() == 0) bytes = plan.staging_bytes();
+    });
+    return bytes;
+  };
+  CHECK(staging_bytes(2, 100000, Wire::fp32) == 4 << 10);
+  CHECK(staging_bytes(2, 100000, Wire::bf16) == 8 << 10);
+  CHECK(staging_bytes(2, 64, Wire::fp32) == 4 * 32 * sizeof(float));
+  CHECK(staging_bytes(2, 0, Wire::fp32) == 4 * 64);
+  CHECK(staging_bytes(1, 100000, Wire::bf16) == 0);
+}
+
+TEST_CASE("a plan that is in flight is not started again") {
+  for (const int ranks : {1, 2}) {
+    run_ranks_as_threads(ranks, options(), [](Communicator& communicator) {
+      std::vector<float> values(1000);
+      AllReducePlan plan = communicator.plan_all_reduce({.values = values});
+      Ticket ticket = plan.start();
+      CHECK_THROWS_WITH_AS(plan.start(), doctest::Contains("started again before the ticket"), Error);
+      ticket.wait();
+      plan.start().wait();
+    });
+  }
+}
+
+TEST_CASE("a plan may go before its ticket") {
+  run_ranks_as_threads(2, options(kTinySegment), [](Communicator& communicator) {
+    std::vector<float> values(20000, 1.0F);
+    Ticket ticket = communicator.plan_all_reduce({.values = values, .factor = 1}).start();
+    ticket.wait();
+    if (values != std::vector(20000, 2.0F)) throw std::runtime_error("sum");
+  });
+}
+
+TEST_CASE("a ticket tells how long the operation took") {
   run_ranks_as_threads(2, options(), [&](Communicator& communicator) {
     std::vector<float> values(1000);
-    Ticket ticket = communicator.start_all_reduce({.values = values});
-    while (!ticket.done()) std::this_thread::yield();
-    const AllReduceStats stats = ticket.wait();
-    if (!(stats.all_reduce_ms > 0 && stats.all_reduce_ms < 1e3 * kTimeout_s)) throw std::runtime_error("duration");
+    Ticket ticket = communicator.plan_all_reduce({.values = values}).start();
+    const AllReduceResult result = ticket.wait();
+    if (!(result.all_reduce_ms > 0 && result.all_reduce_ms < 1e3 * kTimeout_s)) throw std::runtime_error("duration");
   });
 }
 

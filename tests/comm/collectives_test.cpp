@@ -47,6 +47,28 @@ TEST_CASE("all_gather brings everyone's text to everyone, of different lengths a
   }
 }
 
+TEST_CASE("gather brings everyone's value to everyone, from_rank_0 that of rank 0") {
+  struct Numbers {
+    double real;
+    int whole;
+  };
+  for (const int ranks : {1, 2, 3, 5}) {
+    run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
+      const int rank = communicator.rank();
+      const std::vector<Numbers> all = communicator.gather(Numbers{0.5 * rank, rank + 1});
+      if (static_cast<int>(all.size()) != ranks) throw std::runtime_error("size");
+      for (int other = 0; other < ranks; ++other) {
+        const Numbers& numbers = all[static_cast<std::size_t>(other)];
+        if (numbers.real != 0.5 * other || numbers.whole != other + 1) throw std::runtime_error(format("of {}", other));
+      }
+      for (const std::size_t length : {0U, 1U, 1000U}) {
+        const std::string wanted(length, 'x');
+        if (communicator.from_rank_0(rank == 0 ? wanted : "another text") != wanted) throw std::runtime_error("text");
+      }
+    });
+  }
+}
+
 TEST_CASE("nobody passes the barrier before everybody has come") {
   constexpr int kRanks = 4;
   std::atomic<int> arrived = 0;
@@ -74,16 +96,18 @@ TEST_CASE("a process started by hand is a world of its own") {
   CHECK(communicator->rank() == 0);
   CHECK(communicator->size() == 1);
   std::vector<float> values{1, 2, 3};
-  std::vector<float> extras{4};
-  communicator->start_all_reduce({.values = values, .extras = extras}).wait();
+  std::vector<float> tail{4};
+  communicator->plan_all_reduce({.values = values, .tail = tail}).start().wait();
   CHECK(values == std::vector<float>{1, 2, 3});
-  CHECK(extras == std::vector<float>{4});
-  communicator->start_all_reduce({.values = values, .extras = extras, .factor = 0.5F}).wait();
+  CHECK(tail == std::vector<float>{4});
+  communicator->plan_all_reduce({.values = values, .tail = tail, .factor = 0.5F}).start().wait();
   CHECK(values == std::vector<float>{0.5F, 1, 1.5F});
-  CHECK(extras == std::vector<float>{4});
+  CHECK(tail == std::vector<float>{4});
   communicator->barrier();
   communicator->broadcast(std::as_writable_bytes(std::span(values)));
   CHECK(communicator->all_gather("x") == std::vector<std::string>{"x"});
+  CHECK(communicator->gather(7) == std::vector<int>{7});
+  CHECK(communicator->from_rank_0("x") == "x");
 }
 
 }  // namespace

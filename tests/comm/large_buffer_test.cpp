@@ -33,7 +33,7 @@ TEST_CASE("all-reduce of a buffer of more than 2^31 bytes") {
     AlignedBuffer<float> values(kFloats);
     const auto pattern = [](std::size_t i) { return static_cast<float>(i % 1021); };
     for (std::size_t i = 0; i < kFloats; ++i) values[i] = pattern(i) + static_cast<float>(communicator.rank());
-    communicator.start_all_reduce({.values = values.span(), .factor = 1}).wait();
+    communicator.plan_all_reduce({.values = values.span(), .factor = 1}).start().wait();
     for (std::size_t i = 0; i < kFloats; ++i) {
       if (values[i] != 2 * pattern(i) + 1) throw std::runtime_error("element " + std::to_string(i));
     }

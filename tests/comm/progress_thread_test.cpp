@@ -43,7 +43,7 @@ std::vector<std::string> thread_names() {
 class GatedOperation final : public Operation {
  public:
   explicit GatedOperation(const std::atomic<bool>& open) : open_(open) {}
-  void start() override {}
+  void start(int) override {}
   Step step() override { return open_ ? Step::done : Step::waiting; }
   std::string name() const override { return "gate"; }
   std::string waits_for() const override { return "the gate"; }
@@ -51,6 +51,12 @@ class GatedOperation final : public Operation {
  private:
   const std::atomic<bool>& open_;
 };
+
+std::shared_ptr<Job> submit(ProgressThread& progress, const std::atomic<bool>& open) {
+  const auto job = std::make_shared<Job>(std::make_unique<GatedOperation>(open));
+  progress.submit(job);
+  return job;
+}
 
 ProgressThread::OpenTransport solo() {
   return [] { return open_thread_transport(make_thread_world(1), 0); };
@@ -87,14 +93,13 @@ TEST_CASE("idle it uses less than one percent of a core") {
 TEST_CASE("an operation that stands still is not watched without pause") {
   std::atomic<bool> open = false;
   ProgressThread progress(solo(), 10);
-  const auto job = progress.submit(std::make_unique<GatedOperation>(open));
+  const auto job = submit(progress, open);
   const double before_s = process_cpu_s();
   std::this_thread::sleep_for(milliseconds(500));
   CHECK(process_cpu_s() - before_s < 0.05);
-  CHECK(progress.current_operation() == "gate");
-  CHECK_FALSE(job->done());
+  CHECK_FALSE(job->wait_for(0));
   open = true;
-  CHECK(progress.wait(*job) > 400);
+  CHECK(progress.wait(*job).duration_ms > 400);
 }
 
 TEST_CASE("the destructor finishes what was submitted") {
@@ -106,17 +111,17 @@ TEST_CASE("the destructor finishes what was submitted") {
   });
   {
     ProgressThread progress(solo(), 10);
-    job = progress.submit(std::make_unique<GatedOperation>(open));
+    job = submit(progress, open);
   }
   opener.join();
-  CHECK(job->done());
-  CHECK(job->result() > 0);
+  CHECK(job->wait_for(0));
+  CHECK(job->take_result().duration_ms > 0);
 }
 
 TEST_CASE("abort ends an operation that stands still") {
   const std::atomic<bool> open = false;
   ProgressThread progress(solo(), 60);
-  const auto job = progress.submit(std::make_unique<GatedOperation>(open));
+  const auto job = submit(progress, open);
   progress.abort(1, "enough");
   CHECK_THROWS_WITH_AS(progress.wait(*job), "the job was ended: enough", Error);
   CHECK(progress.failed());

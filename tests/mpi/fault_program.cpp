@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -26,7 +25,7 @@ constexpr int kFaultyStep = 20;
 void average_for_ever(Communicator& communicator, const std::string& fault) {
   std::vector<float> values(1000000, 1.0F);
   for (int step = 0;; ++step) {
-    Ticket ticket = communicator.start_all_reduce({.values = values});
+    Ticket ticket = communicator.plan_all_reduce({.values = values}).start();
     if (communicator.rank() == kFaultyRank && step == kFaultyStep) {
       if (fault == "throw" || fault == "unwind") throw Error(ErrorKind::diverged, "the loss is not finite");
       if (fault == "exit") std::_Exit(0);
@@ -39,7 +38,7 @@ void average_for_ever(Communicator& communicator, const std::string& fault) {
   }
 }
 
-int run(Algorithm algorithm, const std::string& fault, double timeout_s) {
+int run(const std::string& algorithm, const std::string& fault, double timeout_s) {
   const auto communicator = Communicator::open({.algorithm = algorithm, .timeout_s = timeout_s});
   std::printf("pid %d\n", static_cast<int>(getpid()));
   std::fflush(stdout);
@@ -57,11 +56,9 @@ int run(Algorithm algorithm, const std::string& fault, double timeout_s) {
 }  // namespace dcs3gd::comm
 
 int main(int argc, char** argv) {
-  using dcs3gd::comm::Algorithm;
   if (argc != 4) return 2;
   try {
-    const bool reference = std::string_view(argv[1]) == "mpi";
-    return dcs3gd::comm::run(reference ? Algorithm::mpi : Algorithm::ring, argv[2], std::atof(argv[3]));
+    return dcs3gd::comm::run(argv[1], argv[2], std::atof(argv[3]));
   } catch (const dcs3gd::Error& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return error.exit_code();

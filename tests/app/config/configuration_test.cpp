@@ -317,7 +317,7 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.optimizer.lr.gamma == 0.2);
   CHECK(c.optimizer.lr.power == 3);
   CHECK(c.optimizer.lr.final_rate == 0.001);
-  CHECK(c.comm.algorithm == comm::Algorithm::mpi);
+  CHECK(c.comm.algorithm == "mpi");
   CHECK(c.comm.segment_bytes == 65536);
   CHECK(c.comm.core == 0);
   CHECK(c.comm.timeout_s == 0.5);

@@ -36,26 +36,26 @@ struct Case {
   std::vector<int> order;  ///< in which the slices become final
 };
 
-/// Averages three steps' gradients; true on each rank where every element and the extras are right.
+/// Averages three steps' gradients; true on each rank where every element and the tail are right.
 std::vector<char> all_right(const Case& the_case) {
   std::vector<char> right(static_cast<std::size_t>(the_case.ranks), 1);
   comm::run_ranks_as_threads(the_case.ranks, {}, [&](comm::Communicator& communicator) {
     ParameterArena gradient(layout_of_many_sizes());
     const ParameterLayout& layout = gradient.layout();
-    GradientBuckets buckets(communicator, layout, 0.5F, the_case.bucket_elements);
+    GradientBuckets buckets(communicator, gradient, 0.5F, the_case.bucket_elements);
     for (const std::int64_t step : {0, 1, 2}) {
       for (const int number : the_case.order) {
         const ParameterSlice& slice = layout.slices()[static_cast<std::size_t>(number)];
         const std::span<float> values = gradient.slice(slice);
         for (std::size_t i = 0; i < values.size(); ++i)
           values[i] = element(communicator.rank(), step, slice.offset + i);
-        buckets.slice_ready(gradient, slice);
+        buckets.slice_ready(slice);
       }
-      float extra = static_cast<float>(communicator.rank() + step);
-      bool good = buckets.finish(gradient, {&extra, 1}) >= 0;
-      float expected_extra = 0;
-      for (int rank = 0; rank < the_case.ranks; ++rank) expected_extra += static_cast<float>(rank + step);
-      good = good && extra == expected_extra;
+      float tail = static_cast<float>(communicator.rank() + step);
+      bool good = buckets.finish({&tail, 1}) >= 0;
+      float expected_tail = 0;
+      for (int rank = 0; rank < the_case.ranks; ++rank) expected_tail += static_cast<float>(rank + step);
+      good = good && tail == expected_tail;
       for (std::size_t i = 0; i < layout.element_count(); ++i) {
         float sum = 0;
         for (int rank = 0; rank < the_case.ranks; ++rank) sum += element(rank, step, i);
@@ -94,18 +94,18 @@ TEST_CASE("a bucket travels before the slices of the next are there") {
   comm::run_ranks_as_threads(1, {}, [](comm::Communicator& communicator) {
     ParameterArena gradient(layout_of_many_sizes());
     const std::vector<ParameterSlice>& slices = gradient.layout().slices();
-    GradientBuckets buckets(communicator, gradient.layout(), 2, 1);  // each slice its own bucket
+    GradientBuckets buckets(communicator, gradient, 2, 1);  // each slice its own bucket
     std::ranges::fill(gradient.values(), 1.0F);
-    buckets.slice_ready(gradient, slices.back());
+    buckets.slice_ready(slices.back());
     communicator.barrier();  // operations are done one after the other
     CHECK(gradient.slice(slices.back())[0] == 2);
     CHECK(gradient.slice(slices.front())[0] == 1);
     for (int number = kSlices - 2; number >= 0; --number) {
-      buckets.slice_ready(gradient, slices[static_cast<std::size_t>(number)]);
+      buckets.slice_ready(slices[static_cast<std::size_t>(number)]);
     }
-    float extra = 5;
-    buckets.finish(gradient, {&extra, 1});
+    float tail = 5;
+    buckets.finish({&tail, 1});
     CHECK(std::ranges::all_of(gradient.values(), [](float value) { return value == 2; }));
-    CHECK(extra == 5);
+    CHECK(tail == 5);
   });
 }

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "comm/options.h"
+#include "comm/schedule/algorithms.h"
+#include "comm/ticket.h"
+
+namespace dcs3gd::comm {
+
+/// What an all-reduce averages, in place. All ranks plan the same lengths, factor, wire and algorithm.
+struct AllReduceSpec {
+  std::span<float> values;     ///< become factor · Σ over ranks, the same bits on all ranks if a schedule made them
+  std::span<float> tail = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
+  std::optional<float> factor = {};  ///< scales the sum; none: 1/ranks, the mean. 1/(K·ranks) if each rank adds up K
+  std::optional<Wire> wire = {};     ///< none: Options::wire
+  const AlgorithmInfo* algorithm = nullptr;  ///< none: Options::algorithm
+};
+
+/// An all-reduce that is prepared once and started any number of times: what MPI-4 calls a persistent collective. It
+/// owns its staging memory, so that a start allocates nothing. Several plans may be in flight at once; all ranks start
+/// the same plans in the same order. Movable, not copyable; one thread at a time. It must not outlive its communicator.
+class AllReducePlan {
+ public:
+  AllReducePlan(ProgressThread& progress, std::shared_ptr<Job> job, bool needs_no_other_rank, std::size_t staging_bytes)
+      : progress_(&progress),
+        job_(std::move(job)),
+        needs_no_other_rank_(needs_no_other_rank),
+        staging_bytes_(staging_bytes) {}
+  AllReducePlan(AllReducePlan&&) noexcept = default;
+  AllReducePlan& operator=(AllReducePlan&&) noexcept = default;
+
+  /// Starts averaging and returns at once. Until Ticket::wait() has returned, values and tail belong to the operation;
+  /// the plan itself may go before. Throws Error{failure} while the ticket of the last start has not been waited for.
+  Ticket start();
+
+  /// Memory beside the values and the tail.
+  std::size_t staging_bytes() const { return staging_bytes_; }
+
+ private:
+  ProgressThread* progress_;
+  std::shared_ptr<Job> job_;  ///< shared with the ticket and the progress thread
+  bool needs_no_other_rank_;
+  std::size_t staging_bytes_;
+};
+
+}  // namespace dcs3gd::comm

@@ -1,0 +1,28 @@
+#include "comm/schedule/topology.h"
+
+#include <algorithm>
+
+#include "core/format.h"
+
+namespace dcs3gd::comm {
+
+std::vector<int> Topology::ranks_left(std::size_t count) const {
+  std::vector<int> ranks(std::min(count, static_cast<std::size_t>(size_ - 1)));
+  for (std::size_t i = 0; i < ranks.size(); ++i) ranks[i] = rank_left(static_cast<std::ptrdiff_t>(i + 1));
+  return ranks;
+}
+
+std::string Topology::describe(int rank) const {
+  if (hosts_.empty()) return format("rank {}", rank);
+  return format("rank {} on {}", rank, hosts_[static_cast<std::size_t>(rank)]);
+}
+
+std::string Topology::nothing_comes_from(std::span<const int> ranks) const {
+  std::string text = format("nothing comes from {}", describe(ranks.front()));
+  for (std::size_t i = 1; i < ranks.size(); ++i) {
+    text += format("{} {}", i == 1 ? ", which may be waiting for" : " or", describe(ranks[i]));
+  }
+  return text;
+}
+
+}  // namespace dcs3gd::comm

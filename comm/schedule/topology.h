@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace dcs3gd::comm {
+
+/// All ranks of a job as one of them sees them: their number, their hosts, and who comes after whom in the ring.
+class Topology {
+ public:
+  /// `hosts`: one name per rank, or empty while they are unknown.
+  Topology(int rank, int size, std::vector<std::string> hosts = {})
+      : rank_(rank), size_(size), hosts_(std::move(hosts)) {}
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  const std::vector<std::string>& hosts() const { return hosts_; }
+  /// The same ranks as another of them sees them.
+  Topology seen_from(int rank) const { return {rank, size_, hosts_}; }
+
+  /// The rank `distance` places to the left in the ring of all ranks: rank − distance. Any distance, also negative.
+  int rank_left(std::ptrdiff_t distance = 1) const {
+    const std::ptrdiff_t place = (rank_ - distance) % size_;
+    return static_cast<int>(place < 0 ? place + size_ : place);
+  }
+  int rank_right(std::ptrdiff_t distance = 1) const { return rank_left(-distance); }
+  /// The `count` nearest ranks to the left, at most all others.
+  std::vector<int> ranks_left(std::size_t count) const;
+
+  /// "rank 3 on node7".
+  std::string describe(int rank) const;
+  /// "nothing comes from rank 2 on ash, which may be waiting for rank 1 on elm". Of `ranks` the first is the sender,
+  /// the others those it depends on, the nearest first.
+  std::string nothing_comes_from(std::span<const int> ranks) const;
+
+ private:
+  int rank_;
+  int size_;
+  std::vector<std::string> hosts_;
+};
+
+}  // namespace dcs3gd::comm
