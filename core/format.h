@@ -1,7 +1,7 @@
 #pragma once
 
 // The one home of {fmt}: include it in source files, not in headers (std::format needs GCC 13).
-#include <cstdint>
+#include <concepts>
 #include <string>
 #include <string_view>
 
@@ -12,7 +12,8 @@ namespace dcs3gd {
 using fmt::format;
 
 /// "1 rank", "2 ranks"
-inline std::string counted(std::int64_t count, std::string_view noun) {
+template <std::integral Count>
+std::string counted(Count count, std::string_view noun) {
   return format("{} {}{}", count, noun, count == 1 ? "" : "s");
 }
 

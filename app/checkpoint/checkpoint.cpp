@@ -107,6 +107,7 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
   std::vector<StateArray>& loaded = state.workers.front();  // one saved worker after the other
   if (loaded.empty()) return;
   std::vector<ParameterArena> sums;
+  sums.reserve(loaded.size());
   for (const StateArray& array : loaded) sums.emplace_back(array.values->shared_layout());
   agree(communicator, [&] {
     ParameterArena other_statistics(statistics.local().shared_layout());

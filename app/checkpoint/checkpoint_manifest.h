@@ -21,7 +21,7 @@ struct CheckpointManifest {
   int threads = 1;  ///< per rank
   std::string isa;
   std::string data_fingerprint;
-  std::vector<std::string> configuration;         ///< "key: value", app/configuration.h
+  std::vector<std::string> configuration;         ///< "key: value", app/config/configuration.h
   std::optional<std::int64_t> evaluated_at_step;  ///< of the last evaluation; none before the first
   std::optional<double> best_top1;
   std::optional<double> final_top1;         ///< of that evaluation

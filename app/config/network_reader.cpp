@@ -41,6 +41,7 @@ nn::Attribute nn_attribute(const std::string& name, const std::string& text) {
 
 std::vector<std::string> keys_of(const std::map<std::string, std::string>& map) {
   std::vector<std::string> keys;
+  keys.reserve(map.size());
   for (const auto& [key, value] : map) keys.push_back(key);
   return keys;
 }

@@ -55,7 +55,7 @@ std::vector<Field> schema(Configuration& configuration) {
   auto& [run, model, data, algorithm, optimizer, comm, checkpoint, output] = configuration;
   auto& [sgd, lr] = optimizer;
 
-  constexpr OnResume may_change = OnResume::may_change;
+  const OnResume may_change = OnResume::may_change;
   const auto count = [](std::int64_t low) { return whole<std::int64_t>(low, kMaxCount); };
   std::vector<std::pair<std::string, std::string>> formats;
   for (const data::FormatInfo& info : data::formats()) formats.emplace_back(info.name, info.name);

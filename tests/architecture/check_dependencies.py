@@ -72,6 +72,9 @@ INCLUDE = re.compile(r'\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')
 MACHINE_PATH = re.compile(r"(?<![\w.}])/(work|home|tmp|root|Users)\b")
 UNFINISHED = re.compile(r"\b(T[O]DO|FI[X]ME|X[X]X)\b")
 
+# A source file that a comment or README names by its path from the top folder.
+NAMED_SOURCE = re.compile(r"(?<![\w/.])(?:app|comm|core|data|nn)/[\w/]+\.(?:h|cpp)\b")
+
 GENERATED_HEADERS = {"core/version.h"}
 IGNORED_FOLDERS = {".git", "__pycache__", "build", "runs"}
 
@@ -179,6 +182,16 @@ def check_words(files):
                 yield path, number, f"{found.group()}: finish it or leave it out"
 
 
+def check_named_files(files):
+    for path, lines in files.items():
+        if path.startswith("tests/architecture/") or not path.endswith((".h", ".cpp", ".md", ".txt", ".py", ".sh")):
+            continue
+        for number, line in enumerate(lines, start=1):
+            for named in NAMED_SOURCE.findall(line):
+                if named not in files and named not in GENERATED_HEADERS and not INCLUDE.match(line):
+                    yield path, number, f"names a file that is not there: {named}"
+
+
 def violations(root):
     """All violations under `root` as (path, line, message)."""
     files = files_of(root)
@@ -187,6 +200,7 @@ def violations(root):
         *check_headers(files),
         *check_readmes(files, root),
         *check_words(files),
+        *check_named_files(files),
     ]
 
 

@@ -82,6 +82,7 @@ VIOLATIONS = {
     "no pragma": ({"data/a.h": "int a;\n"}, [("data/a.h", 1, "no #pragma once")]),
     "no readme": ({"comm/README.md": None}, [("comm", 0, "no README.md")]),
     "machine path": ({"scripts/a.sh": "#\ncd /ho" "me/user\n"}, [("scripts/a.sh", 2, "a path of one machine")]),
+    "stale path": ({"core/a.cpp": "// see nn/gone.h\n"}, [("core/a.cpp", 1, "a file that is not there: nn/gone.h")]),
     "unfinished": ({"core/a.cpp": "int a;  // T" "ODO: more\n"}, [("core/a.cpp", 1, "finish it")]),
 }
 
