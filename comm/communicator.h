@@ -21,7 +21,7 @@
 namespace dcs3gd::comm {
 
 /// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
-/// done by the rank's progress thread while the caller goes on.
+/// done by the rank's progress thread, on all operations at once, while the caller goes on.
 ///
 /// Three worlds behind one face: MPI when the process was started by a launcher, threads of one process
 /// (run_ranks_as_threads), and solo: one rank, where every operation finishes at once.

@@ -57,6 +57,8 @@ class MpiAllReduce final : public Operation {
     return Step::moved;
   }
 
+  bool runs_alone() const override { return true; }
+
   std::string name() const override {
     return format("{} of {} floats", call_ == NativeCall::nonblocking ? "MPI_Iallreduce" : "MPI_Allreduce",
                   fmt::group_digits(target_.size()));

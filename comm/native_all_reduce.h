@@ -19,6 +19,7 @@ class NativeAllReduce final : public Operation {
 
   void start(int tag) override;
   Step step() override;
+  bool runs_alone() const override { return values_operation_->runs_alone(); }
   const char* kind() const override { return "all-reduce"; }
   std::string name() const override { return values_operation_->name(); }
   std::string waits_for() const override { return values_operation_->waits_for(); }

@@ -24,6 +24,10 @@ class Operation {
   /// Never blocks for longer than its own work (a bare MPI_Allreduce excepted). Throws Error when the world is broken.
   virtual Step step() = 0;
 
+  /// Whether no other operation may be in flight beside it: it blocks in a step, or all ranks have to come to its steps
+  /// in the same order.
+  virtual bool runs_alone() const { return false; }
+
   /// A word for the trace (core/trace.h), where operations of one kind look alike.
   virtual const char* kind() const { return "collective"; }
   /// For messages and dumps: "ring all-reduce of 25,557,032 floats, step 5 of 14". From any thread.

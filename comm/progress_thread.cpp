@@ -192,8 +192,14 @@ bool ProgressThread::take_submitted() {
   return !(stopping_ && running_.empty() && waiting_.empty());
 }
 
+/// An operation that runs alone waits until those before it are done, and those after it wait for it. All ranks keep
+/// this order, so the oldest operation that is not done everywhere waits nowhere.
+bool ProgressThread::may_start(const Operation& operation) const {
+  return running_.empty() || !(operation.runs_alone() || running_.front()->operation().runs_alone());
+}
+
 void ProgressThread::start_waiting() {
-  while (!waiting_.empty() && running_.empty()) {
+  while (!waiting_.empty() && may_start(waiting_.front()->operation())) {
     const std::shared_ptr<Job> job = std::move(waiting_.front());
     waiting_.pop_front();
     if (error_) {

@@ -65,9 +65,9 @@ class Job {
   std::exception_ptr error_;
 };
 
-/// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives the operations in the order
-/// in which they were submitted, and closes it. Without work it sleeps. After an error nothing more is sent: all later
-/// operations fail with the same error. Thread-safe.
+/// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives all operations at once,
+/// started in the order in which they were submitted, and closes it. Without work it sleeps. After an error nothing
+/// more is sent: all later operations fail with the same error. Thread-safe.
 class ProgressThread {
  public:
   using OpenTransport = std::function<std::unique_ptr<Transport>()>;
@@ -104,6 +104,7 @@ class ProgressThread {
   void run(const OpenTransport& open);
   void serve();
   bool take_submitted();
+  bool may_start(const Operation& operation) const;
   void start_waiting();
   void step_running();
   void check_time_out(const Job& job, Clock::time_point now) const;

@@ -43,8 +43,8 @@ class Transport {
   virtual void abort(int exit_code, const std::string& reason) = 0;
 };
 
-/// Tags count operations, so that a stray message of an earlier one is never taken for a present one. MPI guarantees
-/// tags up to 32767.
+/// Tags count operations, so that the messages of one are never taken for those of another, in flight beside it or
+/// before it. MPI guarantees tags up to 32767: before a tag comes again, as many operations have been started.
 constexpr int kTagCount = 32768;
 
 }  // namespace dcs3gd::comm

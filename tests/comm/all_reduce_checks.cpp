@@ -76,6 +76,39 @@ std::string check_all_reduce(Communicator& communicator, const AllReduceCase& th
   return "";
 }
 
+std::string check_plans_in_flight(Communicator& communicator) {
+  constexpr int kRounds = 20;
+  constexpr std::size_t kSmall = 3;
+  const int size = communicator.size();
+  std::vector<std::vector<float>> arrays{std::vector<float>(1000003)};
+  for (std::size_t i = 0; i < kSmall; ++i) arrays.emplace_back(10 + i);
+  std::vector<AllReducePlan> plans;
+  for (std::vector<float>& array : arrays)
+    plans.push_back(communicator.plan_all_reduce({.values = array, .factor = 1}));
+  int overtakes = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<Ticket> tickets;
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      std::ranges::fill(arrays[i], static_cast<float>(communicator.rank() + round + static_cast<int>(i)));
+      tickets.push_back(plans[i].start());
+    }
+    std::vector<AllReduceResult> results(plans.size());
+    for (std::size_t i = 0; i < plans.size(); ++i) {
+      const std::size_t next = (i + static_cast<std::size_t>(communicator.rank())) % plans.size();
+      results[next] = tickets[next].wait();
+      const auto expected = static_cast<float>(size * (round + static_cast<int>(next)) + size * (size - 1) / 2);
+      if (std::ranges::any_of(arrays[next], [&](float value) { return value != expected; })) {
+        return format("round {}, plan {}: not {}", round, next, expected);
+      }
+    }
+    const auto end_ms = [](const AllReduceResult& result) { return result.start_ms + result.all_reduce_ms; };
+    if (results.back().start_ms < end_ms(results.front()) && end_ms(results.back()) < end_ms(results.front())) {
+      ++overtakes;
+    }
+  }
+  return overtakes > 0 ? "" : "no small all-reduce has overtaken the large one";
+}
+
 std::string check_same_bits(Communicator& communicator, const void* memory, std::size_t bytes) {
   std::uint64_t hash = 0xCBF29CE484222325U;  // FNV-1a
   const auto* at = static_cast<const unsigned char*>(memory);

@@ -260,6 +260,15 @@ TEST_CASE("a plan owns its staging: eight segments at most, four without roundin
   CHECK(staging_bytes(1, 100000, Wire::bf16) == 0);
 }
 
+TEST_CASE("a large plan and small ones in flight together: each element is right, and a small one overtakes") {
+  for (const int ranks : {2, 3, 4}) {
+    Findings findings;
+    run_ranks_as_threads(ranks, options(std::size_t{1} << 12),
+                         [&](Communicator& communicator) { findings.add(check_plans_in_flight(communicator)); });
+    CHECK(findings.text() == "");
+  }
+}
+
 TEST_CASE("a plan that is in flight is not started again") {
   for (const int ranks : {1, 2}) {
     run_ranks_as_threads(ranks, options(), [](Communicator& communicator) {

@@ -42,18 +42,34 @@ std::vector<std::string> thread_names() {
 /// Waits until somebody opens the gate.
 class GatedOperation final : public Operation {
  public:
-  explicit GatedOperation(const std::atomic<bool>& open) : open_(open) {}
+  enum class Company { any, none };
+
+  GatedOperation(const std::atomic<bool>& open, Company company) : open_(open), company_(company) {}
   void start(int) override {}
   Step step() override { return open_ ? Step::done : Step::waiting; }
+  bool runs_alone() const override { return company_ == Company::none; }
   std::string name() const override { return "gate"; }
   std::string waits_for() const override { return "the gate"; }
 
  private:
   const std::atomic<bool>& open_;
+  const Company company_;
 };
 
-std::shared_ptr<Job> submit(ProgressThread& progress, const std::atomic<bool>& open) {
-  const auto job = std::make_shared<Job>(std::make_unique<GatedOperation>(open));
+/// Never stands still, and never ends.
+class BusyOperation final : public Operation {
+ public:
+  void start(int) override {}
+  Step step() override { return Step::moved; }
+  std::string name() const override { return "treadmill"; }
+  std::string waits_for() const override { return "nothing"; }
+};
+
+const std::atomic<bool> kOpen = true;
+
+std::shared_ptr<Job> submit(ProgressThread& progress, const std::atomic<bool>& open,
+                            GatedOperation::Company company = GatedOperation::Company::any) {
+  const auto job = std::make_shared<Job>(std::make_unique<GatedOperation>(open, company));
   progress.submit(job);
   return job;
 }
@@ -100,6 +116,47 @@ TEST_CASE("an operation that stands still is not watched without pause") {
   CHECK_FALSE(job->wait_for(0));
   open = true;
   CHECK(progress.wait(*job).duration_ms > 400);
+}
+
+TEST_CASE("an operation that stands still does not hold up the next one") {
+  std::atomic<bool> open = false;
+  ProgressThread progress(solo(), 10);
+  const auto first = submit(progress, open);
+  progress.wait(*submit(progress, kOpen));
+  CHECK_FALSE(first->wait_for(0));
+  open = true;
+  progress.wait(*first);
+}
+
+TEST_CASE("who runs alone waits for those before, and those after wait for it") {
+  std::atomic<bool> first_open = false;
+  std::atomic<bool> alone_open = false;
+  ProgressThread progress(solo(), 10);
+  const auto first = submit(progress, first_open);
+  const auto alone = submit(progress, alone_open, GatedOperation::Company::none);
+  const auto last = submit(progress, kOpen);
+  alone_open = true;
+  std::this_thread::sleep_for(milliseconds(50));
+  CHECK_FALSE(alone->wait_for(0));
+  alone_open = false;
+  first_open = true;
+  progress.wait(*first);
+  std::this_thread::sleep_for(milliseconds(50));
+  CHECK_FALSE(last->wait_for(0));
+  alone_open = true;
+  progress.wait(*alone);
+  progress.wait(*last);
+}
+
+TEST_CASE("each operation has a time-out of its own, and all fail with the error of the first") {
+  const std::atomic<bool> open = false;
+  ProgressThread progress(solo(), 0.2);
+  const auto busy = std::make_shared<Job>(std::make_unique<BusyOperation>());
+  progress.submit(busy);
+  const auto stuck = submit(progress, open);
+  CHECK_THROWS_WITH_AS(progress.wait(*stuck), doctest::Contains("gate: no progress for 0.2 s: the gate"), Error);
+  CHECK_THROWS_WITH_AS(progress.wait(*busy), doctest::Contains("gate: no progress for 0.2 s: the gate"), Error);
+  CHECK_THROWS_WITH_AS(progress.wait(*submit(progress, kOpen)), doctest::Contains("gate: no progress"), Error);
 }
 
 TEST_CASE("the destructor finishes what was submitted") {
