@@ -11,11 +11,13 @@ namespace dcs3gd::comm {
 
 // Each in the file of its name.
 Schedule ring(const Topology& topology);
+Schedule direct(const Topology& topology);
 
 namespace {
 
 constexpr std::array kAlgorithms{
-    AlgorithmInfo{"ring", "the fewest bytes, neighbours only", ring},
+    AlgorithmInfo{"ring", "round the ranks, between neighbours only", ring},
+    AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", direct},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
 

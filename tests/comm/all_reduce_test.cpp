@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -44,6 +46,7 @@ std::vector<std::size_t> lengths(int ranks) {
 }
 
 constexpr int kRankCounts[] = {1, 2, 3, 4, 5, 8};
+constexpr const char* kScheduled[] = {"ring", "direct"};
 
 /// Every length and both wires in one world.
 void check_matrix(int ranks, const Options& settings) {
@@ -51,14 +54,14 @@ void check_matrix(int ranks, const Options& settings) {
   run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
     for (const std::size_t floats : lengths(ranks)) {
       for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-        if (wire == Wire::bf16 && settings.algorithm == "mpi") continue;
+        if (wire == Wire::bf16 && find_algorithm(settings.algorithm).is_native()) continue;
         const float factor = 1.0F / static_cast<float>(ranks);
         findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 3, .wire = wire, .factor = factor}));
         findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 0, .wire = wire, .factor = 1}));
       }
     }
   });
-  INFO(ranks, " ranks");
+  INFO(settings.algorithm, ", ", ranks, " ranks");
   CHECK(findings.text() == "");
 }
 
@@ -70,16 +73,13 @@ std::vector<float> random_values(int rank, std::size_t count) {
   return values;
 }
 
-TEST_CASE("ring: every element of every length, one segment per chunk") {
-  for (const int ranks : kRankCounts) check_matrix(ranks, options());
-}
-
-TEST_CASE("ring: every element of every length, many tiny segments") {
-  for (const int ranks : kRankCounts) check_matrix(ranks, options(kTinySegment));
-}
-
-TEST_CASE("reference: every element of every length") {
-  for (const int ranks : kRankCounts) check_matrix(ranks, options({}, "mpi"));
+TEST_CASE("every element of every length with every algorithm, one segment per chunk and many tiny ones") {
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    for (const int ranks : kRankCounts) {
+      check_matrix(ranks, options({}, std::string(algorithm.name)));
+      check_matrix(ranks, options(kTinySegment, std::string(algorithm.name)));
+    }
+  }
 }
 
 TEST_CASE("a longer tail than a segment holds") {
@@ -113,50 +113,62 @@ TEST_CASE("one rank: nothing is rounded on the bf16 wire, for nothing travels") 
   });
 }
 
-TEST_CASE("the result has the same bits on all ranks and for every segment size") {
+/// The sum of random values after comparing it over the ranks.
+std::vector<float> same_bits(int ranks, const Options& settings) {
   constexpr std::size_t kFloats = 20011;
-  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-    for (const int ranks : {2, 3, 5}) {
-      std::vector<float> first;
-      for (const std::size_t segment_bytes : {std::size_t{64}, std::size_t{1000}, std::size_t{1} << 20}) {
-        Findings findings;
-        std::vector<float> result;
-        run_ranks_as_threads(ranks, options(segment_bytes), [&](Communicator& communicator) {
-          std::vector<float> values = random_values(communicator.rank(), kFloats);
-          communicator.plan_all_reduce({.values = values, .wire = wire}).start().wait();
-          findings.add(check_same_bits(communicator, values.data(), kFloats * sizeof(float)));
-          if (communicator.rank() == 0) result = values;
-        });
-        CHECK(findings.text() == "");
-        if (first.empty()) first = result;
-        CHECK(result == first);
+  Findings findings;
+  std::vector<float> result;
+  run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
+    std::vector<float> values = random_values(communicator.rank(), kFloats);
+    communicator.plan_all_reduce({.values = values}).start().wait();
+    findings.add(check_same_bits(communicator, values.data(), kFloats * sizeof(float)));
+    if (communicator.rank() == 0) result = values;
+  });
+  CHECK(findings.text() == "");
+  return result;
+}
+
+TEST_CASE("the result has the same bits on all ranks and for every segment size") {
+  for (const char* algorithm : kScheduled) {
+    for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+      for (const int ranks : {2, 3, 5}) {
+        Options settings = options({}, algorithm);
+        settings.wire = wire;
+        const std::vector<float> first = same_bits(ranks, settings);
+        for (const std::size_t segment_bytes : {64, 1000}) {
+          settings.segment_bytes = segment_bytes;
+          CHECK(same_bits(ranks, settings) == first);
+        }
       }
     }
   }
 }
 
-TEST_CASE("a chunk is summed in ring order and finished by its owner") {
+TEST_CASE("a chunk is summed in the order of its schedule and finished by its owner") {
   constexpr int kRanks = 4;
   constexpr std::size_t kFloats = 4 * kLineFloats;
-  run_ranks_as_threads(kRanks, options(), [&](Communicator& communicator) {
-    std::vector<float> values = random_values(communicator.rank(), kFloats);
-    communicator.plan_all_reduce({.values = values, .factor = 0.1F}).start().wait();
-    for (std::size_t i = 0; i < kFloats; ++i) {
-      const int owner = static_cast<int>(i / kLineFloats);
-      float sum = 0;
-      for (int visit = 1; visit <= kRanks; ++visit) {
-        const float summand = random_values((owner + visit) % kRanks, kFloats)[i];
-        sum = visit == 1 ? summand : sum + summand;
+  for (const std::string algorithm : kScheduled) {
+    run_ranks_as_threads(kRanks, options({}, algorithm), [&](Communicator& communicator) {
+      std::vector<float> values = random_values(communicator.rank(), kFloats);
+      communicator.plan_all_reduce({.values = values, .factor = 0.1F}).start().wait();
+      for (std::size_t i = 0; i < kFloats; ++i) {
+        const int owner = static_cast<int>(i / kLineFloats);
+        float sum = 0;
+        for (int visit = 1; visit <= kRanks; ++visit) {
+          const int place = algorithm == "ring" ? visit : kRanks + 1 - visit;
+          const float summand = random_values((owner + place) % kRanks, kFloats)[i];
+          sum = visit == 1 ? summand : sum + summand;
+        }
+        if (values[i] != 0.1F * sum) throw std::runtime_error(format("element {}", i));
       }
-      if (values[i] != 0.1F * sum) throw std::runtime_error(format("element {}", i));
-    }
-  });
+    });
+  }
 }
 
 TEST_CASE("bf16 wire: the error stays within a rounding per hop") {
   constexpr std::size_t kFloats = 5000;
-  for (const int ranks : {2, 4, 8}) {
-    run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
+  for (const auto& [ranks, algorithm] : {std::pair{2, "ring"}, {4, "ring"}, {8, "ring"}, {8, "direct"}}) {
+    run_ranks_as_threads(ranks, options({}, algorithm), [&, ranks = ranks](Communicator& communicator) {
       std::vector<double> sum(kFloats);
       std::vector<double> magnitude(kFloats);
       for (int rank = 0; rank < ranks; ++rank) {
@@ -223,7 +235,7 @@ TEST_CASE("many all-reduces in flight, of random lengths, on mixed wires, in ord
 }
 
 TEST_CASE("a plan is carried out again and again") {
-  for (const std::string algorithm : {"ring", "mpi"}) {
+  for (const char* algorithm : {"ring", "direct", "mpi"}) {
     for (const int ranks : {1, 2, 3}) {
       run_ranks_as_threads(ranks, options(kTinySegment, algorithm), [&](Communicator& communicator) {
         std::vector<float> values(100);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -80,8 +81,9 @@ TEST_CASE("options that do not fit together") {
 }
 
 TEST_CASE("a rank that never comes: the others name it within the time-out") {
-  const Options options{.timeout_s = 0.3};
-  for (const int ranks : {2, 3, 5}) {
+  for (const auto& [ranks, algorithm] :
+       {std::pair{2, "ring"}, {3, "ring"}, {5, "ring"}, {3, "direct"}, {5, "direct"}}) {
+    const Options options{.algorithm = algorithm, .timeout_s = 0.3};
     for (int missing = 0; missing < ranks; ++missing) {
       const Stopwatch stopwatch;
       const std::vector<std::string> messages =
@@ -94,7 +96,7 @@ TEST_CASE("a rank that never comes: the others name it within the time-out") {
       for (const std::string& message : messages) {
         INFO(message);
         CHECK(contains(message, format("rank {} on", missing)));
-        CHECK(contains(message, "ring all-reduce of 1,000 floats, step "));
+        CHECK(contains(message, format("{} all-reduce of 1,000 floats, step ", algorithm)));
         CHECK(contains(message, "no progress for "));
       }
     }

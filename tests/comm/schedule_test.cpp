@@ -370,6 +370,19 @@ TEST_CASE("the ring's schedule is the one that is drawn") {
   CHECK(schedule.receives[3] == Receive{.from = 3, .chunk = 3, .action = Receive::Action::store, .after_sends = 1});
 }
 
+TEST_CASE("the direct exchange is the one that is drawn") {
+  const Schedule schedule = find_algorithm("direct").make(Topology(0, 4));
+  std::vector<int> sent;
+  std::vector<int> received;
+  for (const Send& send : schedule.sends) sent.push_back(send.chunk);
+  for (const Receive& receive : schedule.receives) received.push_back(receive.chunk);
+  CHECK(sent == std::vector<int>{1, 2, 3, 0, 0, 0});
+  CHECK(received == std::vector<int>{0, 0, 0, 3, 2, 1});
+  CHECK(schedule.sends[5] == Send{.to = 3, .chunk = 0, .after_receives = 3});
+  CHECK(schedule.receives[2] == Receive{.from = 1, .chunk = 0, .action = Receive::Action::add_and_finish});
+  CHECK(schedule.receives[3] == Receive{.from = 3, .chunk = 3, .action = Receive::Action::store, .after_sends = 3});
+}
+
 TEST_CASE("who is to blame: the later the step of a ring, the more ranks in between") {
   const MakeSchedule ring = find_algorithm("ring").make;
   const Topology topology(0, 4);
@@ -377,10 +390,13 @@ TEST_CASE("who is to blame: the later the step of a ring, the more ranks in betw
   CHECK(blamed_ranks(ring, topology, 1) == std::vector<int>{3, 2});
   CHECK(blamed_ranks(ring, topology, 2) == std::vector<int>{3, 2, 1});
   CHECK(blamed_ranks(ring, topology, 5) == std::vector<int>{3, 2, 1});
+  const MakeSchedule direct = find_algorithm("direct").make;
+  CHECK(blamed_ranks(direct, topology, 1) == std::vector<int>{2});
+  CHECK(blamed_ranks(direct, topology, 3) == std::vector<int>{3, 2, 1});
 }
 
 TEST_CASE("an algorithm that is not there") {
-  CHECK_THROWS_WITH(find_algorithm("tree"), "comm.algorithm: expected ring or mpi, found tree");
+  CHECK_THROWS_WITH(find_algorithm("tree"), "comm.algorithm: expected ring or direct or mpi, found tree");
 }
 
 }  // namespace

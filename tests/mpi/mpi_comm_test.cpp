@@ -35,7 +35,7 @@ Session& session() {
 }
 
 Communicator& world() { return *session().communicator; }
-bool uses_ring() { return session().options.algorithm == "ring"; }
+bool has_schedule() { return !find_algorithm(session().options.algorithm).is_native(); }
 
 /// Ends the process when the tests take longer than the limit.
 class Watchdog {
@@ -76,7 +76,7 @@ TEST_CASE("every element of every length on both wires") {
   for (const std::size_t floats : {std::size_t{0}, std::size_t{1}, ranks - 1, ranks, ranks + 1, std::size_t{1000},
                                    std::size_t{100003}, std::size_t{1000003}}) {
     for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-      if (wire == Wire::bf16 && !uses_ring()) continue;
+      if (wire == Wire::bf16 && !has_schedule()) continue;
       CHECK(check_all_reduce(world(), {.floats = floats, .tail = 3, .wire = wire, .factor = average}) == "");
       CHECK(check_all_reduce(world(), {.floats = floats, .tail = 0, .wire = wire, .factor = 1}) == "");
     }
@@ -87,7 +87,7 @@ TEST_CASE("the result has the same bits on all ranks") {
   RandomStream random(3, RandomPurpose::test, static_cast<std::uint64_t>(world().rank()));
   std::vector<float> values(300007);
   for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-    if (wire == Wire::bf16 && !uses_ring()) continue;
+    if (wire == Wire::bf16 && !has_schedule()) continue;
     for (float& value : values) value = random.normal();
     world().plan_all_reduce({.values = values, .wire = wire}).start().wait();
     CHECK(check_same_bits(world(), values.data(), values.size() * sizeof(float)) == "");
@@ -121,7 +121,7 @@ TEST_CASE("many all-reduces back to back, of random lengths") {
 TEST_CASE("a large plan and small ones in flight together") {
   const std::string finding = check_plans_in_flight(world());
   // MPI's own all-reduces run one after the other.
-  CHECK(finding == (uses_ring() ? "" : "no small all-reduce has overtaken the large one"));
+  CHECK(finding == (has_schedule() ? "" : "no small all-reduce has overtaken the large one"));
 }
 
 TEST_CASE("broadcast and all_gather") {
@@ -180,14 +180,15 @@ TEST_CASE("more bytes than an int can count" * doctest::skip()) {
   CHECK(wrong == 0);
 }
 
-/// --segment-bytes=N, --algorithm=mpi, --large
+/// --segment-bytes=N, --algorithm=NAME, --large
 void read_arguments(int argc, char** argv) {
   constexpr std::string_view kSegmentBytes = "--segment-bytes=";
+  constexpr std::string_view kAlgorithm = "--algorithm=";
   for (const std::string_view argument : std::span(argv, static_cast<std::size_t>(argc))) {
     if (argument.starts_with(kSegmentBytes)) {
       session().options.segment_bytes = std::stoul(std::string(argument.substr(kSegmentBytes.size())));
     }
-    if (argument == "--algorithm=mpi") session().options.algorithm = "mpi";
+    if (argument.starts_with(kAlgorithm)) session().options.algorithm = argument.substr(kAlgorithm.size());
     if (argument == "--large") session().large = true;
   }
 }

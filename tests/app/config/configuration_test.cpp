@@ -339,7 +339,7 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
       {"algorithm.lambda_norm", {"global", "tensor"}},
       {"optimizer.lr.scaling", {"linear", "sqrt", "none"}},
       {"optimizer.lr.schedule", {"linear", "cosine", "step", "poly", "constant"}},
-      {"comm.algorithm", {"ring", "mpi"}},
+      {"comm.algorithm", {"ring", "direct", "mpi"}},
       {"comm.wire", {"fp32", "bf16"}},
       {"output.progress", {"auto", "bar", "lines", "none"}},
   };
@@ -543,14 +543,14 @@ TEST_CASE("rules between keys") {
   CHECK(problems("optimizer: {lr: {schedule: step}}") ==
         "f:1:18: optimizer.lr.schedule: step needs optimizer.lr.milestones, for example [15, 25]");
   CHECK(problems("comm: {wire: bf16, algorithm: mpi}") ==
-        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct; MPI_Allreduce sums fp32 only");
   CHECK(problems("model: {name: resnet21}") ==
         "f:1:9: model.name: must be " + one_of_the_networks() + "; found resnet21. Did you mean resnet20?");
 }
 
 TEST_CASE("a rule counts on the value that holds in the end and points at the key it is about") {
   CHECK(problems("{comm: {wire: bf16}}", {"comm.algorithm=mpi", "comm.wire=bf16"}) ==
-        "--set comm.wire=bf16: comm.wire: bf16 needs comm.algorithm: ring; MPI_Allreduce sums fp32 only");
+        "--set comm.wire=bf16: comm.wire: bf16 needs comm.algorithm: ring or direct; MPI_Allreduce sums fp32 only");
   CHECK(problems("{comm: {wire: bf16, algorithm: mpi}}", {"comm.algorithm=ring"}).empty());
   // A warm-up is cut off by a short run.
   CHECK(problems("{optimizer: {lr: {warmup_epochs: 3}}, run: {epochs: 2}}").empty());
