@@ -102,7 +102,7 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
   }
   Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;
   output_format_ = output->desc();
-  const onednn::Descriptor plain = onednn::plain(output_format_.dims());
+  const onednn::Descriptor plain = onednn::plain(onednn::dims_of(output_format_));
   const bool is_kept = output->memory() == Tensor::Memory::planned && output->extent() == Tensor::Extent::batch;
   if (is_kept && output_format_ == plain) {
     logits_ = output;

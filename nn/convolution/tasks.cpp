@@ -71,10 +71,10 @@ class TaskList {
                                   .dst = onednn::any({images_, options.oc}, precision_),
                                   .bias = options.bias};
     const std::int64_t bias = options.bias ? options.oc : 0;
-    add_linear(kForward, bias, onednn::linear_forward(device_, request));
-    add_linear(kBackwardData, 0, onednn::linear_backward_data(device_, request));
+    add_linear(Direction::forward, bias, request);
+    add_linear(Direction::backward_data, 0, request);
     request.weights = onednn::any(weights, Precision::fp32);
-    add_linear(kBackwardWeights, bias, onednn::linear_backward_weights(device_, request));
+    add_linear(Direction::backward_weights, bias, request);
   }
 
   std::vector<ConvolutionTask> take() { return std::move(tasks_); }
@@ -85,11 +85,11 @@ class TaskList {
     return direction == Direction::backward_data ? kBackwardData : kBackwardWeights;
   }
 
-  void add_linear(const ConvolutionTask::Arguments& arguments, std::int64_t bias, Planned planned) {
-    tasks_.push_back({.arguments = arguments,
+  void add_linear(Direction direction, std::int64_t bias, const onednn::LinearRequest& request) {
+    tasks_.push_back({.arguments = arguments(direction),
                       .convolution = {},
                       .bias = bias,
-                      .candidates = {{ConvolutionAlgorithm::direct, std::move(planned), {}}}});
+                      .candidates = {{ConvolutionAlgorithm::direct, onednn::linear(device_, direction, request), {}}}});
   }
 
   const onednn::Device& device_;

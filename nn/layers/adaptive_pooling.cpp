@@ -36,7 +36,7 @@ class AdaptiveAveragePoolingLayer final : public Layer {
 
   Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
     src_format_ = src[0].tensor->desc();
-    Tensor* from = planner.in_format(src[0].tensor, onednn::plain(src_format_.dims()));
+    Tensor* from = planner.in_format(src[0].tensor, onednn::plain(onednn::dims_of(src_format_)));
     Tensor* to =
         planner.activation(node_.name, onednn::plain({planner.range_images(), src_shape_.channels, size_, size_}));
     append(planner, " forward", from, to, {from, to},
@@ -45,7 +45,7 @@ class AdaptiveAveragePoolingLayer final : public Layer {
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
-    Tensor* to = planner.activation(node_.name + " diff_src", onednn::plain(src_format_.dims()));
+    Tensor* to = planner.activation(node_.name + " diff_src", onednn::plain(onednn::dims_of(src_format_)));
     append(planner, " backward", diff_dst.tensor, to, {diff_dst.tensor, to},
            [](const float* s, float* d, int pixel, int window, float share) { d[pixel] += share * s[window]; });
     return {{planner.in_format(to, src_format_)}};

@@ -107,7 +107,7 @@ class BatchNormLayer final : public Layer {
     std::optional<ChannelLayout> layout = onednn::channel_layout(src[0].tensor->desc());
     src_ = src[0].tensor;
     if (!layout) {
-      src_ = planner.in_format(src_, onednn::plain(src_->desc().dims(), src_->precision()));
+      src_ = planner.in_format(src_, onednn::plain(onednn::dims_of(src_->desc()), src_->precision()));
       layout = onednn::channel_layout(src_->desc());
     }
     form_ = {src_->precision(), *layout, options_.relu};
@@ -116,7 +116,7 @@ class BatchNormLayer final : public Layer {
       addend_format_ = src[1].tensor->desc();
       addend_ = planner.in_format(src[1].tensor, src_->desc());
     }
-    vector_ = onednn::plain({src_->desc().dims()[1]});
+    vector_ = onednn::plain({onednn::dims_of(src_->desc())[1]});
     coefficients_.emplace(planner, node_.name, form_.layout, parameter(planner, 0), parameter(planner, 1),
                           options_.epsilon);
     const bool may_overwrite = !planner.training() && (src[0].exclusive || src_ != src[0].tensor);

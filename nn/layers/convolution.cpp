@@ -58,8 +58,8 @@ class ConvolutionLayer final : public WeightedLayer {
                                        .padding = options_.padding};
     auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
     if (planned && planned->is_generated()) return planned;
-    request.src = onednn::any(src.dims(), precision);
-    request.dst = onednn::any(dst.dims(), of_dst);
+    request.src = onednn::any(onednn::dims_of(src), precision);
+    request.dst = onednn::any(onednn::dims_of(dst), of_dst);
     return onednn::convolution_if_implemented(planner.device(), direction, request);
   }
 

@@ -36,7 +36,7 @@ class DropoutLayer final : public Layer {
  private:
   /// Returns the masked `src`, in plain order.
   Tensor* append_mask(Planner& planner, const std::string& name, Handover src) const {
-    const onednn::Descriptor plain = onednn::plain(src.tensor->desc().dims());
+    const onednn::Descriptor plain = onednn::plain(onednn::dims_of(src.tensor->desc()));
     Tensor* from = planner.in_format(src.tensor, plain);
     const bool in_place = src.exclusive || from != src.tensor;
     Tensor* to = in_place ? from : planner.activation(name, plain);

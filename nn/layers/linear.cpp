@@ -23,17 +23,20 @@ class LinearLayer final : public WeightedLayer {
                 .weights = onednn::any(weight_dims, precision),
                 .dst = onednn::plain({src_dims[0], options_.oc}, planner.precision_of_dst(node())),
                 .bias = options_.bias};
-    return {append_forward(planner, onednn::linear_forward(planner.device(), request_), src[0].tensor)};
+    return {append_forward(planner, onednn::linear(planner.device(), ConvolutionDirection::forward, request_),
+                           src[0].tensor)};
   }
 
   std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
-    request_.dst = onednn::plain(request_.dst.dims(), planner.precision());
+    request_.dst = onednn::plain(onednn::dims_of(request_.dst), planner.precision());
     onednn::LinearRequest weights_request = request_;
     weights_request.weights = onednn::any(weight_dims(), Precision::fp32);
-    append_backward_weights(planner, onednn::linear_backward_weights(planner.device(), weights_request),
+    append_backward_weights(planner,
+                            onednn::linear(planner.device(), ConvolutionDirection::backward_weights, weights_request),
                             diff_dst.tensor);
     if (!needs_diff_src) return {{}};
-    return {append_backward_data(planner, onednn::linear_backward_data(planner.device(), request_), diff_dst.tensor)};
+    return {append_backward_data(
+        planner, onednn::linear(planner.device(), ConvolutionDirection::backward_data, request_), diff_dst.tensor)};
   }
 
  private:

@@ -29,8 +29,10 @@ std::string instruction_set() {
 
 bool supports(Precision precision) {
   if (precision == Precision::fp32) return true;
-  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
-  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+  // Sets of bits: what came later includes it.
+  const auto bits = [](dnnl::cpu_isa isa) { return static_cast<unsigned>(isa); };
+  const unsigned needed = bits(dnnl::cpu_isa::avx512_core_bf16);
+  return (bits(dnnl::get_effective_cpu_isa()) & needed) == needed;
 }
 
 }  // namespace dcs3gd::nn

@@ -10,7 +10,6 @@ namespace {
 using dnnl::algorithm;
 using dnnl::prop_kind;
 using Tag = dnnl::memory::format_tag;
-using DataType = dnnl::memory::data_type;
 
 DataType data_type(Precision precision) { return precision == Precision::bf16 ? DataType::bf16 : DataType::f32; }
 
@@ -31,14 +30,37 @@ algorithm pooling_algorithm(PoolingAlgorithm choice) {
 
 template <typename Request>
 Descriptor bias_desc(const Request& request) {
-  return request.bias ? plain({request.dst.dims()[1]}) : Descriptor();
+  return request.bias ? plain({dims_of(request.dst)[1]}) : Descriptor();
 }
 
-template <typename Primitive, typename PrimitiveDescriptor>
-Planned planned(const PrimitiveDescriptor& descriptor) {
+template <typename Primitive>
+Planned planned(const typename Primitive::primitive_desc& descriptor) {
+  // oneDNN answers with an empty descriptor for what a primitive does not have.
+  const auto gradient_or_value = [&](dnnl::query gradient, dnnl::query value) {
+    const Descriptor desc = descriptor.query_md(gradient);
+    return desc.get_size() > 0 ? desc : descriptor.query_md(value);
+  };
   return {.primitive = Primitive(descriptor),
           .implementation = descriptor.impl_info_str(),
+          .src = gradient_or_value(dnnl::query::diff_src_md, dnnl::query::src_md),
+          .weights = gradient_or_value(dnnl::query::diff_weights_md, dnnl::query::weights_md),
+          .dst = gradient_or_value(dnnl::query::diff_dst_md, dnnl::query::dst_md),
+          .workspace = descriptor.query_md(dnnl::query::workspace_md),
           .scratchpad = descriptor.scratchpad_desc()};
+}
+
+template <typename Primitive, typename Hint, typename... Arguments>
+Planned plan_backward(const Device& device, const Hint& hint, const Arguments&... arguments) {
+  return planned<Primitive>(describe_backward<Primitive>(device.engine, user_scratchpad(), hint, arguments...));
+}
+
+/// Backward primitives are described with a forward one as a hint; its formats play no part, but it must exist: the
+/// weights' gradient is fp32 where the weights are bf16.
+template <typename Request>
+Request forward_hint(Request request) {
+  const Precision precision = precision_of(request.src);
+  for (Descriptor* desc : {&request.src, &request.weights, &request.dst}) *desc = any(dims_of(*desc), precision);
+  return request;
 }
 
 }  // namespace
@@ -46,7 +68,7 @@ Planned planned(const PrimitiveDescriptor& descriptor) {
 bool Planned::is_generated() const { return implementation.find("ref") == std::string::npos; }
 
 Descriptor as_images(const Descriptor& desc) {
-  const Dims dims = desc.dims();
+  const Dims dims = dims_of(desc);
   return dims.size() == 2 ? desc.reshape({dims[0], dims[1], 1, 1}) : desc;
 }
 
@@ -58,19 +80,17 @@ Descriptor plain(const Dims& dims, Precision precision) {
 Descriptor any(const Dims& dims, Precision precision) { return {dims, data_type(precision), Tag::any}; }
 
 Precision precision_of(const Descriptor& desc) {
-  return desc.data_type() == DataType::bf16 ? Precision::bf16 : Precision::fp32;
+  return data_type_of(desc) == DataType::bf16 ? Precision::bf16 : Precision::fp32;
 }
 
 Descriptor in_precision(const Descriptor& desc, Precision precision) {
-  Descriptor converted = desc;
-  converted.data.data_type = dnnl::memory::convert_to_c(data_type(precision));
-  return converted;
+  return with_data_type(desc, data_type(precision));
 }
 
 std::optional<ChannelLayout> channel_layout(const Descriptor& desc) {
-  const Dims dims = desc.dims();
+  const Dims dims = dims_of(desc);
   const auto channels = static_cast<std::size_t>(dims[1]);
-  const auto is = [&](Tag tag) { return desc == Descriptor(dims, desc.data_type(), tag); };
+  const auto is = [&](Tag tag) { return desc == Descriptor(dims, data_type_of(desc), tag); };
   if (dims.size() == 2) return is(Tag::ab) ? std::optional(ChannelLayout{1, channels, 1}) : std::nullopt;
   const auto pixels = static_cast<std::size_t>(dims[2] * dims[3]);
   if (is(Tag::acdb)) return ChannelLayout{pixels, channels, 1};
@@ -81,39 +101,36 @@ std::optional<ChannelLayout> channel_layout(const Descriptor& desc) {
 }
 
 std::optional<WeightsLayout> weights_layout(const Descriptor& desc) {
-  const Dims dims = desc.dims();
+  const Dims dims = dims_of(desc);
   const bool has_kernel = dims.size() == 4;
-  if (desc.data.format_kind != dnnl_blocked || desc.data.offset0 != 0 || !(has_kernel || dims.size() == 2)) {
-    return std::nullopt;
-  }
-  const dnnl_blocking_desc_t& blocking = desc.data.format_desc.blocking;
-  if (has_kernel && blocking.strides[2] != blocking.strides[3] * dims[3]) return std::nullopt;
+  const std::optional<Blocking> blocking = blocking_of(desc);
+  if (!blocking || !(has_kernel || dims.size() == 2)) return std::nullopt;
+  const auto stride = [&](std::size_t dimension) { return static_cast<std::size_t>(blocking->strides[dimension]); };
+  if (has_kernel && blocking->strides[2] != blocking->strides[3] * dims[3]) return std::nullopt;
   std::array<std::size_t, 2> tile{1, 1};
-  for (int block = 0; block < blocking.inner_nblks; ++block) {
-    const auto dimension = static_cast<std::size_t>(blocking.inner_idxs[block]);
+  for (const auto& [dimension, size] : blocking->blocks) {
     if (dimension >= tile.size()) return std::nullopt;
-    tile[dimension] *= static_cast<std::size_t>(blocking.inner_blks[block]);
+    tile[dimension] *= size;
   }
   WeightsLayout layout{.oc = static_cast<std::size_t>(dims[0]),
                        .ic = static_cast<std::size_t>(dims[1]),
                        .positions = has_kernel ? static_cast<std::size_t>(dims[2] * dims[3]) : 1,
                        .tile_oc = tile[0],
                        .tile_ic = tile[1],
-                       .oc_stride = static_cast<std::size_t>(blocking.strides[0]),
-                       .ic_stride = static_cast<std::size_t>(blocking.strides[1]),
-                       .position_stride = has_kernel ? static_cast<std::size_t>(blocking.strides[3]) : 0,
+                       .oc_stride = stride(0),
+                       .ic_stride = stride(1),
+                       .position_stride = has_kernel ? stride(3) : 0,
                        .in_tile = {}};
   for (std::size_t index = 0; index < tile[0] * tile[1]; ++index) {
     // The inner blocks are the digits of a channel, the last one the lowest.
     std::array<std::size_t, 2> left{index / tile[1], index % tile[1]};
     std::size_t offset = 0;
-    std::size_t stride = 1;
-    for (int block = blocking.inner_nblks - 1; block >= 0; --block) {
-      auto& channel = left[static_cast<std::size_t>(blocking.inner_idxs[block])];
-      const auto size = static_cast<std::size_t>(blocking.inner_blks[block]);
-      offset += channel % size * stride;
-      channel /= size;
-      stride *= size;
+    std::size_t block_stride = 1;
+    for (std::size_t i = blocking->blocks.size(); i-- > 0;) {
+      const auto& [dimension, size] = blocking->blocks[i];
+      offset += left[dimension] % size * block_stride;
+      left[dimension] /= size;
+      block_stride *= size;
     }
     layout.in_tile.push_back(static_cast<std::uint32_t>(offset));
   }
@@ -125,99 +142,24 @@ std::string version() {
   return format("{}.{}.{}", version->major, version->minor, version->patch);
 }
 
-namespace {
-
-dnnl::convolution_forward::primitive_desc convolution_forward_desc(const Device& device,
-                                                                   const ConvolutionRequest& request) {
-  const Dims strides{request.stride, request.stride};
-  const Dims padding{request.padding, request.padding};
-  const dnnl::convolution_forward::desc desc(prop_kind::forward_training, convolution_algorithm(request.algorithm),
-                                             request.src, request.weights, bias_desc(request), request.dst, strides,
-                                             padding, padding);
-  return {desc, user_scratchpad(), device.engine};
-}
-
-/// Backward primitives are described with a forward one as a hint; its formats play no part, but it must exist: the
-/// weights' gradient is fp32 where the weights are bf16.
-ConvolutionRequest forward_hint(ConvolutionRequest request) {
-  request.weights = any(request.weights.dims(), precision_of(request.src));
-  request.dst = any(request.dst.dims(), precision_of(request.src));
-  request.src = any(request.src.dims(), precision_of(request.src));
-  return request;
-}
-
-LinearRequest forward_hint(LinearRequest request) {
-  request.weights = any(request.weights.dims(), precision_of(request.src));
-  request.dst = any(request.dst.dims(), precision_of(request.src));
-  return request;
-}
-
-dnnl::inner_product_forward::primitive_desc linear_forward_desc(const Device& device, const LinearRequest& request) {
-  const dnnl::inner_product_forward::desc desc(prop_kind::forward_training, request.src, request.weights,
-                                               bias_desc(request), request.dst);
-  return {desc, user_scratchpad(), device.engine};
-}
-
-dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
-                                                           bool training) {
-  const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
-  const dnnl::pooling_forward::desc desc(kind, pooling_algorithm(request.algorithm), request.src, request.dst,
-                                         request.strides, request.kernel, request.padding, request.padding);
-  return {desc, user_scratchpad(), device.engine};
-}
-
-}  // namespace
-
-namespace {
-
-Planned convolution_forward(const Device& device, const ConvolutionRequest& request) {
-  const auto descriptor = convolution_forward_desc(device, request);
-  Planned result = planned<dnnl::convolution_forward>(descriptor);
-  result.src = descriptor.src_desc();
-  result.weights = descriptor.weights_desc();
-  result.dst = descriptor.dst_desc();
-  return result;
-}
-
-Planned convolution_backward_data(const Device& device, const ConvolutionRequest& request) {
-  const Dims strides{request.stride, request.stride};
-  const Dims padding{request.padding, request.padding};
-  const dnnl::convolution_backward_data::desc desc(convolution_algorithm(request.algorithm), request.src,
-                                                   request.weights, request.dst, strides, padding, padding);
-  const dnnl::convolution_backward_data::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, convolution_forward_desc(device, forward_hint(request)));
-  Planned result = planned<dnnl::convolution_backward_data>(descriptor);
-  result.src = descriptor.diff_src_desc();
-  result.weights = descriptor.weights_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
-}
-
-Planned convolution_backward_weights(const Device& device, const ConvolutionRequest& request) {
-  const Dims strides{request.stride, request.stride};
-  const Dims padding{request.padding, request.padding};
-  const dnnl::convolution_backward_weights::desc desc(convolution_algorithm(request.algorithm), request.src,
-                                                      request.weights, bias_desc(request), request.dst, strides,
-                                                      padding, padding);
-  const dnnl::convolution_backward_weights::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, convolution_forward_desc(device, forward_hint(request)));
-  Planned result = planned<dnnl::convolution_backward_weights>(descriptor);
-  result.src = descriptor.src_desc();
-  result.weights = descriptor.diff_weights_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
-}
-
-}  // namespace
-
 Planned convolution(const Device& device, ConvolutionDirection direction, const ConvolutionRequest& request) {
+  const algorithm chosen = convolution_algorithm(request.algorithm);
+  const Dims strides{request.stride, request.stride};
+  const Dims padding{request.padding, request.padding};
+  const auto forward = [&](const ConvolutionRequest& of) {
+    return describe<dnnl::convolution_forward>(device.engine, user_scratchpad(), prop_kind::forward_training, chosen,
+                                               of.src, of.weights, bias_desc(of), of.dst, strides, padding, padding);
+  };
   switch (direction) {
     case ConvolutionDirection::forward:
-      return convolution_forward(device, request);
+      return planned<dnnl::convolution_forward>(forward(request));
     case ConvolutionDirection::backward_data:
-      return convolution_backward_data(device, request);
+      return plan_backward<dnnl::convolution_backward_data>(device, forward(forward_hint(request)), chosen, request.src,
+                                                            request.weights, request.dst, strides, padding, padding);
     case ConvolutionDirection::backward_weights:
-      return convolution_backward_weights(device, request);
+      return plan_backward<dnnl::convolution_backward_weights>(device, forward(forward_hint(request)), chosen,
+                                                               request.src, request.weights, bias_desc(request),
+                                                               request.dst, strides, padding, padding);
   }
   return {};
 }
@@ -232,63 +174,48 @@ std::optional<Planned> convolution_if_implemented(const Device& device, Convolut
   }
 }
 
-Planned linear_forward(const Device& device, const LinearRequest& request) {
-  const auto descriptor = linear_forward_desc(device, request);
-  Planned result = planned<dnnl::inner_product_forward>(descriptor);
-  result.src = descriptor.src_desc();
-  result.weights = descriptor.weights_desc();
-  result.dst = descriptor.dst_desc();
-  return result;
+Planned linear(const Device& device, ConvolutionDirection direction, const LinearRequest& request) {
+  const auto forward = [&](const LinearRequest& of) {
+    return describe<dnnl::inner_product_forward>(device.engine, user_scratchpad(), prop_kind::forward_training, of.src,
+                                                 of.weights, bias_desc(of), of.dst);
+  };
+  switch (direction) {
+    case ConvolutionDirection::forward:
+      return planned<dnnl::inner_product_forward>(forward(request));
+    case ConvolutionDirection::backward_data:
+      return plan_backward<dnnl::inner_product_backward_data>(device, forward(forward_hint(request)), request.src,
+                                                              request.weights, request.dst);
+    case ConvolutionDirection::backward_weights:
+      return plan_backward<dnnl::inner_product_backward_weights>(device, forward(forward_hint(request)), request.src,
+                                                                 request.weights, bias_desc(request), request.dst);
+  }
+  return {};
 }
 
-Planned linear_backward_data(const Device& device, const LinearRequest& request) {
-  const dnnl::inner_product_backward_data::desc desc(request.src, request.weights, request.dst);
-  const dnnl::inner_product_backward_data::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, linear_forward_desc(device, forward_hint(request)));
-  Planned result = planned<dnnl::inner_product_backward_data>(descriptor);
-  result.src = descriptor.diff_src_desc();
-  result.weights = descriptor.weights_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
+namespace {
+
+dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
+                                                           prop_kind kind) {
+  return describe<dnnl::pooling_forward>(device.engine, user_scratchpad(), kind, pooling_algorithm(request.algorithm),
+                                         request.src, request.dst, request.strides, request.kernel, request.padding,
+                                         request.padding);
 }
 
-Planned linear_backward_weights(const Device& device, const LinearRequest& request) {
-  const dnnl::inner_product_backward_weights::desc desc(request.src, request.weights, bias_desc(request), request.dst);
-  const dnnl::inner_product_backward_weights::primitive_desc descriptor(
-      desc, user_scratchpad(), device.engine, linear_forward_desc(device, forward_hint(request)));
-  Planned result = planned<dnnl::inner_product_backward_weights>(descriptor);
-  result.src = descriptor.src_desc();
-  result.weights = descriptor.diff_weights_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
-}
+}  // namespace
 
 Planned pooling_forward(const Device& device, const PoolingRequest& request, bool training) {
-  const auto descriptor = pooling_forward_desc(device, request, training);
-  Planned result = planned<dnnl::pooling_forward>(descriptor);
-  result.src = descriptor.src_desc();
-  result.dst = descriptor.dst_desc();
-  result.workspace = descriptor.workspace_desc();
-  return result;
+  const auto kind = training ? prop_kind::forward_training : prop_kind::forward_inference;
+  return planned<dnnl::pooling_forward>(pooling_forward_desc(device, request, kind));
 }
 
 Planned pooling_backward(const Device& device, const PoolingRequest& request) {
-  const dnnl::pooling_backward::desc desc(pooling_algorithm(request.algorithm), request.src, request.dst,
-                                          request.strides, request.kernel, request.padding, request.padding);
-  const dnnl::pooling_backward::primitive_desc descriptor(desc, user_scratchpad(), device.engine,
-                                                          pooling_forward_desc(device, request, true));
-  Planned result = planned<dnnl::pooling_backward>(descriptor);
-  result.src = descriptor.diff_src_desc();
-  result.dst = descriptor.diff_dst_desc();
-  return result;
+  return plan_backward<dnnl::pooling_backward>(
+      device, pooling_forward_desc(device, request, prop_kind::forward_training), pooling_algorithm(request.algorithm),
+      request.src, request.dst, request.strides, request.kernel, request.padding, request.padding);
 }
 
 Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst) {
-  const dnnl::reorder::primitive_desc descriptor(device.engine, src, device.engine, dst, user_scratchpad());
-  Planned result = planned<dnnl::reorder>(descriptor);
-  result.src = descriptor.src_desc();
-  result.dst = descriptor.dst_desc();
-  return result;
+  return planned<dnnl::reorder>({device.engine, src, device.engine, dst, user_scratchpad()});
 }
 
 }  // namespace dcs3gd::nn::onednn

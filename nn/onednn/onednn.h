@@ -3,18 +3,14 @@
 #include <optional>
 #include <string>
 
-#include <dnnl.hpp>
-
 #include "nn/kernels/channel_layout.h"
 #include "nn/kernels/precision.h"
 #include "nn/kernels/weights_layout.h"
 #include "nn/onednn/algorithm.h"
+#include "nn/onednn/version.h"
 
-/// The one place that meets oneDNN's primitive-descriptor API, which differs between major versions. The layers see
-/// planned primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
+/// Plans oneDNN's primitives: what to execute and in which formats. Names are oneDNN's. Errors are dnnl::error.
 namespace dcs3gd::nn::onednn {
-
-using Descriptor = dnnl::memory::desc;
 
 /// The engine and the stream of one network. Primitives run in order on the caller's OpenMP team.
 struct Device {
@@ -37,8 +33,6 @@ struct Planned {
   /// Whether the implementation is one of oneDNN's generated kernels, not a reference loop.
   bool is_generated() const;
 };
-
-using Dims = dnnl::memory::dims;
 
 /// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
 /// as images of one pixel; other descriptors unchanged.
@@ -77,9 +71,7 @@ struct LinearRequest {
   Descriptor dst;
   bool bias = false;
 };
-Planned linear_forward(const Device& device, const LinearRequest& request);
-Planned linear_backward_data(const Device& device, const LinearRequest& request);
-Planned linear_backward_weights(const Device& device, const LinearRequest& request);
+Planned linear(const Device& device, ConvolutionDirection direction, const LinearRequest& request);
 
 /// Windows as {height, width}: global pooling takes whole images, which need not be square.
 struct PoolingRequest {

@@ -59,7 +59,7 @@ KernelOperation::Kernel own_reorder(Tensor* src, Tensor* dst) {
     return [=](const ImageRange& range) { convert(from, src->address(range), to, dst->address(range), count); };
   }
   constexpr std::size_t kMostTileValues = 1 << 15;  // each of which has a place in a table
-  if (from != Precision::fp32 || dst->desc() != onednn::plain(dst->desc().dims())) return nullptr;
+  if (from != Precision::fp32 || dst->desc() != onednn::plain(onednn::dims_of(dst->desc()))) return nullptr;
   std::optional<WeightsLayout> layout = onednn::weights_layout(src->desc());
   if (!layout || layout->in_tile.size() * layout->positions > kMostTileValues) return nullptr;
   return [copy = FromTiles(std::move(*layout)), src, dst](const ImageRange& range) {

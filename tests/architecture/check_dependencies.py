@@ -75,7 +75,15 @@ UNFINISHED = re.compile(r"\b(T[O]DO|FI[X]ME|X[X]X)\b")
 # A source file that a comment or README names by its path from the top folder.
 NAMED_SOURCE = re.compile(r"(?<![\w/.])(?:app|comm|core|data|nn)/[\w/]+\.(?:h|cpp)\b")
 
-GENERATED_HEADERS = {"core/version.h"}
+# What differs between oneDNN's major versions stands in nn/onednn/v<major>/ alone: how a descriptor is asked (version 2,
+# version 3), the fields of its struct, and a primitive's operation descriptor. A Shape may be asked for its dims.
+ONEDNN_VERSION_HOME = re.compile(r"nn/onednn/v\d+/")
+ONEDNN_VERSION_NAME = re.compile(
+    r"(?<!shape)\.(dims|data_type|get_dims|get_data_type|get_strides|get_format_kind|get_inner_\w+)\(\)"
+    r"|\.data\.\w+|\bdnnl_(memory|blocking)_desc_t\b|\bdnnl_blocked\b|\bdnnl::(?!memory\b)\w+::desc\b"
+)
+
+GENERATED_HEADERS = {"core/version.h", "nn/onednn/version.h"}
 IGNORED_FOLDERS = {".git", "__pycache__", "build", "runs"}
 
 
@@ -161,6 +169,16 @@ def check_includes(files):
         yield path, decoders[path], f"image decoders live in one file: {min(decoders)}"
 
 
+def check_onednn_versions(files):
+    for path, lines in files.items():
+        code = path.removeprefix("tests/")
+        if not code.startswith("nn/") or not code.endswith((".h", ".cpp")) or ONEDNN_VERSION_HOME.match(code):
+            continue
+        for number, line in enumerate(lines, start=1):
+            if found := ONEDNN_VERSION_NAME.search(line):
+                yield path, number, f"differs between oneDNN's versions, belongs in nn/onednn/v*/: {found.group()}"
+
+
 def check_headers(files):
     for path, lines in files.items():
         if path.endswith(".h") and "#pragma once" not in lines:
@@ -197,6 +215,7 @@ def violations(root):
     files = files_of(root)
     return [
         *check_includes(files),
+        *check_onednn_versions(files),
         *check_headers(files),
         *check_readmes(files, root),
         *check_words(files),

@@ -12,6 +12,8 @@ CLEAN_TREE = {
     "core/format.h": "#pragma once\n#include <fmt/format.h>\n",
     "core/log.cpp": '#include <unistd.h>\n#include <spdlog/spdlog.h>\n#include "core/format.h"\n#include "core/version.h"\n',
     "nn/network.h": '#pragma once\n#include <sys/mman.h>\n#include <dnnl.hpp>\n#include "core/error.h"\n',
+    "nn/onednn/v2/version.h": "#pragma once\n#include <dnnl.hpp>\ninline auto dims_of(const Desc& d) { return d.dims(); }\n",
+    "nn/onednn/onednn.h": '#pragma once\n#include "nn/onednn/version.h"\nauto dims = shape.dims(); int* at = dims.data();\n',
     "comm/ring.h": '#pragma once\n#include "core/error.h"\n',
     "comm/mpi_transport.cpp": '#include <mpi.h>\n#include "comm/ring.h"\n',
     "data/decoder.cpp": "#include <stb/stb_image.h>\n#include <zlib.h>\n",
@@ -63,6 +65,19 @@ VIOLATIONS = {
     ),
     "relative": ({"nn/a.cpp": '#include "network.h"\n'}, [("nn/a.cpp", 1, "not a path from the top")]),
     "dnnl": ({"app/job/a.cpp": "#include <dnnl.hpp>\n"}, [("app/job/a.cpp", 1, "<dnnl.hpp> belongs in nn/")]),
+    "oneDNN's descriptors": ({"nn/a.cpp": "\nint n = src.dims()[0];\n"}, [("nn/a.cpp", 2, "nn/onednn/v*/: .dims()")]),
+    "oneDNN's descriptors in a test": (
+        {"tests/nn/a.cpp": "auto d = src->desc().get_dims();\n"},
+        [("tests/nn/a.cpp", 1, "nn/onednn/v*/: .get_dims()")],
+    ),
+    "oneDNN's structs": (
+        {"nn/onednn/a.cpp": "desc.data.offset0;\ndnnl_blocking_desc_t b;\n"},
+        [("nn/onednn/a.cpp", 1, ".data.offset0"), ("nn/onednn/a.cpp", 2, "dnnl_blocking_desc_t")],
+    ),
+    "oneDNN's operation descriptors": (
+        {"nn/layers/a.cpp": "dnnl::memory::desc m;\ndnnl::pooling_forward::desc d;\n"},
+        [("nn/layers/a.cpp", 2, "dnnl::pooling_forward::desc")],
+    ),
     "oneapi": ({"core/a.cpp": "#include <oneapi/dnnl/dnnl.hpp>\n"}, [("core/a.cpp", 1, "belongs in nn/")]),
     "mpi": ({"comm/ring.cpp": "# include <mpi.h>\n"}, [("comm/ring.cpp", 1, "<mpi.h> belongs in comm/mpi_")]),
     "yaml": ({"data/a.cpp": "#include <yaml-cpp/yaml.h>\n"}, [("data/a.cpp", 1, "belongs in app/")]),

@@ -53,7 +53,7 @@ void reorder_by_onednn(Tensor* src, Tensor* dst) {
 
 /// Random values of every size in the format `desc`, its padding as oneDNN leaves it.
 Filled random_values(const onednn::Descriptor& desc) {
-  Filled plain(onednn::plain(desc.dims()));
+  Filled plain(onednn::plain(onednn::dims_of(desc)));
   RandomStream random(1, RandomPurpose::initialization, 0);
   float* const values = plain.tensor()->values();
   for (std::size_t i = 0; i < plain.memory().size() / sizeof(float); ++i) {
