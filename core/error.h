@@ -12,8 +12,8 @@ enum class ErrorKind {
   diverged = 3,  ///< NaN, Inf or the loss limit
 };
 
-/// Who meets an error.
-enum class Extent {
+/// Whether one rank or all ranks throw an error: decides between abort and orderly exit.
+enum class ErrorScope {
   this_rank,  ///< perhaps no other: the rest of the job has to be ended
   all_ranks,  ///< all ranks, the same one at the same point of the program: all leave in order
 };
@@ -22,16 +22,16 @@ enum class Extent {
 /// to do. Expected events (end of an epoch, a skipped image) are return values, never exceptions.
 class Error : public std::runtime_error {
  public:
-  Error(ErrorKind kind, const std::string& message, Extent extent = Extent::this_rank)
-      : std::runtime_error(message), kind_(kind), extent_(extent) {}
+  Error(ErrorKind kind, const std::string& message, ErrorScope scope = ErrorScope::this_rank)
+      : std::runtime_error(message), kind_(kind), scope_(scope) {}
 
   ErrorKind kind() const { return kind_; }
-  Extent extent() const { return extent_; }
+  ErrorScope scope() const { return scope_; }
   int exit_code() const { return static_cast<int>(kind_); }
 
  private:
   ErrorKind kind_;
-  Extent extent_;
+  ErrorScope scope_;
 };
 
 }  // namespace dcs3gd

@@ -155,13 +155,13 @@ std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicato
   if (!any) return std::nullopt;
   throw Error(ErrorKind::input,
               format("no checkpoint in {} is whole; restore one of them, or start anew with --resume never", folder),
-              Extent::all_ranks);
+              ErrorScope::all_ranks);
 }
 
 Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& path) {
   std::string wrong;
   if (auto checkpoint = try_open(communicator, path, wrong)) return *checkpoint;
-  throw Error(ErrorKind::input, format("--resume {}: {}", path, wrong), Extent::all_ranks);
+  throw Error(ErrorKind::input, format("--resume {}: {}", path, wrong), ErrorScope::all_ranks);
 }
 
 void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {

@@ -42,7 +42,7 @@ void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);
 
 /// Collective, with the rule freshly made at the checkpoint's mean model and the statistics its average. With as many
 /// workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same. Else
-/// each array of the state says what becomes of it (OnResize). Throws Error with Extent::all_ranks.
+/// each array of the state says what becomes of it (OnResize). Throws Error with ErrorScope::all_ranks.
 void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
                         RunningStatistics& statistics);
 

@@ -59,15 +59,15 @@ class CheckpointWriter {
   CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep);
 
   /// Collective, when none is being written. The arrays must stay as they are until is_writing() is false again.
-  /// The manifest's list of files is filled in here. Throws Error{failure} with Extent::all_ranks.
+  /// The manifest's list of files is filled in here. Throws Error{failure} with ErrorScope::all_ranks.
   void begin(CheckpointManifest manifest, std::vector<CheckpointFile> files);
   /// The same on all ranks.
   bool is_writing() const { return stage_ != Stage::none; }
   /// Whether one is being written and this rank has nothing left to do in its stage.
   bool is_ready() const { return is_writing() && !task_.is_running(); }
   /// Collective: ends the stage of the checkpoint that is being written; whether that was the last one. Throws
-  /// Error{failure} with Extent::all_ranks if a rank could not write: it is given up, and what was there before is as
-  /// it was.
+  /// Error{failure} with ErrorScope::all_ranks if a rank could not write: it is given up, and what was there before is
+  /// as it was.
   bool advance();
 
  private:

@@ -19,7 +19,7 @@ std::string pack(const std::optional<Error>& error) {
 }
 
 Error unpack(const std::string& blob, const std::string& origin) {
-  return {static_cast<ErrorKind>(blob.front() - '0'), origin + blob.substr(1), Extent::all_ranks};
+  return {static_cast<ErrorKind>(blob.front() - '0'), origin + blob.substr(1), ErrorScope::all_ranks};
 }
 
 /// The first rank that has what most have.
@@ -89,14 +89,14 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
   throw Error(kind,
               format("{}: another {} than on rank {} on {}: {}; {}", names, what, usual,
                      communicator.places()[usual].host, difference(texts[odd.front()], texts[usual]), advice),
-              Extent::all_ranks);
+              ErrorScope::all_ranks);
 }
 
 int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {
   int exit_code = 0;
   const std::optional<Error> error = attempt([&] { exit_code = part(); });
   if (!error) return exit_code;
-  if (communicator.size() > 1 && error->extent() == Extent::this_rank) {
+  if (communicator.size() > 1 && error->scope() == ErrorScope::this_rank) {
     communicator.abort(error->what(), error->exit_code());
   } else if (communicator.rank() == 0) {
     log::error(error->what());

@@ -15,14 +15,15 @@ namespace dcs3gd::app {
 /// What `task` throws; none if it succeeds.
 std::optional<Error> attempt(const std::function<void()>& task);
 
-/// Collective: if a rank has an error, throws the first rank's with Extent::all_ranks, on all of them.
+/// Collective: if a rank has an error, throws the first rank's with ErrorScope::all_ranks, on all of them.
 void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
 
 /// Collective: does `task`, which must not communicate, on every rank, and agrees on how it went.
 void agree(comm::Communicator& communicator, const std::function<void()>& task);
 
-/// Collective: throws Error{kind} with Extent::all_ranks if the ranks do not all have the same text. It names the odd
-/// ranks and, of the first of them, the lines that differ. `what` is "configuration" or the like, `advice` what to do.
+/// Collective: throws Error{kind} with ErrorScope::all_ranks if the ranks do not all have the same text. It names the
+/// odd ranks and, of the first of them, the lines that differ. `what` is "configuration" or the like, `advice` what to
+/// do.
 void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
                  std::string_view advice);
 

@@ -26,12 +26,12 @@ namespace dcs3gd::app {
 class PredictionFile {
  public:
   /// Collective. Rank 0 creates the file, which appears under its name when all is in it. Throws Error{input} with
-  /// Extent::all_ranks if it cannot.
+  /// ErrorScope::all_ranks if it cannot.
   PredictionFile(comm::Communicator& communicator, const std::string& path, const data::Dataset& dataset);
 
   /// Collective: every rank's next batch of an evaluation, with its logits.
   void add(const data::Batch& batch, std::span<const float> logits);
-  /// Collective: the file is there. Throws Error{failure} with Extent::all_ranks if it cannot be written.
+  /// Collective: the file is there. Throws Error{failure} with ErrorScope::all_ranks if it cannot be written.
   void commit();
 
  private:

@@ -13,13 +13,13 @@ void throw_if_diverged(std::int64_t step, const StepSums& sums, int workers, std
                 format("step {}: the loss or gradient of a worker is NaN or Inf; nothing of it was applied. Lower "
                        "optimizer.lr.base, warm up longer or set algorithm.gradient_clip_norm",
                        step + 1),
-                Extent::all_ranks);
+                ErrorScope::all_ranks);
   }
   const double loss = sums.loss / static_cast<double>(workers);
   if (loss_limit && loss > *loss_limit) {
     throw Error(ErrorKind::diverged,
                 format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1, loss, *loss_limit),
-                Extent::all_ranks);
+                ErrorScope::all_ranks);
   }
 }
 

@@ -85,7 +85,7 @@ void Checkpointer::or_warn(const std::function<void()>& saving) {
   try {
     saving();
   } catch (const Error& error) {
-    if (error.kind() != ErrorKind::failure || error.extent() != Extent::all_ranks) throw;
+    if (error.kind() != ErrorKind::failure || error.scope() != ErrorScope::all_ranks) throw;
     if (communicator_.rank() == 0) {
       log::warn(format("no checkpoint of step {}: {}; training goes on", event_.step, error.what()));
     }

@@ -39,7 +39,8 @@ Checkpoint checkpoint_at(comm::Communicator& communicator, const std::string& pa
   const bool is_run = communicator.from_rank_0(fs::is_directory(folder, ignored) ? "run" : "") == "run";
   if (!is_run) return open_checkpoint(communicator, path);
   if (auto newest = find_newest_checkpoint(communicator, folder)) return *newest;
-  throw Error(ErrorKind::input, format("--resume {}: there is no checkpoint in {}", path, folder), Extent::all_ranks);
+  throw Error(ErrorKind::input, format("--resume {}: there is no checkpoint in {}", path, folder),
+              ErrorScope::all_ranks);
 }
 
 }  // namespace

@@ -178,7 +178,8 @@ CheckpointContent Trainer::checkpoint_content() {
 CheckpointManifest Trainer::checkpoint_manifest() const {
   if (!std::isfinite(squared_norm(mean_model_.values()))) {
     throw Error(ErrorKind::diverged,
-                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_), Extent::all_ranks);
+                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_),
+                ErrorScope::all_ranks);
   }
   CheckpointManifest manifest{.version = kVersion,
                               .position = epoch_plan_.at(steps_done_),
@@ -297,7 +298,7 @@ RunEnd Trainer::train() {
     end = run_steps();
   } catch (const Error& error) {
     // With all ranks here, what is being saved comes to its end.
-    if (error.extent() == Extent::all_ranks) checkpointer_.finish();
+    if (error.scope() == ErrorScope::all_ranks) checkpointer_.finish();
     record_received();
     write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
     throw;

@@ -54,8 +54,8 @@ struct CompensatedWorker {
 ///
 ///   m ← m + ū;  for each worker: g̃ = g + λ·g⊙g⊙D, u ← U(g̃) with the decay taken from m;  mean_update ← Σ u
 ///
-/// `mean_update` holds ū before and the sum of the workers' updates after. `local_weights` becomes m + u of the first worker,
-/// whose turn is next.
+/// `mean_update` holds ū before and the sum of the workers' updates after. `local_weights` becomes m + u of the first
+/// worker, whose turn is next.
 void compensated_step(const MomentumRule& rule, std::span<const CompensatedWorker> workers, float* mean_weights,
                       float* mean_update, float* local_weights, std::size_t count);
 

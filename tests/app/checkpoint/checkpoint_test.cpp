@@ -485,7 +485,7 @@ TEST_CASE("begin() does not wait for the files") {
   const std::ifstream reader(folder + "/slow.tmp");
   const Error error = error_of([&] { writer.advance(); });
   CHECK(error.kind() == ErrorKind::failure);
-  CHECK(error.extent() == Extent::all_ranks);
+  CHECK(error.scope() == ErrorScope::all_ranks);
   CHECK_FALSE(writer.is_writing());
   CHECK_FALSE(fs::exists(folder + "/step-00000001.tmp"));
 }

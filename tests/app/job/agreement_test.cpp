@@ -18,7 +18,7 @@ void expect_agreement(const std::function<void(int)>& task, ErrorKind kind, cons
   comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
     const Error error = test::error_of([&] { app::agree(communicator, [&] { task(communicator.rank()); }); });
     const bool as_expected =
-        error.kind() == kind && error.extent() == Extent::all_ranks && test::contains(error.what(), message);
+        error.kind() == kind && error.scope() == ErrorScope::all_ranks && test::contains(error.what(), message);
     if (as_expected) ++thrown;
   });
   CHECK(thrown == kRanks);
@@ -54,7 +54,7 @@ TEST_CASE("the exit code of a part is that of its error") {
   comm::run_ranks_as_threads(kRanks, {}, [&](comm::Communicator& communicator) {
     CHECK(app::exit_code_in_job(communicator, [] { return 75; }) == 75);
     CHECK(app::exit_code_in_job(communicator, []() -> int {
-            throw Error(ErrorKind::diverged, "as a test demands", Extent::all_ranks);
+            throw Error(ErrorKind::diverged, "as a test demands", ErrorScope::all_ranks);
           }) == 3);
     communicator.barrier();  // an error that all ranks met ends no world
   });
@@ -69,7 +69,7 @@ TEST_CASE("ranks that have the same go on; the odd one is named with what it has
       });
       if (communicator.rank() != 0) return;
       if (error) message = error->what();
-      CHECK((!error || error->extent() == Extent::all_ranks));
+      CHECK((!error || error->scope() == ErrorScope::all_ranks));
     });
     return message;
   };
