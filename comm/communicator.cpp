@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::size_t kLineBytes = kLineFloats * sizeof(float);
 // Defaults; README.md has the measurements. On one machine few large copies win. Between machines a segment stays below
-// the 64 KiB that MPI sends over TCP without asking first; probably the answer queues behind the data that comes back.
+// the 64 KiB that MPI sends over TCP without asking first; probably the answer queues after the data that comes back.
 constexpr std::size_t kSegmentBytesOnOneHost = std::size_t{1} << 20;
 constexpr std::size_t kSegmentBytesBetweenHosts = std::size_t{60} << 10;
 constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
@@ -101,14 +101,21 @@ Communicator::~Communicator() {
 }
 
 AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
-  const AlgorithmInfo& algorithm = spec.algorithm != nullptr ? *spec.algorithm : algorithm_;
+  const AlgorithmInfo* algorithm = spec.algorithm != nullptr ? spec.algorithm : &algorithm_;
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(size()));
   spec.wire = spec.wire.value_or(options_.wire);
   Transport& transport = progress_->transport();
-  if (algorithm.is_native()) {
-    return {*progress_, std::make_shared<Job>(std::make_unique<NativeAllReduce>(transport, spec)), false, 0};
+  if (algorithm->is_native()) {
+    const auto native = [&](std::span<float> array) {
+      return transport.make_native_all_reduce(NativeCall::in_place, array, array);
+    };
+    if (auto values = native(spec.values)) {
+      auto operation = std::make_unique<NativeAllReduce>(spec, std::move(values), native(spec.tail));
+      return {*progress_, std::make_shared<Job>(std::move(operation)), false, 0};
+    }
+    algorithm = &algorithms().front();
   }
-  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology_, algorithm, spec, segment_bytes_);
+  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology_, *algorithm, spec, segment_bytes_);
   const std::size_t staging_bytes = operation->staging_bytes();
   return {*progress_, std::make_shared<Job>(std::move(operation)), size() == 1, staging_bytes};
 }
@@ -143,8 +150,11 @@ std::optional<int> Communicator::pin_progress_thread(int compute_threads) {
   return core;
 }
 
-double Communicator::time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target) {
-  return run(progress_->transport().make_native_all_reduce(call, source, target));
+std::optional<double> Communicator::time_native_all_reduce(NativeCall call, std::span<const float> source,
+                                                           std::span<float> target) {
+  auto operation = progress_->transport().make_native_all_reduce(call, source, target);
+  if (!operation) return std::nullopt;
+  return run(std::move(operation));
 }
 
 /// Returns the milliseconds it took.

@@ -23,7 +23,7 @@ namespace dcs3gd::comm {
 /// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
 /// done by the rank's progress thread, on all operations at once, while the caller goes on.
 ///
-/// Three worlds behind one face: MPI when the process was started by a launcher, threads of one process
+/// Three worlds, one interface: MPI when the process was started by a launcher, threads of one process
 /// (run_ranks_as_threads), and solo: one rank, where every operation finishes at once.
 ///
 /// Errors: an operation without progress for Options::timeout_s throws Error{failure} that names rank, host, operation
@@ -76,9 +76,9 @@ class Communicator {
   /// its neighbours leave one. Returns the core; none if it stays free to roam. A refusal is a logged warning.
   std::optional<int> pin_progress_thread(int compute_threads);
 
-  /// For benchmarks: the milliseconds of the world's bare all-reduce. Lengths are equal; `source` is not read for
-  /// NativeCall::in_place.
-  double time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target);
+  /// For benchmarks: the milliseconds of the world's bare all-reduce; none if it has none. Lengths are equal; `source`
+  /// is not read for NativeCall::in_place.
+  std::optional<double> time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target);
 
  private:
   double run(std::unique_ptr<Operation> operation);

@@ -4,12 +4,6 @@
 
 namespace dcs3gd::comm {
 
-NativeAllReduce::NativeAllReduce(Transport& transport, const AllReduceSpec& spec)
-    : values_(spec.values),
-      factor_(*spec.factor),
-      values_operation_(transport.make_native_all_reduce(NativeCall::in_place, spec.values, spec.values)),
-      tail_operation_(transport.make_native_all_reduce(NativeCall::in_place, spec.tail, spec.tail)) {}
-
 void NativeAllReduce::start(int tag) {
   tag_ = tag;
   values_done_ = false;

@@ -3,23 +3,27 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "comm/all_reduce.h"
 #include "comm/operation.h"
-#include "comm/transport.h"
 
 namespace dcs3gd::comm {
 
-/// `comm.algorithm: mpi`: the world's own all-reduce of the values, then of the tail, then the factor. Slow but
-/// trusted; its result need not have the same bits on all ranks.
+/// `comm.algorithm: mpi`: the world's own all-reduce of the values, then the factor, then the tail. Slow but trusted;
+/// its result need not have the same bits on all ranks. A world without one has the ring instead.
 class NativeAllReduce final : public Operation {
  public:
-  /// The factor of the spec is set; its wire is not looked at.
-  NativeAllReduce(Transport& transport, const AllReduceSpec& spec);
+  /// Of the native all-reduces, in place. The factor of the spec is set; its wire is not looked at.
+  NativeAllReduce(const AllReduceSpec& spec, std::unique_ptr<Operation> of_values, std::unique_ptr<Operation> of_tail)
+      : values_(spec.values),
+        factor_(*spec.factor),
+        values_operation_(std::move(of_values)),
+        tail_operation_(std::move(of_tail)) {}
 
   void start(int tag) override;
   Step step() override;
-  bool runs_alone() const override { return values_operation_->runs_alone(); }
+  bool runs_alone() const override { return true; }
   const char* kind() const override { return "all-reduce"; }
   std::string name() const override { return values_operation_->name(); }
   std::string waits_for() const override { return values_operation_->waits_for(); }

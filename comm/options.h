@@ -22,7 +22,7 @@ struct Options {
   std::string algorithm = "ring";  ///< a name of schedule/algorithms.h
   Wire wire = Wire::fp32;
 
-  // Affects speed and patience only.
+  // Affects speed and waiting only.
   std::optional<std::size_t>
       segment_bytes;        ///< pieces a chunk travels in, 64 … 2^30; none: 1 MiB on one host, else 60 KiB
   std::optional<int> core;  ///< where the progress thread is pinned; none: a spare core if there is one

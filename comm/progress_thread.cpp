@@ -244,12 +244,12 @@ void ProgressThread::step_running() {
   }
   if (running_.empty()) return;
   if (moved) {
-    if (paused_) patience_.learn(now - last_move_);
+    if (paused_) backoff_.learn(now - last_move_);
     last_move_ = now;
     paused_ = false;
   } else {
     paused_ = true;
-    patience_.pause(now - last_move_);
+    backoff_.pause(now - last_move_);
   }
 }
 

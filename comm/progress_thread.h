@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "comm/backoff.h"
 #include "comm/operation.h"
-#include "comm/patience.h"
 #include "comm/transport.h"
 #include "core/error.h"
 #include "core/trace.h"
@@ -89,7 +89,7 @@ class ProgressThread {
   /// by way of its launcher, the others.
   void abort(int exit_code, const std::string& reason);
   /// How it waits depends on whether the ranks are on several machines.
-  void set_between_hosts(bool between_hosts) { patience_.set_between_hosts(between_hosts); }
+  void set_between_hosts(bool between_hosts) { backoff_.set_between_hosts(between_hosts); }
   /// Confines the thread to one core; false if the system refuses.
   bool pin(int core);
 
@@ -115,7 +115,7 @@ class ProgressThread {
   const Clock::duration timeout_;
   std::unique_ptr<Transport> transport_;  ///< constant from construction to the end of the thread
 
-  Patience patience_;
+  Backoff backoff_;
   // Only the progress thread.
   Jobs waiting_;                                   ///< to be started, in order
   std::vector<std::shared_ptr<Job>> running_;      ///< in the order of their start

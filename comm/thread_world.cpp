@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "comm/wire_format.h"
 #include "core/error.h"
 #include "core/format.h"
 
@@ -81,61 +80,6 @@ class ThreadWorld {
 
 namespace {
 
-/// The plainest all-reduce there is, the reference where there is no MPI_Allreduce: rank 0 adds all arrays in rank
-/// order and sends everyone the sum.
-class NaiveAllReduce final : public Operation {
- public:
-  NaiveAllReduce(Transport& transport, std::span<const float> source, std::span<float> target)
-      : transport_(transport), source_(source), target_(target) {}
-
-  void start(int tag) override {
-    tag_ = tag;
-    if (transport_.rank() == 0) {
-      std::copy(source_.begin(), source_.end(), target_.begin());
-      summand_.resize(target_.size());
-      from_ = 1;
-    } else {
-      send(0, source_);
-    }
-    if (transport_.size() > 1) post_receive();
-  }
-
-  Step step() override {
-    if (transport_.size() == 1) return Step::done;
-    if (!transport_.test(receive_)) return Step::waiting;
-    if (transport_.rank() != 0) return Step::done;
-    add(summand_.data(), target_.data(), target_.size());
-    if (++from_ < transport_.size()) {
-      post_receive();
-      return Step::moved;
-    }
-    for (int to = 1; to < transport_.size(); ++to) send(to, target_);
-    return Step::done;
-  }
-
-  std::string name() const override {
-    return format("plain all-reduce of {} floats", fmt::group_digits(target_.size()));
-  }
-  std::string waits_for() const override { return format("nothing comes from rank {}", from_.load()); }
-
- private:
-  void send(int to, std::span<const float> floats) {
-    transport_.test(transport_.start_send(to, tag_, std::as_bytes(floats)));  // complete at once between threads
-  }
-  void post_receive() {
-    const std::span<float> memory = transport_.rank() == 0 ? std::span(summand_) : target_;
-    receive_ = transport_.start_receive(from_, tag_, std::as_writable_bytes(memory));
-  }
-
-  Transport& transport_;
-  const std::span<const float> source_;
-  const std::span<float> target_;
-  int tag_ = 0;
-  std::vector<float> summand_;  ///< at rank 0
-  std::atomic<int> from_ = 0;   ///< the rank that is listened to
-  Transport::Request receive_{};
-};
-
 class ThreadTransport final : public Transport {
  public:
   ThreadTransport(std::shared_ptr<ThreadWorld> world, int rank) : world_(std::move(world)), rank_(rank) {}
@@ -167,11 +111,6 @@ class ThreadTransport final : public Transport {
     std::copy(message->begin(), message->end(), receive->bytes.begin());
     receives_.erase(receive);
     return true;
-  }
-
-  std::unique_ptr<Operation> make_native_all_reduce(NativeCall, std::span<const float> source,
-                                                    std::span<float> target) override {
-    return std::make_unique<NaiveAllReduce>(*this, source, target);
   }
 
   void abort(int, const std::string& reason) override { world_->abort(reason); }

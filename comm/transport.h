@@ -33,10 +33,12 @@ class Transport {
   /// Whether the transfer is complete; if so, the request is gone.
   virtual bool test(Request request) = 0;
 
-  /// target = Σ source over the ranks, by the world's own means. With NativeCall::in_place source and target are the
-  /// same memory, else they do not overlap.
-  virtual std::unique_ptr<Operation> make_native_all_reduce(NativeCall call, std::span<const float> source,
-                                                            std::span<float> target) = 0;
+  /// target = Σ source over the ranks, by the world's own means; null if it has none. With NativeCall::in_place source
+  /// and target are the same memory, else they do not overlap.
+  virtual std::unique_ptr<Operation> make_native_all_reduce(NativeCall, std::span<const float> /*source*/,
+                                                            std::span<float> /*target*/) {
+    return nullptr;
+  }
 
   /// Ends the whole world: MPI ends all processes (and does not return); between threads all ranks' transfers fail from
   /// now on with `reason`.

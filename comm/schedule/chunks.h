@@ -31,7 +31,7 @@ constexpr Range chunk_range(std::size_t floats, int chunk_count, int chunk) {
   return {first, std::min(floats, end_line * kLineFloats) - first};
 }
 
-/// Segment `segment` of a chunk cut into pieces of `segment_floats`, the last one shorter; empty behind the end.
+/// Segment `segment` of a chunk cut into pieces of `segment_floats`, the last one shorter; empty after the end.
 constexpr Range segment_range(Range chunk, std::size_t segment_floats, std::size_t segment) {
   const std::size_t begin = std::min(chunk.count, segment * segment_floats);
   return {chunk.first + begin, std::min(chunk.count - begin, segment_floats)};

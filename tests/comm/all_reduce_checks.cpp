@@ -71,7 +71,7 @@ std::string check_all_reduce(Communicator& communicator, const AllReduceCase& th
     }
   }
   if (std::any_of(values.end() - kGuard, values.end(), [](float value) { return value != kGuardValue; })) {
-    return format("{}: wrote behind the end", label);
+    return format("{}: wrote after the end", label);
   }
   return "";
 }

@@ -5,13 +5,13 @@
 
 namespace dcs3gd::comm {
 
-/// How the progress thread waits while its operation stands still: a moment of asking again at once, then naps that
+/// How the progress thread waits while its operations stand still: a moment of asking again at once, then naps that
 /// grow with the wait. Between ranks of one machine the next segment is microseconds away and a nap would stall the
 /// ring; on a slow link it is milliseconds away and asking would take a core from compute. So it learns what is usual.
 /// Between machines the link works on while the thread naps, as several segments are in flight: naps may be long.
-/// It never yields instead of napping: behind a computing thread that costs whole time slices. README.md has the
-/// measurements.
-class Patience {
+/// It never yields instead of napping: sched_yield would wait until a computing thread's time slice ends. README.md has
+/// the measurements.
+class Backoff {
  public:
   using Duration = std::chrono::steady_clock::duration;
 

@@ -1,4 +1,4 @@
-#include "comm/patience.h"
+#include "comm/backoff.h"
 
 #include <algorithm>
 #include <thread>
@@ -21,11 +21,11 @@ constexpr int kMemory = 8;  ///< waits that the running mean reaches back
 
 }  // namespace
 
-void Patience::learn(Duration waited) {
+void Backoff::learn(Duration waited) {
   usual_wait_ += (std::min<Duration>(waited, kMostLearned) - usual_wait_) / kMemory;
 }
 
-void Patience::pause(Duration waited) const {
+void Backoff::pause(Duration waited) const {
   if (waited < kSpin && usual_wait_ < kLongWait) return;
   const Duration wait = std::max(waited, usual_wait_);
   std::this_thread::sleep_for(between_hosts_ ? std::min<Duration>(wait, kMaxNapBetweenHosts)
