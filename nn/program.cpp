@@ -6,63 +6,29 @@
 #include "core/stopwatch.h"
 #include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
+#include "nn/plan/fusion.h"
 #include "nn/plan/memory_plan.h"
 
 namespace dcs3gd::nn {
 namespace {
 
-/// How many layers read each value.
-std::vector<int> count_readers(const Graph& graph) {
-  std::vector<int> readers(graph.value_count());
-  for (const Node& node : graph.nodes()) {
-    for (const ValueId value : node.src) ++readers[static_cast<std::size_t>(value)];
-  }
-  return readers;
-}
-
-/// The graph's layers, where a batch norm and the addition that alone reads it are one: a batch norm with two sources,
-/// at the addition's place. What is added passes through memory once less in each direction.
-std::vector<Node> fused_nodes(const Graph& graph) {
-  const std::vector<int> readers = count_readers(graph);
-  std::vector<Node> nodes;
-  for (const Node& node : graph.nodes()) {
-    nodes.push_back(node);
-    const auto* addition = node.as<Addition>();
-    if (addition == nullptr) continue;
-    for (std::size_t i = 0; i < node.src.size(); ++i) {
-      const auto source = std::ranges::find(nodes, node.src[i], &Node::dst);
-      if (source == nodes.end() || readers[static_cast<std::size_t>(node.src[i])] > 1) continue;
-      const auto* batch_norm = source->as<BatchNorm>();
-      if (batch_norm == nullptr || batch_norm->relu || source->src.size() > 1) continue;
-      Node fused = *source;
-      fused.options = BatchNorm{.relu = addition->relu, .epsilon = batch_norm->epsilon};
-      fused.src.push_back(node.src[1 - i]);
-      fused.dst = node.dst;
-      nodes.back() = std::move(fused);
-      nodes.erase(source);
-      break;
-    }
-  }
-  return nodes;
-}
-
-/// The gradient of a value that several layers read: two parts are left to a layer that adds them by itself. Only an
-/// exclusive tensor may be written: an addition's gradient is still to be read by the other branch.
-Handover accumulate(Planner& planner, Handover sum, const Handover& part, bool layer_adds) {
+/// Adds a part to the gradient of a value that several layers read. A layer with adds_gradients() receives two parts
+/// unadded; else they are summed here, in place where a part may be overwritten.
+Flow accumulate(Planner& planner, Flow sum, const Flow& part, bool layer_adds) {
   if (sum.tensor == nullptr) return part;
-  if (layer_adds && sum.addend == nullptr) {
-    return sum.exclusive || !part.exclusive ? Handover{sum.tensor, sum.exclusive, part.tensor}
-                                            : Handover{part.tensor, true, sum.tensor};
+  if (layer_adds && sum.unadded == nullptr) {
+    return sum.may_overwrite || !part.may_overwrite ? Flow{sum.tensor, sum.may_overwrite, part.tensor}
+                                                    : Flow{part.tensor, true, sum.tensor};
   }
-  Tensor* dst = sum.exclusive    ? sum.tensor
-                : part.exclusive ? part.tensor
-                                 : planner.activation("gradient sum", sum.tensor->desc());
+  Tensor* dst = sum.may_overwrite    ? sum.tensor
+                : part.may_overwrite ? part.tensor
+                                     : planner.activation("gradient sum", sum.tensor->desc());
   planner.append(dst->name() + " sum", "addition", {sum.tensor, part.tensor, dst},
                  [src0 = sum.tensor, src1 = part.tensor, dst](const ImageRange& images) {
                    add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                                dst->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                  });
-  return {dst, true, sum.addend};
+  return {dst, true, sum.unadded};
 }
 
 }  // namespace
@@ -86,16 +52,16 @@ Program::Program(Planner planner) : range_images_(planner.range_images()) {
 
 void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) {
   const Graph& graph = planner.surroundings().graph;
-  const std::vector<int> readers = count_readers(graph);
-  std::vector<Handover> values(graph.value_count());
+  const std::vector<int> readers = graph.reader_counts();
+  std::vector<Flow> values(graph.value_count());
   input_ = planner.batch_activation("input", onednn::plain(image_dims(range_images_, graph.shape(graph.input()))),
                                     Tensor::Memory::external);
   values[static_cast<std::size_t>(graph.input())] = {input_, false};
   for (auto& [node, layer] : layers) {
-    std::vector<Handover> src;
+    std::vector<Flow> src;
     for (const ValueId id : node.src) {
       const auto value = static_cast<std::size_t>(id);
-      src.push_back({values[value].tensor, values[value].exclusive && readers[value] == 1});
+      src.push_back({values[value].tensor, values[value].may_overwrite && readers[value] == 1});
     }
     layer = node.kind->make_layer(node, graph.shape(node.src[0]));
     values[static_cast<std::size_t>(node.dst)] = layer->plan_forward(planner, src);
@@ -126,14 +92,14 @@ void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers)
     layer_adds[static_cast<std::size_t>(node.dst)] = layer->adds_gradients();
   }
 
-  std::vector<Handover> gradients(graph.value_count());
+  std::vector<Flow> gradients(graph.value_count());
   gradients.back() = {planner.in_format(diff_logits_, output_format_)};
   for (std::size_t index = layers.size(); index-- > 0;) {
     const auto& [node, layer] = layers[index];
     const auto dst = static_cast<std::size_t>(node.dst);
     if (!needs_gradient[dst]) continue;
     const auto needed = [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; };
-    const std::vector<Handover> diff_src =
+    const std::vector<Flow> diff_src =
         layer->plan_backward(planner, gradients[dst], std::ranges::any_of(node.src, needed));
     for (std::size_t i = 0; i < node.src.size(); ++i) {
       if (!needed(node.src[i])) continue;

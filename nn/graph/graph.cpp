@@ -67,6 +67,14 @@ std::size_t Graph::Tensors::add(const std::string& layer, LayerOutline::Tensor t
   return slices.size() - 1;
 }
 
+std::vector<int> Graph::reader_counts() const {
+  std::vector<int> counts(value_count());
+  for (const Node& node : nodes_) {
+    for (const ValueId value : node.src) ++counts[static_cast<std::size_t>(value)];
+  }
+  return counts;
+}
+
 void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics) {
   const auto& slices = weights.layout().slices();
   for (std::size_t index = 0; index < slices.size(); ++index) {

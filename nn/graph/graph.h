@@ -56,6 +56,8 @@ class Graph {
   const std::vector<Node>& nodes() const { return nodes_; }
   const ImageShape& shape(ValueId value) const { return shapes_[static_cast<std::size_t>(value)]; }
   std::size_t value_count() const { return shapes_.size(); }
+  /// How many layers read each value.
+  std::vector<int> reader_counts() const;
   /// The last layer's output: the logits.
   ValueId output() const { return static_cast<ValueId>(shapes_.size()) - 1; }
 

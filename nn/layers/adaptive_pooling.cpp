@@ -34,7 +34,7 @@ class AdaptiveAveragePoolingLayer final : public Layer {
   AdaptiveAveragePoolingLayer(const Node& node, const ImageShape& src, const AdaptiveAveragePooling& options)
       : node_(node), src_shape_(src), size_(options.size) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     src_format_ = src[0].tensor->desc();
     Tensor* from = planner.in_format(src[0].tensor, onednn::plain(onednn::dims_of(src_format_)));
     Tensor* to =
@@ -44,7 +44,7 @@ class AdaptiveAveragePoolingLayer final : public Layer {
     return {to};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
     Tensor* to = planner.activation(node_.name + " diff_src", onednn::plain(onednn::dims_of(src_format_)));
     append(planner, " backward", diff_dst.tensor, to, {diff_dst.tensor, to},
            [](const float* s, float* d, int pixel, int window, float share) { d[pixel] += share * s[window]; });
@@ -82,8 +82,8 @@ class AdaptiveAveragePoolingLayer final : public Layer {
 /// Of windows of one pixel: the images pass through, and so do their gradients.
 class IdentityLayer final : public Layer {
  public:
-  Handover plan_forward(Planner& /*planner*/, const std::vector<Handover>& src) override { return src[0]; }
-  std::vector<Handover> plan_backward(Planner& /*planner*/, Handover diff_dst, bool /*needs_diff_src*/) override {
+  Flow plan_forward(Planner& /*planner*/, const std::vector<Flow>& src) override { return src[0]; }
+  std::vector<Flow> plan_backward(Planner& /*planner*/, Flow diff_dst, bool /*needs_diff_src*/) override {
     return {diff_dst};
   }
 };

@@ -12,26 +12,25 @@ class AdditionLayer final : public Layer {
  public:
   AdditionLayer(const Node& node, const Addition& options) : node_(node), options_(options) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     Tensor* src0 = src[0].tensor;
     Tensor* src1 = planner.in_format(src[1].tensor, src0->desc());
     src1_format_ = src[1].tensor->desc();
-    Tensor* dst = src[0].exclusive ? src0 : planner.activation(node_.name, src0->desc());
+    Tensor* dst = planner.in_place_or_new(src0, src[0].may_overwrite, node_.name);
     planner.append(node_.name + " forward", node_.kind->label, {src0, src1, dst},
                    [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
                      add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
                          src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
                    });
-    planner.set_recompute(dst, {});
     dst_ = dst;
     return {dst, !needs_dst_later(planner)};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
     Tensor* diff = diff_dst.tensor;
     if (options_.relu) {
-      Tensor* masked = diff_dst.exclusive ? diff : planner.activation(node_.name + " diff_src", diff->desc());
-      Tensor* dst = planner.in_backward(dst_);
+      Tensor* masked = planner.in_place_or_new(diff, diff_dst.may_overwrite, node_.name + " diff_src");
+      Tensor* dst = planner.kept_or_recomputed(dst_);
       planner.append(node_.name + " backward", node_.kind->label, {diff, dst, masked},
                      [diff, dst, masked](const ImageRange& images) {
                        relu_backward(diff->precision(), diff->address(images), dst->address(images),

@@ -103,7 +103,7 @@ class BatchNormLayer final : public Layer {
  public:
   BatchNormLayer(const Node& node, const BatchNorm& options) : node_(node), options_(options) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     std::optional<ChannelLayout> layout = onednn::channel_layout(src[0].tensor->desc());
     src_ = src[0].tensor;
     if (!layout) {
@@ -119,17 +119,18 @@ class BatchNormLayer final : public Layer {
     vector_ = onednn::plain({onednn::dims_of(src_->desc())[1]});
     coefficients_.emplace(planner, node_.name, form_.layout, parameter(planner, 0), parameter(planner, 1),
                           options_.epsilon);
-    const bool may_overwrite = !planner.training() && (src[0].exclusive || src_ != src[0].tensor);
-    Tensor* dst = may_overwrite ? src_ : planner.activation(node_.name, src_->desc());
+    const bool may_overwrite = !planner.training() && (src[0].may_overwrite || src_ != src[0].tensor);
+    Tensor* dst = planner.in_place_or_new(src_, may_overwrite, node_.name);
     if (planner.training()) {
       append_statistics(planner);
       append_normalisation(planner, node_.name + " forward", src_, addend_, dst);
-      planner.set_recompute(dst,
-                            [this](Planner& backward, Tensor* again) {
-                              append_normalisation(backward, node_.name + " again", backward.in_backward(src_),
-                                                   addend_ == nullptr ? nullptr : backward.in_backward(addend_), again);
-                            },
-                            {src_, addend_});
+      planner.allow_recomputation(dst,
+                                  [this](Planner& backward, Tensor* again) {
+                                    append_normalisation(
+                                        backward, node_.name + " again", backward.kept_or_recomputed(src_),
+                                        addend_ == nullptr ? nullptr : backward.kept_or_recomputed(addend_), again);
+                                  },
+                                  {src_, addend_});
     } else {
       append_running_statistics(planner);
       append_normalisation(planner, node_.name + " evaluation", src_, addend_, dst);
@@ -139,29 +140,28 @@ class BatchNormLayer final : public Layer {
 
   bool adds_gradients() const override { return true; }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
-    Tensor* addend = addend_ == nullptr || !options_.relu ? nullptr : planner.in_backward(addend_);
-    // The addend's gradient is the normalised value's; a sum of gradients is written once instead of being read twice.
-    const bool is_written = diff_dst.addend != nullptr || (options_.relu && addend_ != nullptr);
-    Handover diff_normalised = diff_dst;
-    if (is_written && !diff_dst.exclusive) {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) override {
+    Tensor* addend = addend_ == nullptr || !options_.relu ? nullptr : planner.kept_or_recomputed(addend_);
+    // The gradient of the normalised value is the addend's too; where it is a sum, it is written once, not added twice.
+    const bool is_written = diff_dst.unadded != nullptr || (options_.relu && addend_ != nullptr);
+    Flow diff_normalised = diff_dst;
+    if (is_written && !diff_dst.may_overwrite) {
       diff_normalised = {planner.activation(node_.name + " diff_normalised", src_->desc())};
     }
-    diff_normalised.addend = nullptr;
+    diff_normalised.unadded = nullptr;
     const ChannelArrays sums(planner, node_.name + " gradient sums", form_.layout, kSums);
     append_reduction(planner, diff_dst, addend, is_written ? diff_normalised.tensor : nullptr, sums);
 
-    std::vector<Handover> diff_srcs{{nullptr}};
+    std::vector<Flow> diff_srcs{{nullptr}};
     if (needs_diff_src) {
-      const bool may_overwrite = diff_normalised.exclusive && addend_ == nullptr;
-      Tensor* diff_src =
-          may_overwrite ? diff_normalised.tensor : planner.activation(node_.name + " diff_src", src_->desc());
+      const bool may_overwrite = diff_normalised.may_overwrite && addend_ == nullptr;
+      Tensor* diff_src = planner.in_place_or_new(diff_normalised.tensor, may_overwrite, node_.name + " diff_src");
       append_backward_data(planner, diff_normalised.tensor, options_.relu && !is_written, sums, diff_src);
       diff_srcs[0] = {planner.in_format(diff_src, src_format_)};
     }
     if (addend_ != nullptr) {
       Tensor* diff_addend = planner.in_format(diff_normalised.tensor, addend_format_);
-      diff_srcs.push_back({diff_addend, diff_normalised.exclusive || diff_addend != diff_normalised.tensor});
+      diff_srcs.push_back({diff_addend, diff_normalised.may_overwrite || diff_addend != diff_normalised.tensor});
     }
     for (const std::size_t index : node_.parameters) planner.append_gradient_ready(index);
     return diff_srcs;
@@ -245,18 +245,18 @@ class BatchNormLayer final : public Layer {
 
   /// Gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel, deviation σ and
   /// src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)).
-  void append_reduction(Planner& planner, const Handover& diff_dst, Tensor* addend, Tensor* diff_normalised,
+  void append_reduction(Planner& planner, const Flow& diff_dst, Tensor* addend, Tensor* diff_normalised,
                         const ChannelArrays& sums) {
-    Tensor* src = planner.in_backward(src_);
+    Tensor* src = planner.kept_or_recomputed(src_);
     Tensor* partial_sums = scratch(planner);
     Tensor* diff_gamma = planner.gradient(node_.parameters[0], vector_);
     Tensor* diff_beta = planner.gradient(node_.parameters[1], vector_);
     planner.append(
         node_.name + " backward reduction", node_.kind->label,
-        with_coefficients({src, addend, diff_dst.tensor, diff_dst.addend, diff_normalised, partial_sums, diff_gamma,
+        with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, partial_sums, diff_gamma,
                            diff_beta, sums.tensor()}),
         [form = form_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
-         other_part = diff_dst.addend, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
+         other_part = diff_dst.unadded, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
           const Images images = form.images(range.count);
           batch_norm::reduce_gradient(images, src->address(range), coefficients.normalisation(),
                                       form.follow(addend, range), {address(part, range), address(other_part, range)},
@@ -281,7 +281,7 @@ class BatchNormLayer final : public Layer {
 
   void append_backward_data(Planner& planner, Tensor* diff_dst, bool relu, const ChannelArrays& sums,
                             Tensor* diff_src) {
-    Tensor* src = planner.in_backward(src_);
+    Tensor* src = planner.kept_or_recomputed(src_);
     planner.append(
         node_.name + " backward data", node_.kind->label, with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
         [form = form_, coefficients = *coefficients_, sums, src, diff_dst, relu, diff_src](const ImageRange& range) {

@@ -8,7 +8,7 @@ class ConvolutionLayer final : public WeightedLayer {
   ConvolutionLayer(const Node& node, const Convolution& options)
       : WeightedLayer(node, options.oc, options.bias), options_(options) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     const Graph& graph = planner.surroundings().graph;
     src_shape_ = graph.shape(node().src[0]);
     set_weight_dims({options_.oc, src_shape_.channels, options_.kernel, options_.kernel});
@@ -18,7 +18,7 @@ class ConvolutionLayer final : public WeightedLayer {
     return {append_forward(planner, choose(planner, Direction::forward, from->desc(), dst), from)};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) override {
     const onednn::Descriptor& dst = diff_dst.tensor->desc();
     append_backward_weights(planner, choose(planner, Direction::backward_weights, src_desc(), dst), diff_dst.tensor);
     if (!needs_diff_src) return {{}};

@@ -23,30 +23,28 @@ class DropoutLayer final : public Layer {
  public:
   DropoutLayer(const Node& node, const Dropout& options) : node_(node), options_(options) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     if (!planner.training()) return src[0];
     src_format_ = src[0].tensor->desc();
     return {append_mask(planner, node_.name, src[0])};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
     return {{planner.in_format(append_mask(planner, node_.name + " diff_src", diff_dst), src_format_)}};
   }
 
  private:
   /// Returns the masked `src`, in plain order.
-  Tensor* append_mask(Planner& planner, const std::string& name, Handover src) const {
+  Tensor* append_mask(Planner& planner, const std::string& name, Flow src) const {
     const onednn::Descriptor plain = onednn::plain(onednn::dims_of(src.tensor->desc()));
     Tensor* from = planner.in_format(src.tensor, plain);
-    const bool in_place = src.exclusive || from != src.tensor;
-    Tensor* to = in_place ? from : planner.activation(name, plain);
+    Tensor* to = planner.in_place_or_new(from, src.may_overwrite || from != src.tensor, name);
     const PassContext& context = planner.surroundings().context;
     const std::uint64_t seed = planner.surroundings().options.seed;
     const int batch = planner.surroundings().options.batch;
     const auto layer = static_cast<std::uint64_t>(node_.dst);
     const auto drop_below = static_cast<std::uint32_t>(static_cast<double>(options_.probability) * 0x1p32);
     const float scale = 1 / (1 - options_.probability);
-    planner.set_recompute(to, {});
     planner.append(name, node_.kind->label, {from, to}, [=, &context](const ImageRange& images) {
       const RandomStream random(seed, RandomPurpose::dropout, static_cast<std::uint64_t>(context.identity.step),
                                 static_cast<std::uint64_t>(context.identity.worker), layer);

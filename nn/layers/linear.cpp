@@ -10,7 +10,7 @@ class LinearLayer final : public WeightedLayer {
   LinearLayer(const Node& node, const Linear& options)
       : WeightedLayer(node, options.oc, options.bias), options_(options) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     const ImageShape& in = planner.surroundings().graph.shape(node().src[0]);
     const bool has_pixels = in.height * in.width > 1;
     onednn::Dims src_dims = image_dims(planner.range_images(), in);
@@ -27,7 +27,7 @@ class LinearLayer final : public WeightedLayer {
                            src[0].tensor)};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool needs_diff_src) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) override {
     request_.dst = onednn::plain(onednn::dims_of(request_.dst), planner.precision());
     onednn::LinearRequest weights_request = request_;
     weights_request.weights = onednn::any(weight_dims(), Precision::fp32);

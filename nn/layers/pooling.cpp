@@ -10,7 +10,7 @@ class PoolingLayer final : public Layer {
  public:
   PoolingLayer(const Node& node, onednn::PoolingRequest request) : node_(node), request_(std::move(request)) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     request_.src = src[0].tensor->desc();
     request_.dst = onednn::any(image_dims(planner.range_images(), planner.surroundings().graph.shape(node_.dst)),
                                src[0].tensor->precision());
@@ -25,7 +25,7 @@ class PoolingLayer final : public Layer {
     return {dst};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
     request_.dst = diff_dst.tensor->desc();
     const onednn::Planned planned = onednn::pooling_backward(planner.device(), request_);
     Tensor* diff_src = planner.activation(node_.name + " diff_src", planned.src);

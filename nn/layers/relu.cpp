@@ -9,22 +9,21 @@ class ReluLayer final : public Layer {
  public:
   explicit ReluLayer(const Node& node) : node_(node) {}
 
-  Handover plan_forward(Planner& planner, const std::vector<Handover>& src) override {
+  Flow plan_forward(Planner& planner, const std::vector<Flow>& src) override {
     Tensor* from = src[0].tensor;
-    Tensor* to = src[0].exclusive ? from : planner.activation(node_.name, from->desc());
+    Tensor* to = planner.in_place_or_new(from, src[0].may_overwrite, node_.name);
     planner.append(node_.name + " forward", node_.kind->label, {from, to}, [from, to](const ImageRange& images) {
       const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
       relu_forward(from->precision(), from->address(images), to->address(images), count);
     });
-    planner.set_recompute(to, {});
     dst_ = to;
     return {to, !planner.training()};
   }
 
-  std::vector<Handover> plan_backward(Planner& planner, Handover diff_dst, bool /*needs_diff_src*/) override {
+  std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
     Tensor* from = diff_dst.tensor;
-    Tensor* to = diff_dst.exclusive ? from : planner.activation(node_.name + " diff_src", from->desc());
-    Tensor* dst = planner.in_backward(dst_);
+    Tensor* to = planner.in_place_or_new(from, diff_dst.may_overwrite, node_.name + " diff_src");
+    Tensor* dst = planner.kept_or_recomputed(dst_);
     planner.append(
         node_.name + " backward", node_.kind->label, {from, dst, to}, [from, dst, to](const ImageRange& images) {
           const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);

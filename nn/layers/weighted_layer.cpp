@@ -75,7 +75,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   Tensor* diff_weights =
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
   std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, planner.in_format(planner.in_backward(src_), onednn::as_images(planned.src)), planned.src},
+      {DNNL_ARG_SRC, planner.in_format(planner.kept_or_recomputed(src_), onednn::as_images(planned.src)), planned.src},
       {DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
       {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
   if (bias_) {
@@ -86,7 +86,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
 }
 
-Handover WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
+Flow WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst) {
   Tensor* weights = weights_;
   if (weights->desc() != planned.weights) {
     weights = planner.temporary(node_.name + " weights for data", planned.weights);

@@ -4,12 +4,13 @@
 
 namespace dcs3gd::nn {
 
-/// The attribute of both kinds.
+/// Reads the attribute of convolutions and linear layers that chooses their first weights.
 void read_initialization(AttributeReader& reader, Initialization& init);
-/// Their outline: `weights` in torchvision's shape, {oc, fan-in…}, and a bias of oc values if asked.
+/// The outline of a convolution or linear layer: `weights` in torchvision's shape, {oc, fan-in…}, and a bias of oc
+/// values if asked.
 LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, Initialization init);
 
-/// What convolutions and linear layers share: the arguments and the way of their weights and gradients. Backward
+/// Appends the primitives of convolutions and linear layers, with the reorders of their weights and gradients. Backward
 /// computes the weights' gradient first, so that it can travel while the data gradient is computed.
 class WeightedLayer : public Layer {
  protected:
@@ -24,12 +25,12 @@ class WeightedLayer : public Layer {
   Tensor* append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src);
   void append_backward_weights(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
   /// Returns diff_src in the format that src came in.
-  Handover append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
-  /// src as it is kept for backward.
+  Flow append_backward_data(Planner& planner, const onednn::Planned& planned, Tensor* diff_dst);
+  /// The format of src as it is kept for backward.
   const onednn::Descriptor& src_desc() const { return src_->desc(); }
 
  private:
-  /// Converted once if both backward primitives want the same.
+  /// Converts diff_dst once if both backward primitives want the same format.
   Tensor* diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc);
 
   const Node& node_;

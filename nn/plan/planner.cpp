@@ -8,14 +8,6 @@
 
 namespace dcs3gd::nn {
 
-namespace {
-
-// Where memory peaks depends on Winograd's scratch memory too: for ResNet-50 (chains of at most 7) it is best to keep
-// no sum, in deeper networks one of about seven.
-constexpr int kLongestRecomputation = 7;
-
-}  // namespace
-
 int evaluation_range(int batch) {
   constexpr int kLargest = 16;
   for (int range = std::min(batch, kLargest); range > 1; --range) {
@@ -32,6 +24,12 @@ Tensor* Planner::add(std::string name, const onednn::Descriptor& desc, Tensor::M
 Tensor* Planner::activation(std::string name, const onednn::Descriptor& desc) {
   return add(std::move(name), desc, Tensor::Memory::planned,
              runs_in_parts() ? Tensor::Extent::range : Tensor::Extent::batch);
+}
+
+Tensor* Planner::in_place_or_new(Tensor* src, bool may_overwrite, std::string name) {
+  if (!may_overwrite) return activation(std::move(name), src->desc());
+  recomputation_.forbid(src);
+  return src;
 }
 
 Tensor* Planner::batch_activation(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory) {
@@ -90,26 +88,6 @@ void Planner::append_reorder(Tensor* src, Tensor* dst) {
   }
   append(name, "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
-}
-
-void Planner::set_recompute(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from) {
-  recomputations_.erase(value);
-  int length = 1;
-  for (Tensor* source : from) {
-    const auto entry = recomputations_.find(source);
-    if (entry != recomputations_.end()) length = std::max(length, entry->second.length + 1);
-  }
-  if (recompute && length <= kLongestRecomputation) recomputations_[value] = {std::move(recompute), length};
-}
-
-Tensor* Planner::in_backward(Tensor* value) {
-  const auto recomputation = recomputations_.find(value);
-  if (recomputation == recomputations_.end()) return value;
-  if (const auto entry = recomputed_.find(value); entry != recomputed_.end()) return entry->second;
-  Tensor* again = activation(value->name() + " again", value->desc());
-  recomputation->second.recompute(*this, again);
-  recomputed_[value] = again;
-  return again;
 }
 
 void Planner::append_gradient_ready(std::size_t parameter) {

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,10 +9,11 @@
 #include "nn/plan/compute_weights.h"
 #include "nn/plan/operation.h"
 #include "nn/plan/pass.h"
+#include "nn/plan/recomputation.h"
 
 namespace dcs3gd::nn {
 
-/// What changes from pass to pass: written by the network before a program runs, read by kernels.
+/// Holds what changes from pass to pass: written by the network before a program runs, read by kernels.
 struct PassContext {
   BatchView batch;
   PassIdentity identity;
@@ -49,7 +48,7 @@ class Planner {
   const onednn::Device& device() const { return surroundings_.device; }
   bool training() const { return surroundings_.training; }
   Precision precision() const { return surroundings_.options.precision; }
-  /// Of what a convolution or linear layer writes: the logits are not rounded to bf16.
+  /// The precision of what a convolution or linear layer writes: the logits are not rounded to bf16.
   Precision precision_of_dst(const Node& node) const {
     return node.dst == surroundings_.graph.output() ? Precision::fp32 : precision();
   }
@@ -59,15 +58,17 @@ class Planner {
   /// A tensor of images; `desc` describes one range of them. It holds the whole batch if that is one range, else a
   /// range.
   Tensor* activation(std::string name, const onednn::Descriptor& desc);
+  /// Returns `src` to be overwritten with another value if it may be, else a new activation of its format.
+  Tensor* in_place_or_new(Tensor* src, bool may_overwrite, std::string name);
   /// A tensor that holds the images of the whole batch even if the program runs over it in ranges.
   Tensor* batch_activation(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory);
   /// A tensor that does not belong to images.
   Tensor* temporary(std::string name, const onednn::Descriptor& desc);
-  /// A parameter in a primitive's format.
+  /// The tensor of a parameter in a primitive's format.
   Tensor* weights(std::size_t parameter, const onednn::Descriptor& plain, const onednn::Descriptor& desc);
-  /// Where the gradient of a parameter has to go, plain.
+  /// The tensor that the gradient of a parameter is written to, plain.
   Tensor* gradient(std::size_t parameter, const onednn::Descriptor& plain);
-  /// A running statistic, to be read.
+  /// The tensor that a running statistic is read from.
   Tensor* running_statistic(std::size_t statistic);
 
   void append(std::string name, std::string kind, onednn::Planned planned,
@@ -76,21 +77,19 @@ class Planner {
   /// `src` in the format `desc`: itself, or a copy made by a reorder appended now.
   Tensor* in_format(Tensor* src, const onednn::Descriptor& desc);
   void append_reorder(Tensor* src, Tensor* dst);
-  /// Appends the operations that compute a value again into `dst`, a tensor of the value's format.
-  using Recompute = std::function<void(Planner&, Tensor* dst)>;
-  /// How a value can be computed again in backward from what is kept anyway, so that it need not be kept itself.
-  /// Replaces what was said of the tensor before: a layer that overwrites a tensor must call it; none: the value is
-  /// kept. `from`: the values it is computed from (null: none there). Where one depends on the next, as the sums of
-  /// residual blocks do, every few a value is kept: all of a chain would be needed at once.
-  void set_recompute(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from = {});
-  /// A value of the forward pass for a reader in backward: itself if it is kept, else computed again, by operations
-  /// appended now, for this and all later readers.
-  Tensor* in_backward(Tensor* value);
+
+  /// Lets backward compute `value` again from the values `from` instead of keeping it; see Recomputation.
+  void allow_recomputation(Tensor* value, Recomputation::Compute compute, const std::vector<Tensor*>& from) {
+    recomputation_.allow(value, std::move(compute), from);
+  }
+  /// Returns a value of the forward pass for a reader in backward: itself, or computed again by operations appended
+  /// now.
+  Tensor* kept_or_recomputed(Tensor* value) { return recomputation_.kept_or_recomputed(*this, value); }
 
   /// Announces a parameter's gradient as final.
   void append_gradient_ready(std::size_t parameter);
 
-  /// For operations that need all images at once.
+  /// Throws Error{failure} if the program runs over ranges: for operations that need all images at once.
   void require_whole_batch(const std::string& name) const;
 
   std::vector<std::unique_ptr<Tensor>> take_tensors() { return std::move(tensors_); }
@@ -105,12 +104,7 @@ class Planner {
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<Tensor*> gradient_tensors_;
-  struct Recomputation {
-    Recompute recompute;
-    int length = 0;  ///< of the longest chain of values that must be computed again for it, itself included
-  };
-  std::map<Tensor*, Recomputation> recomputations_;
-  std::map<Tensor*, Tensor*> recomputed_;
+  Recomputation recomputation_;
 };
 
 }  // namespace dcs3gd::nn
