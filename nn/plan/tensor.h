@@ -43,6 +43,9 @@ class Tensor {
   Precision precision() const { return onednn::precision_of(desc_); }
   /// Elements of an image, including a format's padding of channels: what an element-wise kernel runs over.
   std::size_t stored_elements_per_image() const { return bytes_per_image_ / element_bytes(precision()); }
+  std::size_t stored_elements(const ImageRange& images) const {
+    return stored_elements_per_image() * static_cast<std::size_t>(images.count);
+  }
 
   void place(void* base) { base_ = static_cast<std::byte*>(base); }
   void* address(const ImageRange& images = {}) const {
