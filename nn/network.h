@@ -46,14 +46,14 @@ class Network {
   /// The statistics that evaluate() uses.
   void set_running_statistics(const ParameterArena& statistics);
 
-  /// Forward in training mode, loss, backward. `gradient` (a twin of the parameters) is overwritten with the gradient
-  /// of the mean loss over the batch, which must be full.
+  /// Runs forward in training mode, loss and backward. `gradient` (a twin of the parameters) is overwritten with the
+  /// gradient of the mean loss over the batch, which must be full.
   BatchResult compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
                                const GradientReady& on_gradient_ready = {});
   /// Batch statistics of the last compute_gradient: mean and unbiased variance, the target of the running statistics.
   const ParameterArena& batch_statistics() const;
 
-  /// Forward with running statistics; counts the first `batch.count` images.
+  /// Runs forward with running statistics; counts the first `batch.count` images.
   BatchResult evaluate(const BatchView& batch);
   /// The logits of the last pass, batch × classes.
   std::span<const float> logits() const;

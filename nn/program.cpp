@@ -12,6 +12,8 @@
 namespace dcs3gd::nn {
 namespace {
 
+std::size_t index_of(ValueId value) { return static_cast<std::size_t>(value); }
+
 /// Adds a part to the gradient of a value that several layers read. A layer with adds_gradients() receives two parts
 /// unadded; else they are summed here, in place where a part may be overwritten.
 Flow accumulate(Planner& planner, Flow sum, const Flow& part, bool layer_adds) {
@@ -26,7 +28,7 @@ Flow accumulate(Planner& planner, Flow sum, const Flow& part, bool layer_adds) {
   planner.append(dst->name() + " sum", "addition", {sum.tensor, part.tensor, dst},
                  [src0 = sum.tensor, src1 = part.tensor, dst](const ImageRange& images) {
                    add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
-                               dst->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                               dst->stored_elements(images));
                  });
   return {dst, true, sum.unadded};
 }
@@ -56,17 +58,17 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
   std::vector<Flow> values(graph.value_count());
   input_ = planner.batch_activation("input", onednn::plain(image_dims(range_images_, graph.shape(graph.input()))),
                                     Tensor::Memory::external);
-  values[static_cast<std::size_t>(graph.input())] = {input_, false};
+  values[index_of(graph.input())] = {input_, false};
   for (auto& [node, layer] : layers) {
     std::vector<Flow> src;
     for (const ValueId id : node.src) {
-      const auto value = static_cast<std::size_t>(id);
-      src.push_back({values[value].tensor, values[value].may_overwrite && readers[value] == 1});
+      const Flow& value = values[index_of(id)];
+      src.push_back({value.tensor, value.may_overwrite && readers[index_of(id)] == 1});
     }
     layer = node.kind->make_layer(node, graph.shape(node.src[0]));
-    values[static_cast<std::size_t>(node.dst)] = layer->plan_forward(planner, src);
+    values[index_of(node.dst)] = layer->plan_forward(planner, src);
   }
-  Tensor* output = values[static_cast<std::size_t>(graph.output())].tensor;
+  Tensor* output = values[index_of(graph.output())].tensor;
   output_format_ = output->desc();
   const onednn::Descriptor plain = onednn::plain(onednn::dims_of(output_format_));
   const bool is_kept = output->memory() == Tensor::Memory::planned && output->extent() == Tensor::Extent::batch;
@@ -85,25 +87,23 @@ void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers)
   // A gradient is needed where some layer further up has parameters.
   std::vector<bool> needs_gradient(graph.value_count());
   std::vector<bool> layer_adds(graph.value_count());
+  const auto needed = [&](ValueId value) { return needs_gradient[index_of(value)]; };
   for (const auto& [node, layer] : layers) {
-    const bool inherited =
-        std::ranges::any_of(node.src, [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; });
-    needs_gradient[static_cast<std::size_t>(node.dst)] = inherited || !node.parameters.empty();
-    layer_adds[static_cast<std::size_t>(node.dst)] = layer->adds_gradients();
+    const bool inherited = std::ranges::any_of(node.src, needed);
+    needs_gradient[index_of(node.dst)] = inherited || !node.parameters.empty();
+    layer_adds[index_of(node.dst)] = layer->adds_gradients();
   }
 
   std::vector<Flow> gradients(graph.value_count());
   gradients.back() = {planner.in_format(diff_logits_, output_format_)};
   for (std::size_t index = layers.size(); index-- > 0;) {
     const auto& [node, layer] = layers[index];
-    const auto dst = static_cast<std::size_t>(node.dst);
-    if (!needs_gradient[dst]) continue;
-    const auto needed = [&](ValueId value) { return needs_gradient[static_cast<std::size_t>(value)]; };
+    if (!needed(node.dst)) continue;
     const std::vector<Flow> diff_src =
-        layer->plan_backward(planner, gradients[dst], std::ranges::any_of(node.src, needed));
+        layer->plan_backward(planner, gradients[index_of(node.dst)], std::ranges::any_of(node.src, needed));
     for (std::size_t i = 0; i < node.src.size(); ++i) {
       if (!needed(node.src[i])) continue;
-      const auto value = static_cast<std::size_t>(node.src[i]);
+      const std::size_t value = index_of(node.src[i]);
       gradients[value] = accumulate(planner, gradients[value], diff_src[i], layer_adds[value]);
     }
   }

@@ -7,9 +7,9 @@
 
 namespace dcs3gd::nn {
 
-/// The least time a training step of a network can take on this machine with oneDNN: its convolutions and linear layers
-/// alone (forward, data and weight gradients), each with the fastest algorithm that oneDNN has for it (direct or
-/// Winograd, timed here) and in the formats it likes best. For benchmarks.
+/// Measures the least time a training step of a network can take on this machine with oneDNN: its convolutions and
+/// linear layers alone (forward, data and weight gradients), each with the fastest algorithm that oneDNN has for it
+/// (direct or Winograd, timed here) and in the formats oneDNN chooses. For benchmarks.
 class ConvolutionBound {
  public:
   ConvolutionBound(const Graph& graph, int batch, Precision precision);

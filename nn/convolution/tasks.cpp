@@ -17,7 +17,7 @@ constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_W
 constexpr ConvolutionTask::Arguments kBackwardWeights{DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST,
                                                       DNNL_ARG_DIFF_BIAS};
 
-/// Between what the neighbours have, in `precision`, and what the primitive reads or writes.
+/// The conversions between the neighbours, in `precision`, and what the primitive reads or writes.
 std::vector<ConvolutionTask::Conversion> conversions(Direction direction, const Planned& planned, Precision precision) {
   if (onednn::precision_of(planned.src) == precision) return {};
   const auto reading = [&](const onednn::Descriptor& desc) {

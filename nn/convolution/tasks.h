@@ -12,7 +12,7 @@
 /// The convolutions and linear layers of a network by themselves, to be timed.
 namespace dcs3gd::nn {
 
-/// One direction of one layer: the ways to compute it, each in the formats it likes best.
+/// One direction of one layer: the ways to compute it, each in the formats oneDNN chooses.
 struct ConvolutionTask {
   /// oneDNN's names for what it reads and writes.
   struct Arguments {
@@ -46,8 +46,8 @@ class ConvolutionTaskRunner {
   ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks);
 
   using Operations = std::vector<std::unique_ptr<Operation>>;
-  /// A candidate that was found to be fastest, ready to run as long as the runner lives: the convolution first, its
-  /// conversions behind it.
+  /// The fastest candidate, ready to run as long as the runner lives: the convolution first,
+  /// then its conversions.
   struct Fastest {
     ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
     Operations operations;

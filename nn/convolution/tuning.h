@@ -12,7 +12,8 @@ namespace dcs3gd::nn {
 /// nothing else should run meanwhile. Takes a second or two for a large network, next to nothing where all is known.
 void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices);
 
-/// What choices hold for: processor, instruction set, threads of the caller's team, oneDNN's version. On one line.
+/// Names what choices hold for: processor, instruction set, threads of the caller's team, oneDNN's version. On one
+/// line.
 std::string describe_machine();
 
 }  // namespace dcs3gd::nn

@@ -17,7 +17,7 @@ const LayerKind& kind_of(const LayerOptions& options) {
   throw Error(ErrorKind::failure, "graph: the options of a layer are of no kind in the table");
 }
 
-/// So that no count of elements overflows.
+/// Refuses shapes whose count of elements could overflow.
 void require_possible_size(const std::string& layer, const Shape& shape) {
   constexpr double kMostElements = 0x1p40;
   double elements = 1;

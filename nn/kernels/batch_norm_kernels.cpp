@@ -60,7 +60,7 @@ void for_each_chunk(std::size_t pixels, Body body) {
     body(first, std::min(kChunkPixels, pixels - first));
 }
 
-/// The coefficients from a channel on.
+/// The coefficients of a channel and those after it.
 Normalisation from_channel(const Normalisation& normalisation, std::size_t channel) {
   return {normalisation.mean + channel, normalisation.scale + channel, normalisation.shift + channel};
 }
@@ -75,14 +75,14 @@ bool is_streamed(const Images& images) {
          kLargestCachedBytes;
 }
 
-/// A strip of an activation that is read or written, chunk by chunk; null if there is none.
+/// Reads or writes a strip of an activation chunk by chunk; null if there is none.
 template <typename Element>
-class StripOf {
+class ChunkedStrip {
  public:
   using Value = std::remove_const_t<Element>;
   using Array = std::conditional_t<std::is_const_v<Element>, const void*, void*>;
 
-  StripOf(const Images& images, const Strip& strip, Array array)
+  ChunkedStrip(const Images& images, const Strip& strip, Array array)
       : strip_(strip),
         first_(array == nullptr ? nullptr : static_cast<Element*>(array) + strip.offset),
         is_streamed_(nn::batch_norm::is_streamed(images)) {}
@@ -153,12 +153,12 @@ std::size_t scratch_size(const ChannelLayout& layout, std::size_t images) {
 
 namespace {
 
-/// Of each image: its mean and the sum of squared deviations from it, chunk by chunk, each chunk twice while it is in
-/// the cache (Chan, Golub & LeVeque 1983). Nothing cancels, whatever the mean.
+/// Computes the mean of each image and the sum of squared deviations from it, chunk by chunk, each chunk twice while it
+/// is in the cache (Chan, Golub & LeVeque 1983). Nothing cancels, whatever the mean.
 template <typename Element>
 void statistics_of_images(const Images& images, const void* src, float* image_means, float* image_squares) {
   for_each_strip(images, [&](const Strip& strip) {
-    StripOf<const Element> src_strip(images, strip, src);
+    ChunkedStrip<const Element> src_strip(images, strip, src);
     Lanes mean{};
     Lanes squares{};
     for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {
@@ -181,7 +181,7 @@ void statistics_of_images(const Images& images, const void* src, float* image_me
   });
 }
 
-/// Over the images, of an array of values per image and channel: for the channels from `first` on.
+/// Sums an array of values per image and channel over the images, for the channels from `first` on.
 DoubleLanes sum_of_images(const float* values, std::size_t images, std::size_t channels, std::size_t first,
                           std::size_t lanes) {
   DoubleLanes sum{};
@@ -195,14 +195,14 @@ DoubleLanes sum_of_images(const float* values, std::size_t images, std::size_t c
 
 template <typename Element>
 void gradient_sums_of_images(const Images& images, const void* src, const Normalisation& normalisation,
-                             const Follow& follow, const DiffDst& diff_dst, void* diff_normalised, float* image_sums,
+                             const PostOps& post_ops, const DiffDst& diff_dst, void* diff_normalised, float* image_sums,
                              float* image_sums_src) {
   for_each_strip(images, [&](const Strip& strip) {
-    StripOf<const Element> src_strip(images, strip, src);
-    StripOf<const Element> addend(images, strip, follow.addend);
-    StripOf<const Element> part(images, strip, diff_dst.part);
-    StripOf<const Element> other_part(images, strip, diff_dst.other_part);
-    StripOf<Element> written(images, strip, diff_normalised);
+    ChunkedStrip<const Element> src_strip(images, strip, src);
+    ChunkedStrip<const Element> addend(images, strip, post_ops.addend);
+    ChunkedStrip<const Element> part(images, strip, diff_dst.part);
+    ChunkedStrip<const Element> other_part(images, strip, diff_dst.other_part);
+    ChunkedStrip<Element> written(images, strip, diff_normalised);
     const Normalisation of_strip = from_channel(normalisation, strip.channel);
     Lanes sum{};
     Lanes sum_src{};
@@ -210,7 +210,7 @@ void gradient_sums_of_images(const Images& images, const void* src, const Normal
       Lanes chunk_sum{};
       Lanes chunk_sum_src{};
       reduce_rows(Rows<Element>{src_strip.read(first, pixels), addend.read(first, pixels), pixels}, of_strip,
-                  follow.relu, {part.read(first, pixels), other_part.read(first, pixels), written.place(first)},
+                  post_ops.relu, {part.read(first, pixels), other_part.read(first, pixels), written.place(first)},
                   chunk_sum.data(), chunk_sum_src.data());
       written.write(first, pixels);
       for (std::size_t lane = 0; lane < kLanes; ++lane) {
@@ -251,31 +251,31 @@ void statistics(const Images& images, const void* src, float* scratch, float* me
   });
 }
 
-void normalise(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+void normalise(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
                void* dst) {
   with_element(images.precision, [&](auto element) {
     using Element = decltype(element);
     for_each_strip(images, [&](const Strip& strip) {
-      StripOf<const Element> src_strip(images, strip, src);
-      StripOf<const Element> addend(images, strip, follow.addend);
-      StripOf<Element> dst_strip(images, strip, dst);
+      ChunkedStrip<const Element> src_strip(images, strip, src);
+      ChunkedStrip<const Element> addend(images, strip, post_ops.addend);
+      ChunkedStrip<Element> dst_strip(images, strip, dst);
       const Normalisation of_strip = from_channel(normalisation, strip.channel);
       for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {
         normalise_rows(Rows<Element>{src_strip.read(first, pixels), addend.read(first, pixels), pixels}, of_strip,
-                       follow.relu, dst_strip.place(first));
+                       post_ops.relu, dst_strip.place(first));
         dst_strip.write(first, pixels);
       });
     });
   });
 }
 
-void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
                      const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src) {
   const std::size_t channels = images.layout.stored_channels();
   float* const image_sums = scratch;
   float* const image_sums_src = scratch + images.count * channels;
   with_element(images.precision, [&](auto element) {
-    gradient_sums_of_images<decltype(element)>(images, src, normalisation, follow, diff_dst, diff_normalised,
+    gradient_sums_of_images<decltype(element)>(images, src, normalisation, post_ops, diff_dst, diff_normalised,
                                                image_sums, image_sums_src);
   });
   for_each_channels(images.layout, [&](std::size_t first, std::size_t lanes) {
@@ -293,9 +293,9 @@ void backward_data(const Images& images, const void* src, const Normalisation& n
   with_element(images.precision, [&](auto element) {
     using Element = decltype(element);
     for_each_strip(images, [&](const Strip& strip) {
-      StripOf<const Element> src_strip(images, strip, src);
-      StripOf<const Element> diff_dst_strip(images, strip, diff_dst);
-      StripOf<Element> diff_src_strip(images, strip, diff_src);
+      ChunkedStrip<const Element> src_strip(images, strip, src);
+      ChunkedStrip<const Element> diff_dst_strip(images, strip, diff_dst);
+      ChunkedStrip<Element> diff_src_strip(images, strip, diff_src);
       const Normalisation of_strip = from_channel(normalisation, strip.channel);
       const SourceGradient coefficients_of_strip = from_channel(coefficients, strip.channel);
       for_each_chunk(images.layout.pixels, [&](std::size_t first, std::size_t pixels) {

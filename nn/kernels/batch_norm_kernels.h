@@ -27,17 +27,17 @@ std::size_t channel_array_size(const ChannelLayout& layout);
 /// Floats of scratch memory that statistics() and reduce_gradient() need.
 std::size_t scratch_size(const ChannelLayout& layout, std::size_t images);
 
-/// Mean and biased variance of each channel, from one pass over src.
+/// Computes mean and biased variance of each channel in one pass over src.
 void statistics(const Images& images, const void* src, float* scratch, float* mean, float* variance);
 
-/// What follows the normalisation: dst = relu(normalised + addend), each part if there is one.
-struct Follow {
-  const void* addend = nullptr;
+/// What follows the normalisation: dst = relu(normalised + addend).
+struct PostOps {
+  const void* addend = nullptr;  ///< null: none
   bool relu = false;
 };
 
-/// dst may be src or the addend.
-void normalise(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+/// Normalises src into dst, which may be src or the addend.
+void normalise(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
                void* dst);
 
 /// The gradient of dst: the sum of two arrays, or one.
@@ -46,14 +46,14 @@ struct DiffDst {
   const void* other_part = nullptr;
 };
 
-/// With g, the gradient of the normalised value: 0 where the ReLU was, else diff_dst:
+/// Computes, with g, the gradient of the normalised value (diff_dst, or 0 where the ReLU was):
 ///   sum[c] = Σ g,  sum_src[c] = Σ g (src − mean)
 /// g is written to `diff_normalised` too if that is not null; it may be the first part of diff_dst.
-void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const Follow& follow,
+void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
                      const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src);
 
-/// `diff_dst`: g if reduce_gradient() has written it (then `relu` is false), else the gradient of dst, which the ReLU
-/// masks again. diff_src may be diff_dst.
+/// Computes the gradient of src. `diff_dst`: g if reduce_gradient() has written it (then `relu` is false), else the
+/// gradient of dst, which the ReLU masks again. diff_src may be diff_dst.
 void backward_data(const Images& images, const void* src, const Normalisation& normalisation, bool relu,
                    const void* diff_dst, const SourceGradient& coefficients, void* diff_src);
 

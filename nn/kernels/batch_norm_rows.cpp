@@ -35,7 +35,7 @@ DCS3GD_INLINE Bits rounded_to_bf16(Row value) {
   return value != value ? bits | kQuietNan : rounded;
 }
 
-/// Rows on their way through a loop: how many at a time, and in which order their values stand in vectors.
+/// kVectors registers with the values of one or two rows.
 template <std::size_t kVectors>
 struct Group {
   Row vectors[kVectors] = {};

@@ -28,7 +28,7 @@ void for_each_pair(const ImageShape& src, int size, Body body) {
   }
 }
 
-/// Stands where few pixels are left, so that plain order and fp32 cost nothing.
+/// Averages windows in plain order and fp32, which costs nothing where few pixels are left.
 class AdaptiveAveragePoolingLayer final : public Layer {
  public:
   AdaptiveAveragePoolingLayer(const Node& node, const ImageShape& src, const AdaptiveAveragePooling& options)
@@ -79,7 +79,7 @@ class AdaptiveAveragePoolingLayer final : public Layer {
   onednn::Descriptor src_format_;
 };
 
-/// Of windows of one pixel: the images pass through, and so do their gradients.
+/// Passes images and their gradients on: the windows are one pixel each.
 class IdentityLayer final : public Layer {
  public:
   Flow plan_forward(Planner& /*planner*/, const std::vector<Flow>& src) override { return src[0]; }

@@ -20,7 +20,7 @@ class AdditionLayer final : public Layer {
     planner.append(node_.name + " forward", node_.kind->label, {src0, src1, dst},
                    [src0, src1, dst, add = options_.relu ? add_relu_forward : add_forward](const ImageRange& images) {
                      add(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
-                         src0->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                         src0->stored_elements(images));
                    });
     dst_ = dst;
     return {dst, !needs_dst_later(planner)};
@@ -34,8 +34,7 @@ class AdditionLayer final : public Layer {
       planner.append(node_.name + " backward", node_.kind->label, {diff, dst, masked},
                      [diff, dst, masked](const ImageRange& images) {
                        relu_backward(diff->precision(), diff->address(images), dst->address(images),
-                                     masked->address(images),
-                                     diff->stored_elements_per_image() * static_cast<std::size_t>(images.count));
+                                     masked->address(images), diff->stored_elements(images));
                      });
       diff = masked;
     }

@@ -10,14 +10,14 @@ namespace dcs3gd::nn {
 namespace {
 
 using batch_norm::DiffDst;
-using batch_norm::Follow;
 using batch_norm::Images;
 using batch_norm::Normalisation;
+using batch_norm::PostOps;
 using batch_norm::SourceGradient;
 
 onednn::Descriptor floats(std::size_t count) { return onednn::plain({static_cast<std::int64_t>(count)}); }
 
-/// A few values for each channel, in one tensor: an array after the other.
+/// Keeps several arrays of one value per channel in one tensor.
 class ChannelArrays {
  public:
   ChannelArrays(Planner& planner, std::string name, const ChannelLayout& layout, std::size_t arrays)
@@ -55,7 +55,7 @@ class Coefficients {
   Normalisation normalisation() const {
     return {.mean = mean(), .scale = arrays_.array(kScale), .shift = arrays_.array(kShift)};
   }
-  /// To be called when mean and variance are there.
+  /// Computes scale and shift; mean and variance must be set before.
   void set_normalisation() const {
     for (std::size_t channel = 0; channel < stored_channels_; ++channel) {
       const bool is_padding = channel >= channels_;
@@ -80,19 +80,19 @@ class Coefficients {
   float epsilon_;
 };
 
-/// Null for no tensor.
+/// The address of a tensor; null for none.
 void* address(const Tensor* tensor, const ImageRange& range) {
   return tensor == nullptr ? nullptr : tensor->address(range);
 }
 
-/// Everything about an activation's passes that does not change from run to run.
-struct Form {
+/// Holds what all kernel calls of the layer share.
+struct KernelSettings {
   Precision precision;
   ChannelLayout layout;
   bool relu;
 
   Images images(int count) const { return {precision, layout, static_cast<std::size_t>(count)}; }
-  Follow follow(const Tensor* addend, const ImageRange& range) const {
+  PostOps post_ops(const Tensor* addend, const ImageRange& range) const {
     return {.addend = address(addend, range), .relu = relu};
   }
 };
@@ -110,14 +110,14 @@ class BatchNormLayer final : public Layer {
       src_ = planner.in_format(src_, onednn::plain(onednn::dims_of(src_->desc()), src_->precision()));
       layout = onednn::channel_layout(src_->desc());
     }
-    form_ = {src_->precision(), *layout, options_.relu};
+    settings_ = {src_->precision(), *layout, options_.relu};
     src_format_ = src[0].tensor->desc();
     if (src.size() > 1) {
       addend_format_ = src[1].tensor->desc();
       addend_ = planner.in_format(src[1].tensor, src_->desc());
     }
     vector_ = onednn::plain({onednn::dims_of(src_->desc())[1]});
-    coefficients_.emplace(planner, node_.name, form_.layout, parameter(planner, 0), parameter(planner, 1),
+    coefficients_.emplace(planner, node_.name, settings_.layout, parameter(planner, 0), parameter(planner, 1),
                           options_.epsilon);
     const bool may_overwrite = !planner.training() && (src[0].may_overwrite || src_ != src[0].tensor);
     Tensor* dst = planner.in_place_or_new(src_, may_overwrite, node_.name);
@@ -149,7 +149,7 @@ class BatchNormLayer final : public Layer {
       diff_normalised = {planner.activation(node_.name + " diff_normalised", src_->desc())};
     }
     diff_normalised.unadded = nullptr;
-    const ChannelArrays sums(planner, node_.name + " gradient sums", form_.layout, kSums);
+    const ChannelArrays sums(planner, node_.name + " gradient sums", settings_.layout, kSums);
     append_reduction(planner, diff_dst, addend, is_written ? diff_normalised.tensor : nullptr, sums);
 
     std::vector<Flow> diff_srcs{{nullptr}};
@@ -188,14 +188,14 @@ class BatchNormLayer final : public Layer {
 
   Tensor* scratch(Planner& planner) const {
     const auto images = static_cast<std::size_t>(planner.range_images());
-    return planner.temporary(node_.name + " scratch", floats(batch_norm::scratch_size(form_.layout, images)));
+    return planner.temporary(node_.name + " scratch", floats(batch_norm::scratch_size(settings_.layout, images)));
   }
 
-  /// Of the batch. PyTorch's convention: the running variance follows the unbiased batch variance, the normalisation
-  /// uses the biased one.
+  /// Appends the statistics of the batch. PyTorch's convention: the running variance follows the unbiased batch
+  /// variance, the normalisation uses the biased one.
   void append_statistics(Planner& planner) {
     planner.require_whole_batch(node_.name);
-    const std::size_t values = form_.images(planner.range_images()).values_per_channel();
+    const std::size_t values = settings_.images(planner.range_images()).values_per_channel();
     if (values < 2) {
       throw Error(ErrorKind::input,
                   format("batch norm {}: one value per channel has no variance; expected a batch of at least 2 images "
@@ -206,11 +206,11 @@ class BatchNormLayer final : public Layer {
     const auto& slices = statistics.layout().slices();
     Tensor* partial_sums = scratch(planner);
     planner.append(node_.name + " statistics", node_.kind->label, with_coefficients({src_, partial_sums}),
-                   [form = form_, coefficients = *coefficients_, src = src_, partial_sums,
+                   [settings = settings_, coefficients = *coefficients_, src = src_, partial_sums,
                     batch_mean = statistics.slice(slices[node_.statistics[0]]),
                     batch_variance = statistics.slice(slices[node_.statistics[1]]),
                     unbiased = static_cast<double>(values) / static_cast<double>(values - 1)](const ImageRange& range) {
-                     batch_norm::statistics(form.images(range.count), src->address(range), partial_sums->values(),
+                     batch_norm::statistics(settings.images(range.count), src->address(range), partial_sums->values(),
                                             coefficients.mean(), coefficients.variance());
                      coefficients.set_normalisation();
                      for (std::size_t channel = 0; channel < batch_mean.size(); ++channel) {
@@ -237,14 +237,15 @@ class BatchNormLayer final : public Layer {
 
   void append_normalisation(Planner& planner, std::string name, Tensor* src, Tensor* addend, Tensor* dst) const {
     planner.append(std::move(name), node_.kind->label, with_coefficients({src, addend, dst}),
-                   [form = form_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
-                     batch_norm::normalise(form.images(range.count), src->address(range), coefficients.normalisation(),
-                                           form.follow(addend, range), dst->address(range));
+                   [settings = settings_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
+                     batch_norm::normalise(settings.images(range.count), src->address(range),
+                                           coefficients.normalisation(), settings.post_ops(addend, range),
+                                           dst->address(range));
                    });
   }
 
-  /// Gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel, deviation σ and
-  /// src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)).
+  /// Appends the gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel,
+  /// deviation σ and src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)).
   void append_reduction(Planner& planner, const Flow& diff_dst, Tensor* addend, Tensor* diff_normalised,
                         const ChannelArrays& sums) {
     Tensor* src = planner.kept_or_recomputed(src_);
@@ -255,13 +256,13 @@ class BatchNormLayer final : public Layer {
         node_.name + " backward reduction", node_.kind->label,
         with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, partial_sums, diff_gamma,
                            diff_beta, sums.tensor()}),
-        [form = form_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
+        [settings = settings_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
          other_part = diff_dst.unadded, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
-          const Images images = form.images(range.count);
-          batch_norm::reduce_gradient(images, src->address(range), coefficients.normalisation(),
-                                      form.follow(addend, range), {address(part, range), address(other_part, range)},
-                                      address(diff_normalised, range), partial_sums->values(), sums.array(kSum),
-                                      sums.array(kSumSrc));
+          const Images images = settings.images(range.count);
+          batch_norm::reduce_gradient(
+              images, src->address(range), coefficients.normalisation(), settings.post_ops(addend, range),
+              {address(part, range), address(other_part, range)}, address(diff_normalised, range),
+              partial_sums->values(), sums.array(kSum), sums.array(kSumSrc));
           const double values = static_cast<double>(images.values_per_channel());
           for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
             const double inverse_deviation = static_cast<double>(coefficients.inverse_deviation(channel));
@@ -282,19 +283,20 @@ class BatchNormLayer final : public Layer {
   void append_backward_data(Planner& planner, Tensor* diff_dst, bool relu, const ChannelArrays& sums,
                             Tensor* diff_src) {
     Tensor* src = planner.kept_or_recomputed(src_);
-    planner.append(
-        node_.name + " backward data", node_.kind->label, with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
-        [form = form_, coefficients = *coefficients_, sums, src, diff_dst, relu, diff_src](const ImageRange& range) {
-          batch_norm::backward_data(form.images(range.count), src->address(range), coefficients.normalisation(), relu,
-                                    diff_dst->address(range),
-                                    {sums.array(kOfGradient), sums.array(kOfSrc), sums.array(kConstant)},
-                                    diff_src->address(range));
-        });
+    planner.append(node_.name + " backward data", node_.kind->label,
+                   with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
+                   [settings = settings_, coefficients = *coefficients_, sums, src, diff_dst, relu,
+                    diff_src](const ImageRange& range) {
+                     batch_norm::backward_data(settings.images(range.count), src->address(range),
+                                               coefficients.normalisation(), relu, diff_dst->address(range),
+                                               {sums.array(kOfGradient), sums.array(kOfSrc), sums.array(kConstant)},
+                                               diff_src->address(range));
+                   });
   }
 
   const Node& node_;
   BatchNorm options_;
-  Form form_{};
+  KernelSettings settings_{};
   onednn::Descriptor vector_;
   onednn::Descriptor src_format_;
   onednn::Descriptor addend_format_;

@@ -17,8 +17,8 @@ void apply_mask(const RandomStream& random, std::size_t first_block, std::uint32
   }
 }
 
-/// In evaluation a dropout layer is nothing. In training it works in place where it may, and in plain order: the mask
-/// shall not depend on a format, which the instruction set decides.
+/// Masks in training, in place where it may; in evaluation it does nothing. It works in plain order, as the mask must
+/// not depend on a format, which the instruction set decides.
 class DropoutLayer final : public Layer {
  public:
   DropoutLayer(const Node& node, const Dropout& options) : node_(node), options_(options) {}

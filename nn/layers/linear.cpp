@@ -3,8 +3,8 @@
 namespace dcs3gd::nn {
 namespace {
 
-/// Weights are OI in the arena. Where the source has pixels they are seen as OIHW, the same values in the same order,
-/// so that a blocked source need not be flattened.
+/// Computes src · weights + bias. Weights are OI in the arena. Where the source has pixels they are seen as OIHW, the
+/// same values in the same order, so that a blocked source need not be flattened.
 class LinearLayer final : public WeightedLayer {
  public:
   LinearLayer(const Node& node, const Linear& options)

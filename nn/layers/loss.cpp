@@ -10,7 +10,7 @@ namespace {
 constexpr const char* kKind = "loss";
 constexpr int kTopFive = 5;
 
-/// What an image shows: one class, or by mixup two.
+/// The class that an image shows; two of them by mixup.
 struct Answer {
   std::size_t label;
   std::size_t other_label;

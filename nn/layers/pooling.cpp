@@ -5,7 +5,7 @@
 namespace dcs3gd::nn {
 namespace {
 
-/// The request names kind and windows; the formats are those of the neighbours.
+/// Pools windows: the request names kind and windows, the neighbours decide the formats.
 class PoolingLayer final : public Layer {
  public:
   PoolingLayer(const Node& node, onednn::PoolingRequest request) : node_(node), request_(std::move(request)) {}

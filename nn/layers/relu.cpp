@@ -13,8 +13,7 @@ class ReluLayer final : public Layer {
     Tensor* from = src[0].tensor;
     Tensor* to = planner.in_place_or_new(from, src[0].may_overwrite, node_.name);
     planner.append(node_.name + " forward", node_.kind->label, {from, to}, [from, to](const ImageRange& images) {
-      const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-      relu_forward(from->precision(), from->address(images), to->address(images), count);
+      relu_forward(from->precision(), from->address(images), to->address(images), from->stored_elements(images));
     });
     dst_ = to;
     return {to, !planner.training()};
@@ -24,11 +23,11 @@ class ReluLayer final : public Layer {
     Tensor* from = diff_dst.tensor;
     Tensor* to = planner.in_place_or_new(from, diff_dst.may_overwrite, node_.name + " diff_src");
     Tensor* dst = planner.kept_or_recomputed(dst_);
-    planner.append(
-        node_.name + " backward", node_.kind->label, {from, dst, to}, [from, dst, to](const ImageRange& images) {
-          const std::size_t count = from->stored_elements_per_image() * static_cast<std::size_t>(images.count);
-          relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images), count);
-        });
+    planner.append(node_.name + " backward", node_.kind->label, {from, dst, to},
+                   [from, dst, to](const ImageRange& images) {
+                     relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images),
+                                   from->stored_elements(images));
+                   });
     return {{to}};
   }
 

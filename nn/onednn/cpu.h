@@ -9,7 +9,7 @@ namespace dcs3gd::nn {
 /// The instruction set that oneDNN uses on this machine, such as "avx512_core"; ONEDNN_MAX_CPU_ISA may lower it.
 std::string instruction_set();
 
-/// Whether it computes in this precision by itself; oneDNN's emulation of bf16 does not count.
+/// Whether this processor computes in this precision by itself; oneDNN's emulation of bf16 does not count.
 bool supports(Precision precision);
 
 }  // namespace dcs3gd::nn

@@ -13,7 +13,7 @@ using Tag = dnnl::memory::format_tag;
 
 DataType data_type(Precision precision) { return precision == Precision::bf16 ? DataType::bf16 : DataType::f32; }
 
-/// Scratch memory comes from the caller, so that primitives share one block and a step allocates nothing.
+/// Lets scratch memory come from the caller, so that primitives share one block and a step allocates nothing.
 dnnl::primitive_attr user_scratchpad() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -54,8 +54,8 @@ Planned plan_backward(const Device& device, const Hint& hint, const Arguments&..
   return planned<Primitive>(describe_backward<Primitive>(device.engine, user_scratchpad(), hint, arguments...));
 }
 
-/// Backward primitives are described with a forward one as a hint; its formats play no part, but it must exist: the
-/// weights' gradient is fp32 where the weights are bf16.
+/// The forward primitive that a backward one is described with, as a hint. Its formats play no part, but it must exist:
+/// the weights' gradient is fp32 where the weights are bf16.
 template <typename Request>
 Request forward_hint(Request request) {
   const Precision precision = precision_of(request.src);

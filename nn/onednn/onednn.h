@@ -34,19 +34,19 @@ struct Planned {
   bool is_generated() const;
 };
 
-/// oneDNN's linear layers read and write {N, C}; between layers every activation is {N, C, H, W}. The same bytes seen
-/// as images of one pixel; other descriptors unchanged.
+/// Describes the same bytes as images of one pixel if they are {N, C}, as oneDNN's linear layers have them; between
+/// layers every activation is {N, C, H, W}. Other descriptors are returned unchanged.
 Descriptor as_images(const Descriptor& desc);
-/// In plain order: C, NC, NCHW, OIHW.
+/// Describes an array in plain order: C, NC, NCHW, OIHW.
 Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
-/// In a format for oneDNN to choose.
+/// Leaves the format to oneDNN.
 Descriptor any(const Dims& dims, Precision precision);
 Precision precision_of(const Descriptor& desc);
-/// The same values in the same order as fp32 or bf16.
+/// Describes the same values in the same order as fp32 or bf16.
 Descriptor in_precision(const Descriptor& desc, Precision precision);
-/// Of {N, C, H, W} or {N, C}; none for formats of another form.
+/// Finds where the channels of {N, C, H, W} or {N, C} lie; none for formats of another form.
 std::optional<ChannelLayout> channel_layout(const Descriptor& desc);
-/// Of OIHW or OI; none for formats of another form.
+/// Finds where the weights of OIHW or OI lie; none for formats of another form.
 std::optional<WeightsLayout> weights_layout(const Descriptor& desc);
 
 /// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
@@ -73,7 +73,7 @@ struct LinearRequest {
 };
 Planned linear(const Device& device, ConvolutionDirection direction, const LinearRequest& request);
 
-/// Windows as {height, width}: global pooling takes whole images, which need not be square.
+/// A pooling as a request, its windows as {height, width}: global pooling takes whole images, which need not be square.
 struct PoolingRequest {
   PoolingAlgorithm algorithm = PoolingAlgorithm::max;
   Descriptor src;
@@ -87,7 +87,7 @@ Planned pooling_backward(const Device& device, const PoolingRequest& request);
 
 Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst);
 
-/// "2.6.3"
+/// The version of the loaded library, such as "2.6.3".
 std::string version();
 
 }  // namespace dcs3gd::nn::onednn

@@ -8,8 +8,8 @@
 
 namespace dcs3gd::nn {
 
-/// The weights as the primitives want them. A parameter may stand here in several formats (forward and backward
-/// primitives of one convolution differ); writing a parameter writes all of them.
+/// Holds the weights in the formats that primitives read. A parameter may stand here in several formats (forward and
+/// backward primitives of one convolution differ); writing a parameter writes all of them.
 class ComputeWeights {
  public:
   ComputeWeights(const onednn::Device& device, std::size_t parameter_count);

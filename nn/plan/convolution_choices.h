@@ -10,7 +10,7 @@
 
 namespace dcs3gd::nn {
 
-/// One direction of a convolution, as far as its speed goes.
+/// One direction of a convolution, with all that its speed depends on.
 struct ConvolutionCase {
   ConvolutionDirection direction = ConvolutionDirection::forward;
   ImageShape src;
@@ -25,12 +25,12 @@ struct ConvolutionCase {
 /// Which algorithm computes what. Part of what results depend on: all ranks of a run must use the same.
 class ConvolutionChoices {
  public:
-  /// Direct where nothing was chosen.
+  /// The algorithm chosen for a convolution; direct where none was.
   ConvolutionAlgorithm of(const ConvolutionCase& convolution) const;
   bool knows(const ConvolutionCase& convolution) const;
   void set(const ConvolutionCase& convolution, ConvolutionAlgorithm algorithm);
 
-  /// A line for each choice, and back. Throws Error{input} for anything else.
+  /// Writes a line for each choice, and reads them back. Throws Error{input} for anything else.
   std::string to_text() const;
   static ConvolutionChoices from_text(std::string_view text);
 

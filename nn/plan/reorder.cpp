@@ -11,8 +11,8 @@
 namespace dcs3gd::nn {
 namespace {
 
-/// fp32 weights from tiles to plain: for each output channel of a tile, the values of its input channels' kernels,
-/// which are neighbours there.
+/// Copies fp32 weights from tiles to plain: for each output channel of a tile, the values of its input channels'
+/// kernels, which are neighbours there.
 class FromTiles {
  public:
   explicit FromTiles(WeightsLayout layout) : layout_(std::move(layout)) {

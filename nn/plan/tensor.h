@@ -17,7 +17,7 @@ struct ImageRange {
 /// {N, C, H, W} of some images of an activation.
 onednn::Dims image_dims(int images, const ImageShape& shape);
 
-/// An activation, gradient or temporary of a plan. What it is is fixed when the plan is made; where it lies is decided
+/// An activation, gradient or temporary of a plan. Its format is fixed when the plan is made; its place is decided
 /// by the memory plan, or before a step by the owner of the memory for tensors that the plan does not own.
 class Tensor {
  public:
@@ -43,12 +43,15 @@ class Tensor {
   Precision precision() const { return onednn::precision_of(desc_); }
   /// Elements of an image, including a format's padding of channels: what an element-wise kernel runs over.
   std::size_t stored_elements_per_image() const { return bytes_per_image_ / element_bytes(precision()); }
+  std::size_t stored_elements(const ImageRange& images) const {
+    return stored_elements_per_image() * static_cast<std::size_t>(images.count);
+  }
 
   void place(void* base) { base_ = static_cast<std::byte*>(base); }
   void* address(const ImageRange& images = {}) const {
     return extent_ == Extent::batch ? base_ + static_cast<std::size_t>(images.first) * bytes_per_image_ : base_;
   }
-  /// Of an fp32 tensor.
+  /// The address as fp32 values; the tensor must hold such.
   float* values(const ImageRange& images = {}) const { return static_cast<float*>(address(images)); }
 
  private:

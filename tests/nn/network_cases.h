@@ -9,7 +9,7 @@
 namespace dcs3gd::nn::test {
 
 /// A small network that stresses one thing. In front of what is under test stands a layer with parameters: the gradient
-/// that reaches it shows whether the data gradients behind it are right.
+/// that reaches it shows whether the data gradients it depends on are right.
 struct NetworkCase {
   std::string name;
   ImageShape input;

@@ -71,7 +71,7 @@ TEST_CASE("evaluation over ranges and partial batches equals evaluation image by
     for (const int count : {1, 5, batch - 1, batch}) {
       CAPTURE(count);
       RandomBatch partial = images;
-      // What lies behind the valid images must not matter.
+      // What lies after the valid images must not matter.
       std::fill(partial.images.begin() + count * static_cast<std::ptrdiff_t>(images.elements_per_image),
                 partial.images.end(), kNan);
       const BatchResult result = whole.network.evaluate(partial.view(count));
@@ -190,7 +190,7 @@ TEST_CASE("weights written slice by slice are the weights") {
 
 // The trainer's finite check relies on it. The loss alone would not do: oneDNN's batch norm with ReLU and its max
 // pooling pass over NaN in forward.
-TEST_CASE("NaN in an image shows in the loss or in the gradient, behind every layer") {
+TEST_CASE("NaN in an image shows in the loss or in the gradient, after every layer") {
   struct Case {
     const char* name;
     std::function<ValueId(Graph&, ValueId)> append;
