@@ -28,8 +28,8 @@ std::span<const AlgorithmInfo> algorithms() { return kAlgorithms; }
 const AlgorithmInfo& find_algorithm(std::string_view name) {
   const auto* const found = std::ranges::find(kAlgorithms, name, &AlgorithmInfo::name);
   if (found != kAlgorithms.end()) return *found;
-  std::vector<std::string_view> names;
-  for (const AlgorithmInfo& algorithm : kAlgorithms) names.push_back(algorithm.name);
+  std::vector<std::string_view> names(kAlgorithms.size());
+  std::ranges::transform(kAlgorithms, names.begin(), &AlgorithmInfo::name);
   throw Error(ErrorKind::input, format("comm.algorithm: expected {}, found {}", fmt::join(names, " or "), name));
 }
 

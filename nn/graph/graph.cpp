@@ -39,8 +39,8 @@ ValueId Graph::add(LayerOptions options, const std::vector<ValueId>& src, std::s
     throw Error(ErrorKind::input, format("layer {}: expected {} source{}, found {}", name, kind.sources,
                                          kind.sources == 1 ? "" : "s", src.size()));
   }
-  std::vector<ImageShape> src_shapes;
-  for (const ValueId value : src) src_shapes.push_back(shape(value));
+  std::vector<ImageShape> src_shapes(src.size());
+  std::ranges::transform(src, src_shapes.begin(), [&](ValueId value) { return shape(value); });
   AttributeReader ranges(name);
   kind.read(options, ranges);
   LayerOutline outline = kind.outline(options, name, src_shapes);

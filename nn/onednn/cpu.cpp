@@ -8,7 +8,7 @@ namespace dcs3gd::nn {
 
 std::string instruction_set() {
   using dnnl::cpu_isa;
-  static const std::map<cpu_isa, const char*> kNames{
+  static const std::map<cpu_isa, const char*> names{
       {cpu_isa::sse41, "sse41"},
       {cpu_isa::avx, "avx"},
       {cpu_isa::avx2, "avx2"},
@@ -18,8 +18,8 @@ std::string instruction_set() {
       {cpu_isa::avx512_core_bf16, "avx512_core_bf16"},
       {cpu_isa::avx512_core_amx, "avx512_core_amx"},
   };
-  const auto entry = kNames.find(dnnl::get_effective_cpu_isa());
-  return entry == kNames.end() ? "other" : entry->second;
+  const auto entry = names.find(dnnl::get_effective_cpu_isa());
+  return entry == names.end() ? "other" : entry->second;
 }
 
 bool supports(Precision precision) {
