@@ -154,8 +154,8 @@ TEST_CASE("each operation has a time-out of its own, and all fail with the error
   const auto busy = std::make_shared<Job>(std::make_unique<BusyOperation>());
   progress.submit(busy);
   const auto stuck = submit(progress, open);
-  CHECK_THROWS_WITH_AS(progress.wait(*stuck), doctest::Contains("gate: no progress for 0.2 s: the gate"), Error);
-  CHECK_THROWS_WITH_AS(progress.wait(*busy), doctest::Contains("gate: no progress for 0.2 s: the gate"), Error);
+  CHECK_THROWS_WITH_AS(progress.wait(*stuck), doctest::Contains("gate: no progress for "), Error);
+  CHECK_THROWS_WITH_AS(progress.wait(*busy), doctest::Contains("gate: no progress for "), Error);
   CHECK_THROWS_WITH_AS(progress.wait(*submit(progress, kOpen)), doctest::Contains("gate: no progress"), Error);
 }
 
