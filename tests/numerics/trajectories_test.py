@@ -11,6 +11,7 @@ A commit that says `Numerics: unchanged` passes. One that changes numbers on pur
 
 import argparse
 import concurrent.futures
+import contextlib
 import ctypes
 import hashlib
 import itertools
@@ -20,11 +21,13 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
 
 RECORDING = pathlib.Path(__file__).with_name("trajectories.json")
 EXIT_SKIPPED = 77
 LIMIT_S = 300  # for one run
 RUNS_AT_ONCE = 2
+BIG = threading.Lock()  # VGG takes 4 GB a rank: one such run at a time
 # What describes a trajectory; times do not.
 KEYS = ("event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "top1", "top5", "images")
 
@@ -76,8 +79,9 @@ def hashes(program, mpirun, ranks, settings):
             command += ["--set", f"{key}={value}"]
         if ranks > 1:
             command = [mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
-        done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL,
-                              capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        with BIG if settings.get("model.name", "").startswith("vgg") else contextlib.nullcontext():
+            done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, timeout=LIMIT_S, check=False)
         if done.returncode == 2 and settings.get("model.precision") == "bf16":
             return None
         if done.returncode != 0:
