@@ -4,9 +4,9 @@
 
 namespace dcs3gd::app {
 
-GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, float factor,
-                                 std::size_t bucket_elements)
-    : communicator_(communicator) {
+GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, std::span<float> tail,
+                                 float factor, std::size_t bucket_elements)
+    : tail_plan_(communicator.plan_all_reduce({.values = {}, .tail = tail})) {
   const std::vector<ParameterSlice>& slices = gradient.layout().slices();
   for (std::size_t index = slices.size(); index-- > 0;) {
     const ParameterSlice& slice = slices[index];
@@ -33,8 +33,8 @@ void GradientBuckets::slice_ready(const ParameterSlice& slice) {
   tickets_.push_back(bucket.plan->start());
 }
 
-double GradientBuckets::finish(std::span<float> tail) {
-  tickets_.push_back(communicator_.plan_all_reduce({.values = {}, .tail = tail}).start());
+double GradientBuckets::finish() {
+  tickets_.push_back(tail_plan_.start());
   double all_reduce_ms = 0;
   double end_ms = 0;  // of all up to here: those that were in flight together count once
   for (comm::Ticket& ticket : tickets_) {

@@ -19,14 +19,15 @@ class GradientBuckets {
   /// small enough that the first bucket leaves early.
   static constexpr std::size_t kBucketElements = std::size_t{1} << 21;
 
-  GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, float factor,
+  /// Of `gradient`, and of a few floats that are summed with it in each step.
+  GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, std::span<float> tail, float factor,
                   std::size_t bucket_elements = kBucketElements);
 
   /// A slice of the gradient is final. The first slice of a step begins the step.
   void slice_ready(const ParameterSlice& slice);
-  /// All slices are final: sums the tail too and waits until everything is averaged. Returns the milliseconds in which
-  /// an all-reduce was in flight.
-  double finish(std::span<float> tail);
+  /// All slices are final, and so is the tail: sends it and waits until everything is averaged. Returns the
+  /// milliseconds in which an all-reduce was in flight.
+  double finish();
 
  private:
   struct Bucket {
@@ -39,7 +40,7 @@ class GradientBuckets {
 
   Bucket& bucket_of(const ParameterSlice& slice);
 
-  comm::Communicator& communicator_;
+  comm::AllReducePlan tail_plan_;
   std::vector<Bucket> buckets_;        ///< from the end of the array to its start
   std::vector<comm::Ticket> tickets_;  ///< of this step
 };

@@ -25,7 +25,7 @@ class Ssgd final : public UpdateRule {
         weights_(std::move(weights)),
         gradient_(weights_.shared_layout()),
         sgd_(weights_.shared_layout(), options.sgd),
-        buckets_(parts.communicator, gradient_, 1 / static_cast<float>(local_.total())) {
+        buckets_(parts.communicator, gradient_, sums_.as_span(), 1 / static_cast<float>(local_.total())) {
     if (local_.count() > 1) further_gradient_.emplace(weights_.shared_layout());
     parts_.network.set_weights(weights_);
   }
@@ -90,7 +90,7 @@ class Ssgd final : public UpdateRule {
   void average_gradient() {
     const trace::Span span("compute", "wait");
     const Stopwatch watch;
-    report_.all_reduce_ms = buckets_.finish(sums_.as_span());
+    report_.all_reduce_ms = buckets_.finish();
     report_.wait_ms = watch.elapsed_ms();
   }
 
@@ -119,9 +119,9 @@ class Ssgd final : public UpdateRule {
   ParameterArena gradient_;
   std::optional<ParameterArena> further_gradient_;  ///< of the second and later workers
   optim::MomentumSgd sgd_;
-  GradientBuckets buckets_;
   StepReport report_;                    ///< of the step that is being made
   StepSums sums_;                        ///< likewise
+  GradientBuckets buckets_;              ///< of the gradient and the sums
   std::optional<StepReport> completed_;  ///< of the step before, until it is received
 };
 

@@ -42,7 +42,8 @@ std::vector<char> all_right(const Case& the_case) {
   comm::run_ranks_as_threads(the_case.ranks, {}, [&](comm::Communicator& communicator) {
     ParameterArena gradient(layout_of_many_sizes());
     const ParameterLayout& layout = gradient.layout();
-    GradientBuckets buckets(communicator, gradient, 0.5F, the_case.bucket_elements);
+    float tail = 0;
+    GradientBuckets buckets(communicator, gradient, {&tail, 1}, 0.5F, the_case.bucket_elements);
     for (const std::int64_t step : {0, 1, 2}) {
       for (const int number : the_case.order) {
         const ParameterSlice& slice = layout.slices()[static_cast<std::size_t>(number)];
@@ -51,8 +52,8 @@ std::vector<char> all_right(const Case& the_case) {
           values[i] = element(communicator.rank(), step, slice.offset + i);
         buckets.slice_ready(slice);
       }
-      float tail = static_cast<float>(communicator.rank() + step);
-      bool good = buckets.finish({&tail, 1}) >= 0;
+      tail = static_cast<float>(communicator.rank() + step);
+      bool good = buckets.finish() >= 0;
       float expected_tail = 0;
       for (int rank = 0; rank < the_case.ranks; ++rank) expected_tail += static_cast<float>(rank + step);
       good = good && tail == expected_tail;
@@ -94,7 +95,8 @@ TEST_CASE("a bucket travels before the slices of the next are there") {
   comm::run_ranks_as_threads(1, {}, [](comm::Communicator& communicator) {
     ParameterArena gradient(layout_of_many_sizes());
     const std::vector<ParameterSlice>& slices = gradient.layout().slices();
-    GradientBuckets buckets(communicator, gradient, 2, 1);  // each slice its own bucket
+    float tail = 0;
+    GradientBuckets buckets(communicator, gradient, {&tail, 1}, 2, 1);  // each slice its own bucket
     std::ranges::fill(gradient.values(), 1.0F);
     buckets.slice_ready(slices.back());
     CHECK(gradient.slice(slices.back())[0] == 2);
@@ -102,8 +104,8 @@ TEST_CASE("a bucket travels before the slices of the next are there") {
     for (int number = kSlices - 2; number >= 0; --number) {
       buckets.slice_ready(slices[static_cast<std::size_t>(number)]);
     }
-    float tail = 5;
-    buckets.finish({&tail, 1});
+    tail = 5;
+    buckets.finish();
     CHECK(std::ranges::all_of(gradient.values(), [](float value) { return value == 2; }));
     CHECK(tail == 5);
   });
