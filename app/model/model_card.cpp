@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "app/job/agreement.h"
 #include "app/model/safetensors.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -20,7 +21,7 @@ NetworkDescription description_of(const ModelConfiguration& model) {
 
 }  // namespace
 
-ModelCard model_card(const Configuration& configuration, const std::vector<std::string>& class_names) {
+ModelCard model_card(const Configuration& configuration) {
   const data::DataOptions& data = configuration.data;
   return {.name = configuration.model.file.value_or(configuration.model.name),
           .network = description_of(configuration.model).text,
@@ -29,8 +30,15 @@ ModelCard model_card(const Configuration& configuration, const std::vector<std::
                        .image_size = data.image_size,
                        .dropout = configuration.model.dropout,
                        .zero_init_residual = configuration.model.zero_init_residual},
-          .normalize = data::normalization_of(data),
-          .class_names = class_names};
+          .normalize = data::normalization_of(data)};
+}
+
+ModelCard card_of_rank_0(comm::Communicator& communicator, const std::function<ModelCard()>& make) {
+  std::string text;
+  agree(communicator, [&] {
+    if (communicator.rank() == 0) text = to_metadata(make()).at(kCardKey);
+  });
+  return *card_from({{kCardKey, communicator.from_rank_0(text)}}, "rank 0");
 }
 
 nn::Graph build_graph(const ModelCard& card) {

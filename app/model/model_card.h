@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -7,7 +8,7 @@
 
 #include "app/config/configuration.h"
 #include "app/config/network_reader.h"
-#include "core/parameter_arena.h"
+#include "comm/communicator.h"
 #include "data/options.h"
 #include "nn/graph/graph.h"
 
@@ -25,8 +26,12 @@ struct ModelCard {
   bool operator==(const ModelCard&) const = default;
 };
 
-/// The card of the model that a configuration trains. Throws Error{input} if its network cannot be read.
-ModelCard model_card(const Configuration& configuration, const std::vector<std::string>& class_names = {});
+/// The card of the model that a configuration trains; the names of its classes come with the data. Throws Error{input}
+/// if its network cannot be read.
+ModelCard model_card(const Configuration& configuration);
+/// Collective: what `make` gives on rank 0, on all ranks; only rank 0 needs the files that it reads. Throws what it
+/// throws, on all ranks.
+ModelCard card_of_rank_0(comm::Communicator& communicator, const std::function<ModelCard()>& make);
 /// Throws Error{input} for a network that does not fit its images.
 nn::Graph build_graph(const ModelCard& card);
 

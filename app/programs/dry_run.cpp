@@ -143,7 +143,8 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const std::size_t available = available_bytes();
   communicator.barrier();  // what is free, before any rank takes of it
   std::optional<nn::Graph> graph;
-  agree(communicator, [&] { graph.emplace(build_graph(model_card(configuration))); });
+  const ModelCard card = card_of_rank_0(communicator, [&] { return model_card(configuration); });
+  agree(communicator, [&] { graph.emplace(build_graph(card)); });
   const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   const DataReport data = describe_data(configuration, communicator);
   std::optional<Model> built;

@@ -38,8 +38,8 @@ Configuration load_configuration(const CommandLine& command_line) {
 
 /// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
 std::optional<Checkpoint> prepare_resume(const Configuration& configuration, const CommandLine& command_line,
-                                         const RunFolder& folder, comm::Communicator& communicator,
-                                         std::optional<RunFolderClaim>& claim) {
+                                         const ModelCard& card, const RunFolder& folder,
+                                         comm::Communicator& communicator, std::optional<RunFolderClaim>& claim) {
   const ResumeMode mode = command_line.resume.value_or(ResumeMode::automatic);
   agree(communicator, [&] {
     if (communicator.rank() != 0 || mode == ResumeMode::never || !folder.is_used()) return;
@@ -50,7 +50,7 @@ std::optional<Checkpoint> prepare_resume(const Configuration& configuration, con
   agree(communicator, [&] {
     if (!checkpoint) return;
     expect_continuable(*checkpoint, configuration);
-    expect_same_network(*checkpoint, configuration);
+    expect_same_network(*checkpoint, card);
   });
   return checkpoint;
 }
@@ -76,11 +76,13 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
   // Whatever can be refused is refused before anything is written.
   std::optional<RunFolderClaim> claim;
-  RunStart run_start{.threads = threads, .command = command_line.verbatim};
-  run_start.checkpoint = prepare_resume(configuration, command_line, folder, communicator, claim);
+  RunStart run_start{.card = card_of_rank_0(communicator, [&] { return model_card(configuration); }),
+                     .threads = threads,
+                     .command = command_line.verbatim};
+  run_start.checkpoint = prepare_resume(configuration, command_line, run_start.card, folder, communicator, claim);
   if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
   std::optional<nn::Graph> graph;
-  agree(communicator, [&] { graph.emplace(build_graph(model_card(configuration))); });
+  agree(communicator, [&] { graph.emplace(build_graph(run_start.card)); });
   run_start.convolutions =
       tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   StopSignals signals;
@@ -121,12 +123,12 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   const std::string file = command_line.evaluate_path.empty()
                                ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
                                : weights_at(command_line.evaluate_path);
-  ModelCard card;
-  std::optional<nn::Graph> graph;
-  agree(communicator, [&] {
-    card = read_model_card(file).value_or(model_card(configuration));
-    graph.emplace(build_graph(card));
+  const ModelCard card = card_of_rank_0(communicator, [&] {
+    const std::optional<ModelCard> own = read_model_card(file);
+    return own ? *own : model_card(configuration);
   });
+  std::optional<nn::Graph> graph;
+  agree(communicator, [&] { graph.emplace(build_graph(card)); });
   const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   const data::DataOptions data = data_for(card, configuration.data);
   const auto dataset = open_dataset(data, data::Part::eval, configuration.run.seed, card.settings.classes, communicator,

@@ -7,7 +7,6 @@
 #include <system_error>
 
 #include "app/job/agreement.h"
-#include "app/model/model_card.h"
 #include "app/record/metrics.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -91,13 +90,13 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
                      checkpoint.path, differences));
 }
 
-void expect_same_network(const Checkpoint& checkpoint, const Configuration& configuration) {
+void expect_same_network(const Checkpoint& checkpoint, const ModelCard& card) {
   const std::optional<ModelCard> saved = read_model_card(checkpoint.model());
-  if (!saved || saved->network == model_card(configuration).network) return;
+  if (!saved || saved->network == card.network) return;
   throw Error(ErrorKind::input,
               format("{} cannot be continued with another network: {} does not describe what it was trained with; take "
                      "the edit back, choose another run.name, or start anew with --resume never",
-                     checkpoint.path, configuration.model.file.value_or(configuration.model.name)));
+                     checkpoint.path, card.name));
 }
 
 bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {

@@ -6,6 +6,7 @@
 
 #include "app/checkpoint/checkpoint.h"
 #include "app/config/configuration.h"
+#include "app/model/model_card.h"
 #include "app/record/run_folder.h"
 #include "comm/communicator.h"
 
@@ -31,7 +32,7 @@ void expect_own(const RunFolder& folder, const std::string& path);
 void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration);
 
 /// Throws Error{input} if the checkpoint's network is another one: model.file was edited since.
-void expect_same_network(const Checkpoint& checkpoint, const Configuration& configuration);
+void expect_same_network(const Checkpoint& checkpoint, const ModelCard& card);
 
 /// Whether the checkpoint is one of the folder's own.
 bool is_of(const RunFolder& folder, const Checkpoint& checkpoint);

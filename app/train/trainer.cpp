@@ -225,6 +225,11 @@ data::EpochPlan epoch_plan_of(const Configuration& configuration, const comm::Co
   return {start, dataset.size(), global_batch(configuration, communicator), configuration.run.epochs};
 }
 
+ModelCard with_class_names(ModelCard card, const data::Dataset& dataset) {
+  card.class_names = dataset.class_names();
+  return card;
+}
+
 InitialWeights initial_weights_of(const Configuration& configuration, const std::optional<Checkpoint>& checkpoint) {
   if (checkpoint) return {.seed = configuration.run.seed, .file = checkpoint->model()};
   return initial_weights(configuration);
@@ -250,7 +255,7 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
       epoch_plan_(epoch_plan_of(configuration, communicator, run_start, *datasets_.train)),
       steps_(
           std::min(epoch_plan_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
-      card_(model_card(configuration, datasets_.train->class_names())),
+      card_(with_class_names(run_start.card, *datasets_.train)),
       model_(build_graph(card_), network_options(configuration, run_start.convolutions),
              initial_weights_of(configuration, run_start.checkpoint), communicator.rank()),
       loader_(datasets_.train, configuration.data, training_plan(configuration, communicator, epoch_plan_.start()),

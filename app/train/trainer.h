@@ -27,6 +27,7 @@ namespace dcs3gd::app {
 
 /// What starts a run beside its configuration.
 struct RunStart {
+  ModelCard card;  ///< of the model; the names of the classes come from the data
   ThreadPlan threads = {};
   nn::ConvolutionChoices convolutions = {};
   std::string command;                                       ///< the command line, for the record

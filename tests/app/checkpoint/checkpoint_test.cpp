@@ -73,7 +73,7 @@ RunEnd run(const Launch& launch) {
   RunEnd end = RunEnd::done;
   comm::run_ranks_as_threads(launch.ranks, configuration.comm, [&](comm::Communicator& communicator) {
     omp_set_num_threads(1);
-    RunStart start{.command = "checkpoint_test"};
+    RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
     start.checkpoint = find_checkpoint(communicator, folder, launch.mode, "");
     if (start.checkpoint) expect_continuable(*start.checkpoint, configuration);
     std::int64_t asked = 0;
@@ -267,7 +267,7 @@ TEST_CASE("another number of workers continues from the mean model, after the im
     const Configuration configuration = configuration_in(folder, {name});
     comm::run_ranks_as_threads(3, {}, [&](comm::Communicator& communicator) {
       omp_set_num_threads(1);
-      RunStart start{.command = "checkpoint_test"};
+      RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
       const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
       start.checkpoint = find_checkpoint(communicator, run_folder, ResumeMode::automatic, "");
       Model model(build_graph(model_card(configuration)), network_options(configuration, {}),

@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include "app/model/safetensors.h"
+#include "comm/thread_world.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
 
@@ -21,7 +22,9 @@ ModelCard some_card() {
   configuration.model.zero_init_residual = true;
   configuration.data.channels = 1;
   configuration.data.normalize = {.mean = {0.1F}, .std = {0.3F}};
-  return model_card(configuration, {"cat", "dog", "größer \"x\""});
+  ModelCard card = model_card(configuration);
+  card.class_names = {"cat", "dog", "größer \"x\""};
+  return card;
 }
 
 }  // namespace
@@ -39,6 +42,18 @@ TEST_CASE("a card read from a file of weights is the card that was written, and 
   CHECK(again.shape(again.input()) == nn::ImageShape{1, 32, 32});
   REQUIRE(again.parameter_layout()->slices().size() == graph.parameter_layout()->slices().size());
   CHECK(again.parameter_layout()->element_count() == weights.values().size());
+}
+
+TEST_CASE("all ranks get rank 0's card, and its error; nobody else makes one") {
+  comm::run_ranks_as_threads(3, {}, [](comm::Communicator& communicator) {
+    const auto make = [&] {
+      if (communicator.rank() > 0) throw Error(ErrorKind::failure, "made by another rank");
+      return some_card();
+    };
+    CHECK(card_of_rank_0(communicator, make) == some_card());
+    const auto fail = []() -> ModelCard { throw Error(ErrorKind::input, "no such network"); };
+    CHECK_THROWS_WITH_AS(card_of_rank_0(communicator, fail), "no such network", Error);
+  });
 }
 
 TEST_CASE("a file of another program has no card; a damaged card is refused by name") {

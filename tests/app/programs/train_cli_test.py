@@ -356,6 +356,9 @@ class Weights(TrainTest):
         line = [event for event in self.read_jsonl("runs/run/metrics.jsonl") if event["event"] == "eval"][-1]
         self.assertIn(f"top-1 {100 * line['top1']:.2f} %", out)
         self.assertIn("(20 images)", out)
+        (self.folder / "net.yaml").unlink()
+        self.assertIn(f"top-1 {100 * line['top1']:.2f} %",
+                      self.succeed("--config", "photos.yaml", "--eval", "runs/run/model.safetensors").out)
 
         self.write("net.yaml", network.replace("channels: 4", "channels: 5"))
         self.refuse("--config", "photos.yaml", *setting(run__name="run"),

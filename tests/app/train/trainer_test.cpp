@@ -37,7 +37,7 @@ void train(const std::string& folder, int ranks, std::vector<std::string> overri
   comm::run_ranks_as_threads(ranks, configuration.comm, [&](comm::Communicator& communicator) {
     omp_set_num_threads(1);
     Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, run_folder,
-                    {.command = "trainer_test"});
+                    {.card = model_card(configuration), .command = "trainer_test"});
     trainer.train();
   });
 }
