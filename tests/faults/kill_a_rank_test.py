@@ -21,6 +21,7 @@ HITS = 20
 START_S = 1.5  # a hit while the job starts comes within this time
 MOST_STEPS = 120  # any other after so many steps of the launch, at most
 LIMIT_S = 120  # for anything
+LINGER_S = 10  # mpirun, after all of its ranks have ended
 EXIT_STOPPED = 75
 
 # ResNet-20 has running statistics; crops and shuffling are random.
@@ -95,6 +96,31 @@ def wait_for_moment(job, folder, rng):
     time.sleep(rng.uniform(0, 0.02))
 
 
+def has_ended(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_for_end(job):
+    """The exit code of the job. Open MPI 4.1's mpirun may hang when a rank dies within its first milliseconds, while
+    the ranks connect to it: no rank is left then, and mpirun is ended here."""
+    limit = time.monotonic() + LIMIT_S
+    last_life = time.monotonic()
+    while job.poll() is None:
+        now = time.monotonic()
+        if now > limit:
+            raise TimeoutError(f"the job did not end within {LIMIT_S} s; still up: {ranks_of(job)}")
+        if not all(has_ended(pid) for pid in ranks_of(job)):
+            last_life = now
+        elif now - last_life > LINGER_S:
+            print("mpirun hangs after its ranks have ended", flush=True)
+            job.kill()
+        time.sleep(0.01)
+    return 128 - job.returncode if job.returncode < 0 else job.returncode
+
+
 def hit(program, mpirun, folder, number, rng):
     """Starts the job and hits a random rank; the exit code of the job."""
     job = start(program, mpirun, folder, "hit")
@@ -105,7 +131,7 @@ def hit(program, mpirun, folder, number, rng):
         ranks = ranks_of(job)
     if job.poll() is None:
         os.kill(rng.choice(ranks), number)
-    return job.wait(timeout=LIMIT_S)
+    return wait_for_end(job)
 
 
 def main():
@@ -137,7 +163,7 @@ def main():
             problems.append(f"hardly any launch ended after a checkpoint: {hits}")
         for name in ("hit", "whole"):
             job = start(program, mpirun, folder, name)
-            if job.wait(timeout=LIMIT_S) != 0:
+            if wait_for_end(job) != 0:
                 problems.append((folder / f"{name}.txt").read_text(encoding="utf-8")[-2000:])
         for weights in ("model.safetensors", "best.safetensors"):
             hit_file, whole_file = (folder / f"runs/{name}/{weights}" for name in ("hit", "whole"))
