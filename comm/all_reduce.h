@@ -11,11 +11,19 @@
 
 namespace dcs3gd::comm {
 
+/// Over whom an all-reduce sums.
+enum class Group {
+  all,
+  host,  ///< the ranks on this rank's host
+};
+
 /// What an all-reduce averages, in place. All ranks plan the same lengths, factor, wire and algorithm.
 struct AllReduceSpec {
   std::span<float> values;     ///< become factor · Σ over ranks, the same bits on all ranks if a schedule made them
   std::span<float> tail = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
   std::optional<float> factor = {};  ///< scales the sum; none: 1/ranks, the mean. 1/(K·ranks) if each rank adds up K
+  Group group = Group::all;
+  int urgency = 0;  ///< while an all-reduce with a smaller one is in flight, this one takes little of the link
   std::optional<Wire> wire = {};     ///< none: Options::wire
   const AlgorithmInfo* algorithm = nullptr;  ///< none: Options::algorithm
 };

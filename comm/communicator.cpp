@@ -68,7 +68,8 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       algorithm_(find_algorithm(options.algorithm)),
       exceptions_at_start_(std::uncaught_exceptions()),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
-      topology_(progress_->transport().rank(), progress_->transport().size()) {
+      topology_(progress_->transport().rank(), progress_->transport().size()),
+      host_topology_(topology_) {
   try {
     std::vector<std::string> hosts;
     for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
@@ -76,6 +77,7 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       hosts.push_back(places_.back().host);
     }
     topology_ = Topology(rank(), size(), std::move(hosts));
+    host_topology_ = topology_.part(ranks_on_own_host());
     const bool between_hosts = are_on_several_hosts(places_);
     progress_->set_between_hosts(between_hosts);
     segment_bytes_ = segment_bytes(options_, between_hosts);
@@ -100,11 +102,23 @@ Communicator::~Communicator() {
   progress_.reset();  // first of all members: its thread uses the others
 }
 
+std::vector<int> Communicator::ranks_on_own_host() const {
+  std::vector<int> ranks;
+  for (int other = 0; other < size(); ++other) {
+    const bool is_here = options_.ranks_per_host ? other / *options_.ranks_per_host == rank() / *options_.ranks_per_host
+                                                 : places_[static_cast<std::size_t>(other)].host == host();
+    if (is_here) ranks.push_back(other);
+  }
+  return ranks;
+}
+
 AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   const AlgorithmInfo* algorithm = spec.algorithm != nullptr ? spec.algorithm : &algorithm_;
-  spec.factor = spec.factor.value_or(1.0F / static_cast<float>(size()));
+  const Topology& topology = spec.group == Group::host ? host_topology_ : topology_;
+  spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
   spec.wire = spec.wire.value_or(options_.wire);
   Transport& transport = progress_->transport();
+  if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
     const auto native = [&](std::span<float> array) {
       return transport.make_native_all_reduce(NativeCall::in_place, array, array);
@@ -115,9 +129,9 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
     }
     algorithm = &algorithms().front();
   }
-  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology_, *algorithm, spec, segment_bytes_);
+  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_);
   const std::size_t staging_bytes = operation->staging_bytes();
-  return {*progress_, std::make_shared<Job>(std::move(operation)), size() == 1, staging_bytes};
+  return {*progress_, std::make_shared<Job>(std::move(operation)), topology.size() == 1, staging_bytes};
 }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }

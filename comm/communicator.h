@@ -51,6 +51,8 @@ class Communicator {
   int size() const { return topology_.size(); }
   /// Host and cores of every rank.
   const std::vector<RankPlace>& places() const { return places_; }
+  /// Ranks on this rank's host, itself among them.
+  int ranks_here() const { return host_topology_.size(); }
   const std::string& host() const { return places_[static_cast<std::size_t>(rank())].host; }
 
   /// Prepares an all-reduce; nothing travels before AllReducePlan::start(). For a single use:
@@ -81,6 +83,7 @@ class Communicator {
   std::optional<double> time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target);
 
  private:
+  std::vector<int> ranks_on_own_host() const;
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
 
@@ -90,6 +93,7 @@ class Communicator {
   const int exceptions_at_start_;
   std::unique_ptr<ProgressThread> progress_;
   Topology topology_;
+  Topology host_topology_;  ///< of the ranks on this host
   std::vector<RankPlace> places_;
   std::size_t segment_bytes_ = 0;
 };

@@ -28,12 +28,23 @@ class Operation {
   /// in the same order.
   virtual bool runs_alone() const { return false; }
 
+  /// Operations with a smaller one go first.
+  virtual int urgency() const { return 0; }
+  /// Whether a more urgent operation is in flight, so that this one should take as little of the link as keeps it going.
+  void set_yields(bool yields) { yields_ = yields; }
+
   /// A word for the trace (core/trace.h), where operations of one kind look alike.
   virtual const char* kind() const { return "collective"; }
   /// For messages and dumps: "ring all-reduce of 25,557,032 floats, step 5 of 14". From any thread.
   virtual std::string name() const = 0;
   /// For the message of a time-out: who is waited for.
   virtual std::string waits_for() const = 0;
+
+ protected:
+  bool yields() const { return yields_; }
+
+ private:
+  bool yields_ = false;
 };
 
 }  // namespace dcs3gd::comm

@@ -21,6 +21,7 @@ struct Options {
   // Affects results.
   std::string algorithm = "ring";  ///< a name of schedule/algorithms.h
   Wire wire = Wire::fp32;
+  std::optional<int> ranks_per_host;  ///< who is a host for Group::host: this many ranks each; none: as the system says
 
   // Affects speed and waiting only.
   std::optional<std::size_t>

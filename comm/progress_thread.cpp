@@ -206,7 +206,9 @@ void ProgressThread::start_waiting() {
       job->fail(error_);
       continue;
     }
-    running_.push_back(job);
+    running_.insert(std::ranges::upper_bound(running_, job->operation().urgency(), {},
+                                             [](const std::shared_ptr<Job>& other) { return other->operation().urgency(); }),
+                    job);
     job->span_.emplace("communication", job->operation().kind());
     job->start_ = job->last_move_ = last_move_ = Clock::now();
     paused_ = false;
@@ -221,6 +223,7 @@ void ProgressThread::step_running() {
   Clock::time_point now;
   for (auto running = running_.begin(); running != running_.end();) {
     Job& job = **running;
+    job.operation().set_yields(job.operation().urgency() > running_.front()->operation().urgency());
     const Step step = job.operation().step();
     now = Clock::now();
     last_sign_of_life_ = now.time_since_epoch().count();

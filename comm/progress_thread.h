@@ -66,7 +66,7 @@ class Job {
 };
 
 /// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives all operations at once,
-/// started in the order in which they were submitted, and closes it. Without work it sleeps. After an error nothing
+/// started in the order in which they were submitted, the most urgent first, and closes it. Without work it sleeps. After an error nothing
 /// more is sent: all later operations fail with the same error. Thread-safe.
 class ProgressThread {
  public:
@@ -118,7 +118,7 @@ class ProgressThread {
   Backoff backoff_;
   // Only the progress thread.
   Jobs waiting_;                                   ///< to be started, in order
-  std::vector<std::shared_ptr<Job>> running_;      ///< in the order of their start
+  std::vector<std::shared_ptr<Job>> running_;      ///< the most urgent first, else in the order of their start
   Clock::time_point last_move_;                    ///< of any of them
   bool paused_ = false;                            ///< since the last move
   std::exception_ptr error_;                       ///< what broke the world

@@ -86,13 +86,14 @@ bool ScheduledAllReduce::post_receive() {
   const Piece target = piece(receive.chunk, message % segments_);
   std::byte* memory =
       is_staged(receive.action, target.wire) ? slot(Direction::incoming, message) : as_bytes(target.data);
-  receives_.post(transport_.start_receive(receive.from, tag_, {memory, target.bytes()}));
+  receives_.post(transport_.start_receive(topology_.member(receive.from), tag_, {memory, target.bytes()}));
   return true;
 }
 
 bool ScheduledAllReduce::post_send() {
   const std::size_t message = sends_.posted();
   if (message == schedule_.sends.size() * segments_ || !sends_.has_room()) return false;
+  if (yields() && sends_.in_flight()) return false;
   const Send& send = send_of(message);
   if (!is_finished(receives_, send.after_receives, message % segments_)) return false;
   const Piece source = piece(send.chunk, message % segments_);
@@ -101,7 +102,7 @@ bool ScheduledAllReduce::post_send() {
     memory = slot(Direction::outgoing, message);
     to_bf16(source.data, as_bf16(memory), source.count);  // exact for a finished sum: it is rounded already
   }
-  sends_.post(transport_.start_send(send.to, tag_, {memory, source.bytes()}));
+  sends_.post(transport_.start_send(topology_.member(send.to), tag_, {memory, source.bytes()}));
   return true;
 }
 

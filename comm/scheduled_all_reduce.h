@@ -26,6 +26,7 @@ class ScheduledAllReduce final : public Operation {
 
   void start(int tag) override;
   Step step() override;
+  int urgency() const override { return spec_.urgency; }
   const char* kind() const override { return "all-reduce"; }
   std::string name() const override;
   std::string waits_for() const override;

@@ -6,6 +6,22 @@
 
 namespace dcs3gd::comm {
 
+Topology Topology::part(std::vector<int> members) const {
+  const auto own = std::ranges::find(members, rank_);
+  Topology part(static_cast<int>(own - members.begin()), static_cast<int>(members.size()));
+  for (const int rank : members) {
+    if (!hosts_.empty()) part.hosts_.push_back(hosts_[static_cast<std::size_t>(rank)]);
+  }
+  part.members_ = std::move(members);
+  return part;
+}
+
+Topology Topology::seen_from(int rank) const {
+  Topology other = *this;
+  other.rank_ = rank;
+  return other;
+}
+
 std::vector<int> Topology::ranks_left(std::size_t count) const {
   std::vector<int> ranks(std::min(count, static_cast<std::size_t>(size_ - 1)));
   for (std::size_t i = 0; i < ranks.size(); ++i) ranks[i] = rank_left(static_cast<std::ptrdiff_t>(i + 1));
@@ -13,8 +29,8 @@ std::vector<int> Topology::ranks_left(std::size_t count) const {
 }
 
 std::string Topology::describe(int rank) const {
-  if (hosts_.empty()) return format("rank {}", rank);
-  return format("rank {} on {}", rank, hosts_[static_cast<std::size_t>(rank)]);
+  if (hosts_.empty()) return format("rank {}", member(rank));
+  return format("rank {} on {}", member(rank), hosts_[static_cast<std::size_t>(rank)]);
 }
 
 std::string Topology::nothing_comes_from(std::span<const int> ranks) const {

@@ -8,18 +8,23 @@
 
 namespace dcs3gd::comm {
 
-/// All ranks of a job as one of them sees them: their number, their hosts, and who comes after whom in the ring.
+/// All ranks of a job, or some of them, as one of them sees them: their number, their hosts, and who comes after whom in
+/// the ring. Some ranks are numbered anew, from 0; member() tells who they are.
 class Topology {
  public:
   /// `hosts`: one name per rank, or empty while they are unknown.
   Topology(int rank, int size, std::vector<std::string> hosts = {})
       : rank_(rank), size_(size), hosts_(std::move(hosts)) {}
+  /// The ranks `members` of it, ascending, with its own among them.
+  Topology part(std::vector<int> members) const;
 
   int rank() const { return rank_; }
   int size() const { return size_; }
   const std::vector<std::string>& hosts() const { return hosts_; }
   /// The same ranks as another of them sees them.
-  Topology seen_from(int rank) const { return {rank, size_, hosts_}; }
+  Topology seen_from(int rank) const;
+  /// The number that a rank has in the job.
+  int member(int rank) const { return members_.empty() ? rank : members_[static_cast<std::size_t>(rank)]; }
 
   /// The rank `distance` places to the left in the ring of all ranks: rank − distance. Any distance, also negative.
   int rank_left(std::ptrdiff_t distance = 1) const {
@@ -40,6 +45,7 @@ class Topology {
   int rank_;
   int size_;
   std::vector<std::string> hosts_;
+  std::vector<int> members_;  ///< empty: all ranks of the job
 };
 
 }  // namespace dcs3gd::comm
