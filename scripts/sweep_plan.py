@@ -15,6 +15,7 @@ MOST_NAME_BYTES = 150
 RANKINGS = {"best_top1": "greatest", "final_top1": "greatest", "eval_loss": "least", "images_per_s": "greatest"}
 DRAWS = 1000  # attempts to find a combination that was not drawn before
 OWN_KEYS = ("run.name", "run.output_dir")  # set by the sweep itself
+VARIANT = "variant"  # the parameter whose values are the names of the variants
 
 
 class SweepError(Exception):
@@ -50,6 +51,7 @@ class Sweep:
     runs: int = None  # random search: how many
     seed: int = 1
     parameters: dict = field(default_factory=dict)  # key -> list of values, or Range
+    variants: dict = field(default_factory=dict)  # name -> {key: value}, keys that belong together
     set: dict = field(default_factory=dict)  # key -> value, the same for all runs
     rank_by: str = "best_top1"
     launcher: str = "local"
@@ -88,7 +90,9 @@ def planned_runs(sweep):
     runs = []
     for values in combinations:
         name = _run_name({labels[key]: value for key, value in values.items()})
-        settings = {**sweep.set, **values, "run.name": name, "run.output_dir": str(sweep.folder())}
+        own = {key: value for key, value in values.items() if key != VARIANT}
+        own |= sweep.variants.get(values.get(VARIANT), {})
+        settings = {**sweep.set, **own, "run.name": name, "run.output_dir": str(sweep.folder())}
         runs.append(PlannedRun(name, values, [f"{key}={value_text(value)}" for key, value in settings.items()]))
     names = [run.name for run in runs]
     for name in names:
@@ -130,8 +134,8 @@ def _labels(keys):
 
 
 def _run_name(labelled):
-    name = ",".join(f"{label}={re.sub(r'[^A-Za-z0-9._+-]+', '_', value_text(value)).strip('_')}"
-                    for label, value in labelled.items())
+    texts = {label: re.sub(r"[^A-Za-z0-9._+-]+", "_", value_text(value)).strip("_") for label, value in labelled.items()}
+    name = ",".join(text if label == VARIANT else f"{label}={text}" for label, text in texts.items())
     if len(name) <= MOST_NAME_BYTES:
         return name
     return f"{name[:MOST_NAME_BYTES - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
@@ -160,7 +164,8 @@ class _Reader:
             "config": self._text("config"), "name": self._folder_name, "output_dir": self._text("output_dir"),
             "search": self._choice("search", ("grid", "random")), "runs": self._whole("runs", 1),
             "seed": self._whole("seed", 0), "rank_by": self._choice("rank_by", tuple(RANKINGS)),
-            "parameters": self._parameters, "set": self._settings,
+            "parameters": self._parameters, "variants": self._variants,
+            "set": lambda sweep, node: sweep.set.update(self._settings("set.", node)),
             "launch": lambda sweep, node: self._fields(sweep, node, launch, "launch."),
         }
         launch = {
@@ -200,7 +205,7 @@ class _Reader:
         if not sweep.config:
             self._problem(root, "config", "is missing: the configuration that all runs begin with")
         if not sweep.parameters:
-            self._problem(root, "parameters", "is missing: what to search")
+            self._problem(root, "parameters", "is missing: what to search; variants will do, too")
         ranges = [key for key, choice in sweep.parameters.items() if isinstance(choice, Range)]
         if sweep.search == "grid" and ranges:
             self._problem(root, f"parameters.{ranges[0]}", "a grid needs lists of values; a range needs search: random")
@@ -208,6 +213,9 @@ class _Reader:
             self._problem(root, "runs", "belongs to search: random; a grid tries all combinations")
         if sweep.search == "random" and sweep.runs is None:
             self._problem(root, "runs", "is missing: how many combinations to draw")
+        for name, settings in sweep.variants.items():
+            for key in settings.keys() & (sweep.parameters.keys() | sweep.set.keys()):
+                self._problem(root, f"variants.{name}.{key}", "stands in parameters or set, too")
         for key in sweep.parameters.keys() & sweep.set.keys():
             self._problem(root, f"set.{key}", "is searched, too: it can stand in one of set and parameters only")
         if sweep.launcher == "local" and sweep.slurm_options:
@@ -318,10 +326,21 @@ class _Reader:
         self._problem(node, key, f"must be a number; found {_shown(node)}")
         return None
 
-    def _settings(self, sweep, node):
-        for key, key_node, value in self._items(node, "set."):
-            self._check_key(key_node, f"set.{key}", key)
-            sweep.set[key] = self._setting_value(f"set.{key}", value)
+    def _settings(self, prefix, node):
+        settings = {}
+        for key, key_node, value in self._items(node, prefix):
+            self._check_key(key_node, f"{prefix}{key}", key)
+            settings[key] = self._setting_value(f"{prefix}{key}", value)
+        return settings
+
+    def _variants(self, sweep, node):
+        for name, name_node, value in self._items(node, "variants."):
+            if not re.fullmatch(r"[A-Za-z0-9._+-]{1,60}", name):
+                self._problem(name_node, f"variants.{name}", "must be a short name: letters, digits and . _ + -")
+            sweep.variants[name] = self._settings(f"variants.{name}.", value)
+        if not sweep.variants:
+            self._problem(node, "variants", "has no variant")
+        sweep.parameters = {VARIANT: list(sweep.variants), **sweep.parameters}
 
     def _check_key(self, node, where, key):
         if key in OWN_KEYS:

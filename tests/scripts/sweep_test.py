@@ -254,6 +254,12 @@ class Refusals(SweepTest):
         self.refuse("search: random\nparameters: {a.b: [1]}\n", "runs: is missing")
         self.refuse("", "the file is empty", head="")
 
+    def test_variants(self):
+        for text, words in (("{}", "has no variant"), ("{a b: {}}", "must be a short name"), ("{a: 1}", "expected KEY"),
+                            ("{a: {lr: 1}}", "variants.a.lr: must be a whole key"),
+                            ("{a: {f.b: 1}}\nset: {f.b: 2}", "variants.a.f.b: stands in parameters or set, too")):
+            self.refuse(f"variants: {text}\n", words)
+
     def test_parameters(self):
         for text, words in (("{a.b: 1}", "must be a list of values or a range"), ("{a.b: []}", "the list is empty"),
                             ("{a.b: [1, 1]}", "1 stands there twice"), ("{a.b: [{c: 1}]}", "a value is a number"),
@@ -337,6 +343,14 @@ class Values(unittest.TestCase):
         for value, text in ((0.05, "0.05"), (True, "true"), (None, "null"), ("cosine", "cosine"),
                             ([15, 25], "[15, 25]"), ("1e-3", "1e-3"), ("a: b", "'a: b'"), ("x" * 300, "x" * 300)):
             self.assertEqual(sweep_plan.value_text(value), text)
+
+    def test_variants_are_settings_that_belong_together(self):
+        sweep = sweep_plan.Sweep("s", "c", parameters={"variant": ["plain", "both"], "run.seed": [1, 2]}, set={"a.b": 1},
+                                 variants={"plain": {}, "both": {"a.c": 2, "a.d": 3}})
+        runs = sweep_plan.planned_runs(sweep)
+        self.assertEqual([run.name for run in runs], ["plain,seed=1", "plain,seed=2", "both,seed=1", "both,seed=2"])
+        self.assertEqual(runs[0].settings[:2], ["a.b=1", "run.seed=1"])
+        self.assertEqual(runs[3].settings[:4], ["a.b=1", "run.seed=2", "a.c=2", "a.d=3"])
 
     def test_names(self):
         sweep = sweep_plan.Sweep("s", "c", parameters={"model.name": ["a/b"], "algorithm.name": ["x"],
