@@ -46,7 +46,7 @@ class ParameterLayout {
   std::size_t element_count_ = 0;
 };
 
-/// A flat, zero-initialised float array with a layout. Weights, gradient, velocity, update and mean model are twins:
+/// A flat, zero-initialised float array with a layout. Weights, gradient, update and mean model are twins:
 /// arenas of one layout, so that "update everything", "norm of the gradient" and "save" are one loop over one array.
 class ParameterArena {
  public:

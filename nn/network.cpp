@@ -138,7 +138,7 @@ void Network::set_running_statistics(const ParameterArena& statistics) {
 }
 
 BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
-                                      const GradientReady& on_gradient_ready) {
+                                      const PassHooks& hooks) {
   Implementation& network = *implementation_;
   if (batch.count != network.options.batch) {
     throw Error(ErrorKind::failure, format("network: training needs full batches of {} images, found {}",
@@ -149,7 +149,7 @@ BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity
     network.training.gradients()[index]->place(gradient.slice(slices[index]).data());
   }
   network.context.identity = identity;
-  network.context.on_gradient_ready = &on_gradient_ready;
+  network.context.hooks = &hooks;
   return network.run(network.training, batch);
 }
 

@@ -49,7 +49,7 @@ class Network {
   /// Runs forward in training mode, loss and backward. `gradient` (a twin of the parameters) is overwritten with the
   /// gradient of the mean loss over the batch, which must be full.
   BatchResult compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
-                               const GradientReady& on_gradient_ready = {});
+                               const PassHooks& hooks = {});
   /// Batch statistics of the last compute_gradient: mean and unbiased variance, the target of the running statistics.
   const ParameterArena& batch_statistics() const;
 

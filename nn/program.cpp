@@ -65,6 +65,9 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
       const Flow& value = values[index_of(id)];
       src.push_back({value.tensor, value.may_overwrite && readers[index_of(id)] == 1});
     }
+    if (planner.training()) {
+      for (const std::size_t parameter : node.parameters) planner.append_weights_needed(parameter);
+    }
     layer = node.kind->make_layer(node, graph.shape(node.src[0]));
     values[index_of(node.dst)] = layer->plan_forward(planner, src);
   }

@@ -1,6 +1,7 @@
 #include "app/bench/bench_update.h"
 
 #include <cstdio>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -9,7 +10,7 @@
 #include "app/bench/bench_statistics.h"
 #include "core/format.h"
 #include "core/optim/delay_compensation.h"
-#include "core/optim/momentum_sgd.h"
+#include "core/optim/worker_update.h"
 #include "core/parallel_blocks.h"
 #include "core/parameter_arena.h"
 #include "core/random_stream.h"
@@ -18,10 +19,10 @@
 namespace dcs3gd::app {
 namespace {
 
-/// Arrays read or written once per pass: the norms read g, ū and u; the step reads and writes m, v, u and the ring,
-/// reads g and writes the local weights.
+/// Arrays read or written once per pass: the norms read g, ū and u; the step reads and writes m, u and ū, reads g and
+/// writes the local weights.
 constexpr std::size_t kArraysOfNorms = 3;
-constexpr std::size_t kArraysOfStep = 10;
+constexpr std::size_t kArraysOfStep = 8;
 constexpr std::size_t kArraysOfTriad = 3;
 
 void triad(const float* b, const float* c, float* a, std::size_t count) {
@@ -36,27 +37,28 @@ void triad(const float* b, const float* c, float* a, std::size_t count) {
 void bench_update(const UpdateBenchOptions& options) {
   const auto layout = std::make_shared<const ParameterLayout>(std::vector<ParameterSlice>{
       {.name = "weights", .shape = {static_cast<std::int64_t>(options.floats)}, .kind = ParameterKind::weight}});
-  ParameterArena gradient(layout), velocity(layout), update(layout), mean_weights(layout), ring(layout), local(layout);
+  ParameterArena gradient(layout), update(layout), mean_weights(layout), ring(layout), local(layout);
   std::uint64_t id = 0;
   for (ParameterArena* arena : {&gradient, &update, &ring, &mean_weights}) {
     RandomStream random(1, RandomPurpose::test, id++);
     for (float& value : arena->values()) value = random.uniform(-1, 1);
   }
 
-  const optim::MomentumRule rule = optim::momentum_rule(layout->slices()[0], {}, 1e-3);
+  const optim::MomentumSgdOptions sgd;
+  const optim::UpdateFormula formula = optim::update_formula(layout->slices()[0], sgd, sgd.momentum, 1e-3, 1e-3);
   std::vector<double> update_ms;
   std::vector<double> triad_ms;
   for (int repetition = 0; repetition < options.repetitions; ++repetition) {
     Stopwatch watch;
     const optim::CompensationNorms norms = optim::compensation_norms(gradient.values(), ring.values(), update.values());
-    const auto lambda = static_cast<float>(optim::compensation_lambda(norms, {.workers = 2}));
-    const optim::CompensatedWorker worker{gradient.values().data(), velocity.values().data(), update.values().data(),
-                                          lambda};
-    optim::compensated_step(rule, {&worker, 1}, mean_weights.values().data(), ring.values().data(),
-                            local.values().data(), options.floats);
+    const optim::Correction correction{.lambda = static_cast<float>(optim::compensation_lambda(norms, {.workers = 2})),
+                                       .bound = std::numeric_limits<float>::infinity()};
+    const optim::WorkerArrays worker{gradient.values().data(), update.values().data(), correction};
+    optim::form_updates(formula, {&worker, 1}, false, mean_weights.values().data(), ring.values().data(),
+                        local.values().data(), options.floats);
     update_ms.push_back(watch.elapsed_ms());
     watch.restart_s();
-    triad(gradient.values().data(), velocity.values().data(), local.values().data(), options.floats);
+    triad(gradient.values().data(), update.values().data(), local.values().data(), options.floats);
     triad_ms.push_back(watch.elapsed_ms());
   }
 

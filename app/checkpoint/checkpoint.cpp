@@ -94,6 +94,16 @@ void load_workers(const Checkpoint& checkpoint, int rank, RuleState& state, Runn
   }
 }
 
+/// The state's arrays as parts of a file of this checkpoint.
+std::vector<ArenaPart<ParameterArena>> saved_parts_of(const Checkpoint& checkpoint,
+                                                      const std::vector<StateArray>& arrays) {
+  std::vector<StateArray> saved = arrays;
+  for (StateArray& array : saved) {
+    if (checkpoint.manifest.format == 1 && array.name == "update") array.name = "velocity";
+  }
+  return parts_of<ParameterArena>(saved);
+}
+
 /// What a rule freshly made at the mean model lacks when the number of workers is another one: for each array that says
 /// so the mean over the saved workers, or the saved one if all share it. The others stay as they are. Collective.
 void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& checkpoint, RuleState& state,
@@ -101,7 +111,7 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
   const auto is_averaged = [](const StateArray& array) { return array.on_resize == OnResize::average; };
   if (std::ranges::any_of(state.shared, is_averaged)) {
     agree(communicator, [&] {
-      load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), parts_of<ParameterArena>(state.shared));
+      load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), saved_parts_of(checkpoint, state.shared));
     });
   }
   std::vector<StateArray>& loaded = state.workers.front();  // one saved worker after the other
@@ -111,7 +121,7 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
   for (const StateArray& array : loaded) sums.emplace_back(array.values->shared_layout());
   agree(communicator, [&] {
     ParameterArena other_statistics(statistics.local().shared_layout());
-    auto parts = parts_of<ParameterArena>(loaded);
+    auto parts = saved_parts_of(checkpoint, loaded);
     parts.emplace_back(&other_statistics, kStatisticsPrefix);
     for (int worker = communicator.rank(); worker < checkpoint.manifest.workers(); worker += communicator.size()) {
       load_safetensors(format("{}/{}", checkpoint.path, worker_file(worker)), parts);
@@ -133,6 +143,17 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
       std::ranges::copy(sums[i].values(), worker[i].values->values().begin());
     }
   }
+}
+
+/// u = −η v
+void turn_velocities_into_updates(RuleState& state, double learning_rate) {
+  const auto turn = [&](const std::vector<StateArray>& arrays) {
+    for (const StateArray& array : arrays) {
+      if (array.name == "update") scale(static_cast<float>(-learning_rate), array.values->values());
+    }
+  };
+  turn(state.shared);
+  for (const std::vector<StateArray>& worker : state.workers) turn(worker);
 }
 
 }  // namespace
@@ -176,15 +197,21 @@ void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {
 }
 
 void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
-                        RunningStatistics& statistics) {
+                        RunningStatistics& statistics, double last_learning_rate) {
   RuleState state = rule.state();
-  const int workers = static_cast<int>(state.workers.size()) * communicator.size();
-  if (workers == checkpoint.manifest.workers()) {
+  const bool is_exact = checkpoint.is_exact_for(static_cast<int>(state.workers.size()) * communicator.size());
+  if (is_exact) {
     agree(communicator, [&] { load_workers(checkpoint, communicator.rank(), state, statistics); });
   } else {
     load_for_other_workers(communicator, checkpoint, state, statistics);
   }
-  rule.state_loaded();
+  const std::map<std::string, double>& numbers = checkpoint.manifest.rule;
+  for (const StateNumber& number : state.numbers) {
+    if (const auto saved = numbers.find(number.name); saved != numbers.end()) *number.value = saved->second;
+    if (checkpoint.manifest.format == 1 && number.name == "learning_rate") *number.value = last_learning_rate;
+  }
+  if (checkpoint.manifest.format == 1) turn_velocities_into_updates(state, last_learning_rate);
+  rule.state_loaded(is_exact);
 }
 
 }  // namespace dcs3gd::app

@@ -14,7 +14,7 @@
 ///   checkpoints/step-00001234/
 ///     model.safetensors     the mean model and the average running statistics, for any program
 ///     shared.state          what is the same on all workers: m, without the updates in flight
-///     worker-00003.state    a worker's own: velocity, update, running statistics
+///     worker-00003.state    a worker's own: update, running statistics
 ///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
 ///
 /// All are safetensors but the manifest. The folder has to be on a file system that all ranks see. This is how they are
@@ -27,6 +27,8 @@ struct Checkpoint {
   CheckpointManifest manifest;
 
   std::string model() const { return path + "/model.safetensors"; }
+  /// Whether a run with this many workers goes on exactly as it would have.
+  bool is_exact_for(int workers) const { return workers == manifest.workers() && manifest.format > 1; }
 };
 
 /// Collective: the newest checkpoint of the folder whose files are all as they were written; none if there is no
@@ -42,8 +44,10 @@ void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);
 
 /// Collective, with the rule freshly made at the checkpoint's mean model and the statistics its average. With as many
 /// workers as saved it: their states, on whatever ranks they are; an exact continuation if they are on the same. Else
-/// each array of the state says what becomes of it (OnResize). Throws Error with ErrorScope::all_ranks.
+/// each array of the state says what becomes of it (OnResize). A checkpoint of format 1 continues in the same way, from
+/// velocities that become updates at `last_learning_rate`, that of the step before. Throws Error with
+/// ErrorScope::all_ranks.
 void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
-                        RunningStatistics& statistics);
+                        RunningStatistics& statistics, double last_learning_rate);
 
 }  // namespace dcs3gd::app

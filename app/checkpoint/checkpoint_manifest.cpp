@@ -11,7 +11,6 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kFormat = 1;  // of the folder; changes when an older program could not read it
 constexpr int kIndent = 1;
 
 template <typename Number>
@@ -33,7 +32,7 @@ std::string to_text(const CheckpointManifest& manifest) {
   for (const auto& [name, digest] : manifest.files) {
     files[name] = {{"bytes", digest.bytes}, {"xxh3", hash_text(digest.hash)}};
   }
-  Json json = {{"format", kFormat},
+  Json json = {{"format", manifest.format},
                {"version", manifest.version},
                {"step", manifest.position.step},
                {"epochs_done", manifest.position.epoch},
@@ -49,6 +48,7 @@ std::string to_text(const CheckpointManifest& manifest) {
                {"best_top1", or_null(manifest.best_top1)},
                {"final_top1", or_null(manifest.final_top1)},
                {"files", files}};
+  if (manifest.format > 1) json["rule"] = manifest.rule;
   json["xxh3"] = hash_text(dump(json));
   return dump(json) + "\n";
 }
@@ -57,12 +57,15 @@ CheckpointManifest parse_manifest(const std::string& text) {
   const Error damaged(ErrorKind::input, "manifest.json is damaged: it is not what was written");
   try {
     const Json json = Json::parse(text);
-    if (const int format_number = json.at("format").get<int>(); format_number != kFormat) {
-      throw Error(ErrorKind::input, format("manifest.json has format {}, this version reads {}; continue with the "
-                                           "version that wrote it",
-                                           format_number, kFormat));
+    const int format_number = json.at("format").get<int>();
+    if (format_number < 1 || format_number > CheckpointManifest::kFormat) {
+      throw Error(ErrorKind::input,
+                  format("manifest.json has format {}, this version reads up to {}; continue with the "
+                         "version that wrote it",
+                         format_number, CheckpointManifest::kFormat));
     }
-    CheckpointManifest manifest{.version = json.at("version").get<std::string>(),
+    CheckpointManifest manifest{.format = format_number,
+                                .version = json.at("version").get<std::string>(),
                                 .position = {.step = json.at("step").get<std::int64_t>(),
                                              .epoch = json.at("epochs_done").get<std::int64_t>(),
                                              .images = json.at("images_used_in_epoch").get<std::int64_t>()},
@@ -79,6 +82,7 @@ CheckpointManifest parse_manifest(const std::string& text) {
       const auto hash = entry.at("xxh3").get<std::string>();
       manifest.files[name] = {entry.at("bytes").get<std::uint64_t>(), std::stoull(hash, nullptr, 16)};
     }
+    if (format_number > 1) manifest.rule = json.at("rule").get<std::map<std::string, double>>();
     // Writing it again shows every change, in the checksum or anywhere else.
     if (to_text(manifest) != text) throw damaged;
     return manifest;

@@ -14,6 +14,11 @@ namespace dcs3gd::app {
 /// manifest.json of a checkpoint: what it is a state of, and what its files must be. Written last, so a checkpoint with
 /// a manifest is a whole one.
 struct CheckpointManifest {
+  /// Of the folder; grows when an older program could not read it. 1, of versions before 0.3, had velocities in place
+  /// of updates, and no numbers of the rule.
+  static constexpr int kFormat = 2;
+
+  int format = kFormat;
   std::string version;  ///< of the program that wrote it
   data::Position position;
   int ranks = 1;
@@ -21,6 +26,7 @@ struct CheckpointManifest {
   int threads = 1;  ///< per rank
   std::string isa;
   std::string data_fingerprint;
+  std::map<std::string, double> rule;             ///< the numbers of its state
   std::vector<std::string> configuration;         ///< "key: value", app/config/configuration.h
   std::optional<std::int64_t> evaluated_at_step;  ///< of the last evaluation; none before the first
   std::optional<double> best_top1;

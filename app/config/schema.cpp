@@ -65,6 +65,9 @@ std::vector<Field> schema(Configuration& configuration) {
   const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
   const auto convolution =
       choice<ConvolutionMode>({{"auto", ConvolutionMode::automatic}, {"direct", ConvolutionMode::direct}});
+  const auto worker = choice<WorkerKind>({{"rank", WorkerKind::rank}, {"host", WorkerKind::host}});
+  const auto correction =
+      choice<CorrectionForm>({{"diagonal", CorrectionForm::diagonal}, {"rank_one", CorrectionForm::rank_one}});
   const auto lambda_norm = choice<LambdaNorm>({{"global", LambdaNorm::global}, {"tensor", LambdaNorm::tensor}});
   const auto scaling = choice<optim::LearningRateScaling>({{"linear", optim::LearningRateScaling::linear},
                                                            {"sqrt", optim::LearningRateScaling::sqrt},
@@ -129,9 +132,18 @@ std::vector<Field> schema(Configuration& configuration) {
       field("data.loader.on_bad_image", data.loader.on_bad_image, on_bad_image, "what to do when an image cannot be decoded", may_change),
 
       field("algorithm.name", algorithm.name, rule_name(), rules_help()),
+      field("algorithm.worker", algorithm.worker, worker, "who has an update of its own: each rank, or the ranks of a host together"),
+      field("algorithm.own_momentum", algorithm.own_momentum, or_word("paper", real<double>(fraction())), "momentum of a worker's own deviation; paper: optimizer.momentum"),
+      field("algorithm.fresh", algorithm.fresh, or_word("auto", real<double>({.low = 0, .high = 1})), "share of the parameters, from the last layer on, that is never stale; auto: all that the network hides"),
+      field("algorithm.overlap_from_epoch", algorithm.overlap_from_epoch, real<double>(at_least(0)), "before, nothing is stale"),
+      field("algorithm.staleness_limit", algorithm.staleness_limit, or_word("null", real<double>(above(0))), "of staleness_price / loss; above it the next 50 steps are not stale; null: none"),
       field("algorithm.lambda0", algorithm.lambda0, real<double>(at_least(0)), "strength of the delay compensation"),
       field("algorithm.lambda_norm", algorithm.lambda_norm, lambda_norm, "scope of the norms that lambda comes from"),
       field("algorithm.lambda_max", algorithm.lambda_max, or_word("null", real<double>(above(0))), "cap of lambda; null: none"),
+      field("algorithm.lambda", algorithm.lambda, or_word("null", real<double>(at_least(0))), "a constant lambda in place of lambda0's; null: none"),
+      field("algorithm.lambda_until_epoch", algorithm.lambda_until_epoch, or_word("null", real<double>(at_least(0))), "no compensation from there on; null: to the end"),
+      field("algorithm.correction", algorithm.correction, correction, "curvature in the compensation: g*g, or the outer product of g"),
+      field("algorithm.correction_bound", algorithm.correction_bound, or_word("null", real<double>(above(0))), "largest change of a gradient's element, as its share; null: none"),
       field("algorithm.workers_per_rank", algorithm.workers_per_rank, whole<int>(1, 4096), "workers that one process plays", may_change),
       field("algorithm.batch_per_worker", algorithm.batch_per_worker, whole<int>(1, kMillion), "images per step and worker", may_change),
       field("algorithm.micro_batches", algorithm.micro_batches, whole<int>(1, 4096), "parts of a batch whose gradients are summed", may_change),
@@ -155,6 +167,7 @@ std::vector<Field> schema(Configuration& configuration) {
 
       field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
       field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
+      field("comm.ranks_per_host", comm.ranks_per_host, or_word("auto", whole<int>(1, kMillion)), "consecutive ranks that count as a host; auto: as the system names hosts", may_change),
       field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends", may_change),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),
       field("comm.timeout_s", comm.timeout_s, real<double>(above(0)), "silence after which the job ends", may_change),
@@ -245,6 +258,19 @@ std::vector<Condition> conditions() {
                     ? ""
                     : format("must divide algorithm.batch_per_worker, {}; found {}", c.algorithm.batch_per_worker,
                              c.algorithm.micro_batches);
+       }},
+      {{"algorithm.own_momentum", "optimizer.momentum"},
+       [](const Configuration& c) {
+         const double momentum = c.optimizer.sgd.momentum;
+         return c.algorithm.own_momentum.value_or(0) <= momentum
+                    ? ""
+                    : format("must be at most optimizer.momentum, {:.3g}; found {:.3g}", momentum,
+                             *c.algorithm.own_momentum);
+       }},
+      {{"algorithm.worker", "algorithm.workers_per_rank"},
+       [](const Configuration& c) {
+         const bool clash = c.algorithm.worker == WorkerKind::host && c.algorithm.workers_per_rank > 1;
+         return clash ? "host makes one worker of a host's ranks; algorithm.workers_per_rank must be 1" : "";
        }},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {

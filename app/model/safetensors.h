@@ -47,7 +47,7 @@ class SafetensorsFile {
   std::uint64_t data_begin_ = 0;
 };
 
-/// An arena in a file, its tensors' names with a prefix: "velocity." and the like tell twins apart.
+/// An arena in a file, its tensors' names with a prefix: "update." and the like tell twins apart.
 template <typename Arena>
 struct ArenaPart {
   ArenaPart(Arena* values, std::string name_prefix = "") : arena(values), prefix(std::move(name_prefix)) {}

@@ -42,6 +42,8 @@ Json to_json(const StepEvent& event) {
           {"grad_norm", event.grad_norm},
           {"lambda", event.lambda},
           {"distance_norm", event.distance_norm},
+          {"staleness_price", event.staleness_price},
+          {"staleness_sharpness", event.staleness_sharpness},
           {"images_per_s", event.images_per_s},
           {"step_ms", event.step_ms},
           {"compute_ms", event.compute_ms},

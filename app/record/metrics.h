@@ -37,8 +37,10 @@ struct StepEvent {
   double grad_norm = 0;
   double lambda = 0;
   double distance_norm = 0;
-  double images_per_s = 0;  ///< all workers
-  double step_ms = 0;       ///< the whole step with its batch; without evaluations and checkpoints
+  double staleness_price = 0;      ///< S: loss at the workers' weights that is not there at the mean model
+  double staleness_sharpness = 0;  ///< ρ: learning rate times curvature along the workers' distances
+  double images_per_s = 0;         ///< all workers
+  double step_ms = 0;              ///< the whole step with its batch; without evaluations and checkpoints
   double compute_ms = 0;
   double all_reduce_ms = 0;
   double wait_ms = 0;           ///< all-reduce time not hidden

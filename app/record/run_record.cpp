@@ -34,6 +34,8 @@ void RunRecord::write_step(const StepReport& report, const StepContext& context)
                         .grad_norm = report.gradient_norm,
                         .lambda = report.lambda,
                         .distance_norm = report.distance_norm,
+                        .staleness_price = report.staleness_price,
+                        .staleness_sharpness = report.staleness_sharpness,
                         .images_per_s = 1e3 * static_cast<double>(options_.images_per_step) / report.step_ms,
                         .step_ms = report.step_ms,
                         .compute_ms = report.compute_ms,

@@ -131,6 +131,8 @@ std::string records_of(const StepEvent& event) {
       .scalar("train/grad_norm", event.grad_norm)
       .scalar("train/lambda", event.lambda)
       .scalar("train/distance_norm", event.distance_norm)
+      .scalar("train/staleness_price", event.staleness_price)
+      .scalar("train/staleness_sharpness", event.staleness_sharpness)
       .scalar("speed/images_per_s", event.images_per_s)
       .scalar("speed/step_ms", event.step_ms)
       .scalar("speed/compute_ms", event.compute_ms)

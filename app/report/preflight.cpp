@@ -79,10 +79,7 @@ void check_disk(const Configuration& configuration, const PreflightFacts& facts,
 
 void check_time(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
   if (!facts.time_limit_s) return;
-  // A synchronous rule waits for its all-reduce but for what backward hides; the others hide all that fits.
-  const double step_ms = find_rule(configuration.algorithm.name).hides_communication
-                             ? std::max(facts.compute_ms, facts.all_reduce_ms)
-                             : facts.compute_ms + facts.all_reduce_ms;
+  const double step_ms = std::max(facts.compute_ms, facts.all_reduce_ms);
   const auto fitting = static_cast<std::int64_t>(1e3 * std::max(0.0, *facts.time_limit_s) / std::max(step_ms, 1e-3));
   std::string text = format("{}: about {} steps of {:.1f} ms", format_duration(*facts.time_limit_s), fitting, step_ms);
   if (facts.steps_per_epoch) {

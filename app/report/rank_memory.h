@@ -11,7 +11,7 @@ namespace dcs3gd::app {
 /// What rank 0 of a run keeps in memory, in bytes; the others keep no more.
 struct RankMemory {
   std::size_t network = 0;  ///< activations, compute weights, scratch
-  std::size_t arrays = 0;   ///< of the parameters' size: weights, gradients, velocity, updates
+  std::size_t arrays = 0;   ///< of the parameters' size: weights, gradients, updates
   std::size_t copy = 0;     ///< what a checkpoint is written from
   std::size_t batches = 0;  ///< made ahead, for training and evaluation
   std::size_t program = 0;  ///< with libraries, generated code, and data sets that are held in memory

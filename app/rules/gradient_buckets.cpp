@@ -4,47 +4,46 @@
 
 namespace dcs3gd::app {
 
-GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, std::span<float> tail,
-                                 float factor, std::size_t bucket_elements)
-    : tail_plan_(communicator.plan_all_reduce({.values = {}, .tail = tail})) {
+GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options) {
   const std::vector<ParameterSlice>& slices = gradient.layout().slices();
-  for (std::size_t index = slices.size(); index-- > 0;) {
-    const ParameterSlice& slice = slices[index];
-    if (buckets_.empty() || buckets_.back().count >= bucket_elements) buckets_.emplace_back();
+  for (std::size_t index = options.slices.end; index-- > options.slices.first;) {
+    if (buckets_.empty() || buckets_.back().count >= options.bucket_elements || index + 1 == options.cut) {
+      buckets_.push_back({.slices = {index, index + 1}});
+    }
     Bucket& bucket = buckets_.back();
-    bucket.first = slice.offset;
-    bucket.count += slice.count;
-    bucket.missing = ++bucket.slices;
+    bucket.slices.first = index;
+    bucket.count += slices[index].count;
+    ++bucket.missing;
   }
   for (Bucket& bucket : buckets_) {
     bucket.plan = communicator.plan_all_reduce(
-        {.values = gradient.values().subspan(bucket.first, bucket.count), .factor = factor});
+        {.values = gradient.values().subspan(slices[bucket.slices.first].offset, bucket.count),
+         .factor = options.factor,
+         .group = options.group,
+         .urgency = static_cast<int>(bucket.slices.first)});
   }
 }
 
-GradientBuckets::Bucket& GradientBuckets::bucket_of(const ParameterSlice& slice) {
-  return *std::ranges::find_if(buckets_, [&](const Bucket& bucket) { return bucket.first <= slice.offset; });
+GradientBuckets::Bucket& GradientBuckets::bucket_of(std::size_t slice) {
+  return *std::ranges::find_if(buckets_, [&](const Bucket& bucket) { return bucket.slices.first <= slice; });
 }
 
-void GradientBuckets::slice_ready(const ParameterSlice& slice) {
+void GradientBuckets::slice_ready(std::size_t slice) {
   Bucket& bucket = bucket_of(slice);
   if (--bucket.missing > 0) return;
-  bucket.missing = bucket.slices;
-  tickets_.push_back(bucket.plan->start());
+  bucket.missing = bucket.slices.end - bucket.slices.first;
+  bucket.ticket = bucket.plan->start();
 }
 
-double GradientBuckets::finish() {
-  tickets_.push_back(tail_plan_.start());
-  double all_reduce_ms = 0;
-  double end_ms = 0;  // of all up to here: those that were in flight together count once
-  for (comm::Ticket& ticket : tickets_) {
-    const comm::AllReduceResult result = ticket.wait();
-    const double start_ms = std::max(result.start_ms, end_ms);
-    end_ms = std::max(end_ms, result.start_ms + result.all_reduce_ms);
-    all_reduce_ms += std::max(0.0, end_ms - start_ms);
-  }
-  tickets_.clear();
-  return all_reduce_ms;
+bool GradientBuckets::is_in_flight() const {
+  return std::ranges::any_of(buckets_, [](const Bucket& bucket) { return bucket.ticket.has_value(); });
+}
+
+SliceRange GradientBuckets::receive(std::size_t slice, Waits& waits) {
+  Bucket& bucket = bucket_of(slice);
+  if (!bucket.ticket) return {};
+  waits.wait(bucket.ticket);
+  return bucket.slices;
 }
 
 }  // namespace dcs3gd::app

@@ -2,47 +2,59 @@
 
 #include <cstddef>
 #include <optional>
-#include <span>
 #include <vector>
 
+#include "app/rules/waits.h"
 #include "comm/communicator.h"
 #include "core/parameter_arena.h"
 
 namespace dcs3gd::app {
 
-/// Averages a gradient over all workers while backward still computes it: the flat array is cut, from its end, into
-/// buckets of whole slices; a bucket travels as soon as its last slice is final. All ranks see the slices in the same
-/// order, that of the planned network, and so start the same all-reduces in the same order.
+/// Slices [first, end) of a layout, by number.
+struct SliceRange {
+  std::size_t first = 0;
+  std::size_t end = 0;
+};
+
+/// Averages a gradient over ranks while backward still computes it: the flat array is cut, from its end, into buckets
+/// of whole slices; a bucket travels as soon as its last slice is final. All ranks see the slices in the same order,
+/// that of the planned network, and so start the same all-reduces in the same order. What forward needs first is served
+/// first.
 class GradientBuckets {
  public:
   /// A bucket takes further slices until it has this many elements: large enough that the ring runs at its bandwidth,
   /// small enough that the first bucket leaves early.
   static constexpr std::size_t kBucketElements = std::size_t{1} << 21;
 
-  /// Of `gradient`, and of a few floats that are summed with it in each step.
-  GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, std::span<float> tail, float factor,
-                  std::size_t bucket_elements = kBucketElements);
+  struct Options {
+    SliceRange slices;    ///< of the gradient, which are averaged
+    std::size_t cut = 0;  ///< no bucket holds slices from both sides of this one
+    float factor = 1;     ///< of the sum
+    comm::Group group = comm::Group::all;
+    std::size_t bucket_elements = kBucketElements;
+  };
 
-  /// A slice of the gradient is final. The first slice of a step begins the step.
-  void slice_ready(const ParameterSlice& slice);
-  /// All slices are final, and so is the tail: sends it and waits until everything is averaged. Returns the
-  /// milliseconds in which an all-reduce was in flight.
-  double finish();
+  GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options);
+
+  /// A slice of the gradient is final.
+  void slice_ready(std::size_t slice);
+  bool is_in_flight() const;
+  /// Waits for the bucket that this slice is in. Returns the slices that have been averaged now: none if the bucket is
+  /// not in flight.
+  SliceRange receive(std::size_t slice, Waits& waits);
 
  private:
   struct Bucket {
-    std::size_t first = 0;  ///< element
-    std::size_t count = 0;
-    int slices = 0;
-    int missing = 0;  ///< slices of this step that are not final yet
+    SliceRange slices;
+    std::size_t count = 0;    ///< elements
+    std::size_t missing = 0;  ///< slices of this step that are not final yet
     std::optional<comm::AllReducePlan> plan = {};
+    std::optional<comm::Ticket> ticket = {};
   };
 
-  Bucket& bucket_of(const ParameterSlice& slice);
+  Bucket& bucket_of(std::size_t slice);
 
-  comm::AllReducePlan tail_plan_;
-  std::vector<Bucket> buckets_;        ///< from the end of the array to its start
-  std::vector<comm::Ticket> tickets_;  ///< of this step
+  std::vector<Bucket> buckets_;  ///< from the end of the array to its start
 };
 
 }  // namespace dcs3gd::app

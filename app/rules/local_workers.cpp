@@ -13,7 +13,7 @@ LocalWorkers::LocalWorkers(const RuleParts& parts, const AlgorithmOptions& optio
 }
 
 double LocalWorkers::compute_gradient(std::int64_t step, int k, const BatchSource& next_batch, ParameterArena& gradient,
-                                      const nn::GradientReady& on_gradient_ready) {
+                                      const nn::PassHooks& hooks) {
   const nn::BatchView batch = next_batch();
   const int parts = options_.micro_batches;
   nn::BatchResult result;
@@ -22,10 +22,11 @@ double LocalWorkers::compute_gradient(std::int64_t step, int k, const BatchSourc
       if (part > 0) add(part_gradient_->slice(slice), gradient.slice(slice));
       if (part + 1 < parts) return;
       if (parts > 1) scale(1.0F / static_cast<float>(parts), gradient.slice(slice));
-      if (on_gradient_ready) on_gradient_ready(slice);
+      hooks.on_gradient_ready(slice);
     };
-    result += parts_.network.compute_gradient(parts_.network.part_of(batch, part), {step, number(k), part},
-                                              part == 0 ? gradient : *part_gradient_, slice_ready);
+    result += parts_.network.compute_gradient(
+        parts_.network.part_of(batch, part), {step, number(k), part}, part == 0 ? gradient : *part_gradient_,
+        {.on_weights_needed = hooks.on_weights_needed, .on_gradient_ready = slice_ready});
     parts_.running_statistics.add(parts_.network.batch_statistics());
   }
   return result.loss_sum / static_cast<double>(result.images);

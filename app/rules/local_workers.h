@@ -22,7 +22,7 @@ class LocalWorkers {
   /// Computes worker k's gradient on its next batch at the weights that the network holds, in as many parts as
   /// micro_batches asks for, and notes the batch's statistics. Returns the batch's mean loss.
   double compute_gradient(std::int64_t step, int k, const BatchSource& next_batch, ParameterArena& gradient,
-                          const nn::GradientReady& on_gradient_ready = {});
+                          const nn::PassHooks& hooks);
   /// The factor that brings a gradient down to gradient_clip_norm; 1 if it is shorter or no limit is set.
   double clip_factor(double squared_norm) const;
   /// Logs that worker k's gradient is not finite.

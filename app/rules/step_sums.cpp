@@ -29,6 +29,9 @@ void complete(StepReport& report, const StepSums& sums, int workers) {
   report.gradient_norm = mean * sums.gradient_norm;
   report.lambda = mean * sums.lambda;
   report.distance_norm = mean * sums.distance_norm;
+  report.staleness_price = -0.5 * mean * sums.along;
+  report.staleness_sharpness =
+      sums.distance_squared > 0 ? -report.learning_rate * sums.along / sums.distance_squared : 0;
   report.tail = sums.tail;
 }
 

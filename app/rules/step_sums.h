@@ -16,11 +16,13 @@ struct StepSums {
   float gradient_norm = 0;
   float lambda = 0;
   float distance_norm = 0;
+  float distance_squared = 0;
+  float along = 0;  ///< ⟨g, D⟩
   Tail tail = {};
 
   std::span<float> as_span() { return {&loss, sizeof(StepSums) / sizeof(float)}; }
 };
-static_assert(sizeof(StepSums) == (5 + std::tuple_size_v<Tail>)*sizeof(float), "as_span() needs floats without gaps");
+static_assert(sizeof(StepSums) == (7 + std::tuple_size_v<Tail>)*sizeof(float), "as_span() needs floats without gaps");
 
 /// Throws Error{diverged} if a gradient was not finite or the mean loss is above its limit. The sums are the same on
 /// all ranks, so all of them stop at the same step.

@@ -7,7 +7,7 @@
 
 namespace dcs3gd::app {
 
-// A rule is a file that defines one of these, and a line in the table.
+// A rule is a line in the table and a file that defines one of these; a family of rules shares a file.
 RuleInfo dc_s3gd_rule();
 RuleInfo s3gd_rule();
 RuleInfo ssgd_rule();

@@ -23,7 +23,6 @@ struct ArrayCount {
 struct RuleInfo {
   std::string name;                                  ///< value of algorithm.name
   std::string help;                                  ///< a phrase for that key's comment
-  bool hides_communication;                          ///< while the next gradient is computed
   std::string (*settings)(const AlgorithmOptions&);  ///< for the start report: its own settings, "" if it has none
   ArrayCount (*arrays)(const AlgorithmOptions&);
   std::unique_ptr<UpdateRule> (*make)(const RuleParts&, const RuleOptions&, ParameterArena weights);

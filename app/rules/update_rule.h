@@ -33,11 +33,14 @@ struct StepReport {
   double gradient_norm = 0;
   double lambda = 0;
   double distance_norm = 0;
-  double step_ms = 0;        ///< in the three verbs
-  double compute_ms = 0;     ///< of it gradients, with their batches, and update
-  double wait_ms = 0;        ///< of it the wait for the all-reduce and nothing else: what was not hidden
-  double all_reduce_ms = 0;  ///< duration of the all-reduce that this step waited for
-  Tail tail = {};            ///< sums over all ranks
+  double staleness_price =
+      0;  ///< S = −½·mean ⟨g, D⟩: how much lower the loss is at the mean model than at the workers'
+  double staleness_sharpness = 0;  ///< ρ = η·2S/mean ‖D‖²: learning rate times curvature along the workers' distances
+  double step_ms = 0;              ///< in the three verbs
+  double compute_ms = 0;           ///< of it gradients, with their batches, and update
+  double wait_ms = 0;              ///< of it the wait for all-reduces and nothing else: what was not hidden
+  double all_reduce_ms = 0;        ///< in which those that this step waited for were in flight
+  Tail tail = {};                  ///< sums over all ranks
 };
 
 /// What becomes of an array when a run continues with another number of workers.
@@ -53,8 +56,15 @@ struct StateArray {
   OnResize on_resize;
 };
 
+/// A number of a rule's state.
+struct StateNumber {
+  std::string name;
+  double* value;
+};
+
 /// What a rule needs to continue exactly as if it had never stopped.
 struct RuleState {
+  std::vector<StateNumber> numbers;              ///< the same on all ranks
   std::vector<StateArray> shared;                ///< the same on all ranks
   std::vector<std::vector<StateArray>> workers;  ///< of this rank's workers
 };
@@ -94,8 +104,9 @@ class UpdateRule {
 
   /// The state after a drain(), to be saved or to be filled.
   virtual RuleState state() = 0;
-  /// The state was filled: continues from there, as after the drain() it was saved at. Collective.
-  virtual void state_loaded() = 0;
+  /// The state was filled: continues from there, as after the drain() it was saved at. Collective. Not `is_exact`: the
+  /// arrays are what OnResize makes of those of another number of workers, and the rule was made at the mean model.
+  virtual void state_loaded(bool is_exact) = 0;
 };
 
 }  // namespace dcs3gd::app

@@ -48,9 +48,11 @@ void Trainer::take_step(std::int64_t step) {
   rule_->compute_gradients(step, next_batch_);
   received_ = rule_->receive();
   if (received_) heed(*received_);
-  rule_->update_and_send(schedule_.at(epoch_plan_.schedule_step(step)), tail());
+  rule_->update_and_send(learning_rate(step), tail());
   record_received();  // while the all-reduce is in flight
 }
+
+double Trainer::learning_rate(std::int64_t step) const { return schedule_.at(epoch_plan_.schedule_step(step)); }
 
 /// What this rank lets the others know with a step. heed() reads their sums, in this order.
 Tail Trainer::tail() const {
@@ -193,6 +195,7 @@ CheckpointManifest Trainer::checkpoint_manifest() const {
                               .final_top1 = final_top1_};
   std::istringstream lines(to_lines(configuration_));
   for (std::string line; std::getline(lines, line);) manifest.configuration.push_back(line);
+  for (const StateNumber& number : rule_->state().numbers) manifest.rule[number.name] = *number.value;
   return manifest;
 }
 
@@ -322,7 +325,7 @@ void Trainer::start() {
   report_start();
   model_.broadcast(communicator_);
   rule_ = make_rule({.communicator = communicator_, .network = model_.network, .running_statistics = model_.statistics},
-                    rule_options(configuration_), model_.weights.copy());
+                    planned_rule_options(), model_.weights.copy());
   if (run_start_.checkpoint) restore();
   agree(communicator_, [&] {
     checkpointer_.reserve(checkpoint_content());
@@ -333,19 +336,36 @@ void Trainer::start() {
   checkpointer_.start_clock();
 }
 
+/// The first step of this run that is not before `epoch`, as the learning rate's schedule counts epochs.
+std::int64_t Trainer::first_step_of(double epoch) const {
+  const auto wanted = static_cast<double>(epoch_plan_.steps_per_epoch()) * epoch;
+  std::int64_t step = epoch_plan_.start().step;
+  while (step < epoch_plan_.end() && static_cast<double>(epoch_plan_.schedule_step(step)) < wanted) ++step;
+  return step;
+}
+
+RuleOptions Trainer::planned_rule_options() const {
+  RuleOptions options = rule_options(configuration_);
+  const AlgorithmOptions& algorithm = configuration_.algorithm;
+  if (algorithm.overlap_from_epoch > 0) options.overlap_from_step = first_step_of(algorithm.overlap_from_epoch);
+  if (algorithm.lambda_until_epoch) options.lambda_until_step = first_step_of(*algorithm.lambda_until_epoch);
+  return options;
+}
+
 void Trainer::restore() {
   const Checkpoint& checkpoint = *run_start_.checkpoint;
   const CheckpointManifest& manifest = checkpoint.manifest;
   agree(communicator_, [&] {
     if (communicator_.rank() == 0) set_aside_later_checkpoints(folder_.checkpoints(), steps_done_);
   });
-  restore_checkpoint(communicator_, checkpoint, *rule_, model_.statistics);
+  restore_checkpoint(communicator_, checkpoint, *rule_, model_.statistics, learning_rate(steps_done_ - 1));
   if (communicator_.rank() != 0) return;
   const int workers = communicator_.size() * configuration_.algorithm.workers_per_rank;
   std::string how = "exactly";
   if (workers != manifest.workers()) {
-    how = format("with {} workers instead of {}: from the mean model and the average velocity", workers,
-                 manifest.workers());
+    how = format("with {} workers instead of {}: from the mean model and the mean update", workers, manifest.workers());
+  } else if (!checkpoint.is_exact_for(workers)) {
+    how = format("written by version {}: from the mean model and the mean velocity", manifest.version);
   } else if (communicator_.size() != manifest.ranks) {
     how = format("on {} ranks instead of {}: exactly but for the order of sums", communicator_.size(), manifest.ranks);
   } else if (run_start_.threads.compute != manifest.threads || nn::instruction_set() != manifest.isa) {

@@ -61,6 +61,7 @@ class Trainer {
  private:
   RunEnd run_steps();
   void take_step(std::int64_t step);
+  double learning_rate(std::int64_t step) const;
   Tail tail() const;
   void heed(const StepReport& report);
   void record(const StepReport& report);
@@ -79,6 +80,8 @@ class Trainer {
   CheckpointManifest checkpoint_manifest() const;
 
   void start();
+  std::int64_t first_step_of(double epoch) const;
+  RuleOptions planned_rule_options() const;
   void restore();
   void report_start();
   void write_start();

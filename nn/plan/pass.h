@@ -54,9 +54,15 @@ struct BatchResult {
   }
 };
 
-/// Called from backward as soon as a slice of the gradient is final; slices come roughly from the last layer to the
-/// first, each exactly once.
-using GradientReady = std::function<void(const ParameterSlice&)>;
+/// What a training pass tells its caller of single slices while it runs, on the caller's thread. Either may be empty.
+struct PassHooks {
+  /// From forward, before the first layer that reads this slice's compute weights; slices come from the first layer to
+  /// the last, each exactly once. The caller may still write them (Network::set_weights).
+  std::function<void(const ParameterSlice&)> on_weights_needed = {};
+  /// From backward, as soon as this slice of the gradient is final; slices come roughly from the last layer to the
+  /// first, each exactly once.
+  std::function<void(const ParameterSlice&)> on_gradient_ready = {};
+};
 
 /// Time spent in one kind of layer since the last reset.
 struct KindTime {

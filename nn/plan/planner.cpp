@@ -90,11 +90,18 @@ void Planner::append_reorder(Tensor* src, Tensor* dst) {
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
 }
 
+void Planner::append_weights_needed(std::size_t parameter) {
+  const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
+  append(slice.name + " needed", "weights needed", {}, [&context = surroundings_.context, &slice](const ImageRange&) {
+    if (context.hooks->on_weights_needed) context.hooks->on_weights_needed(slice);
+  });
+}
+
 void Planner::append_gradient_ready(std::size_t parameter) {
   const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
   append(slice.name + " gradient ready", "gradient ready", {},
          [&context = surroundings_.context, &slice](const ImageRange&) {
-           if (context.on_gradient_ready != nullptr && *context.on_gradient_ready) (*context.on_gradient_ready)(slice);
+           if (context.hooks->on_gradient_ready) context.hooks->on_gradient_ready(slice);
          });
 }
 

@@ -17,7 +17,7 @@ namespace dcs3gd::nn {
 struct PassContext {
   BatchView batch;
   PassIdentity identity;
-  const GradientReady* on_gradient_ready = nullptr;
+  const PassHooks* hooks = nullptr;
   BatchResult result;
 };
 
@@ -86,6 +86,8 @@ class Planner {
   /// now.
   Tensor* kept_or_recomputed(Tensor* value) { return recomputation_.kept_or_recomputed(*this, value); }
 
+  /// Announces that the compute weights of a parameter are read from here on.
+  void append_weights_needed(std::size_t parameter);
   /// Announces a parameter's gradient as final.
   void append_gradient_ready(std::size_t parameter);
 

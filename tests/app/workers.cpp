@@ -44,12 +44,36 @@ Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
   ParameterArena weights(network_.parameter_layout());
   nn::initialize(experiment.graph, 1, weights, statistics_.local());
   if (experiment.initialize) experiment.initialize(weights, statistics_.local());
-  rule_ = make_rule({communicator, network_, statistics_},
-                    {.algorithm = experiment.algorithm,
-                     .sgd = experiment.sgd,
-                     .wire = experiment.wire,
-                     .loss_limit = experiment.loss_limit},
-                    std::move(weights));
+  rule_ = make(std::move(weights));
+}
+
+std::unique_ptr<UpdateRule> Rank::make(ParameterArena weights) {
+  return make_rule({communicator_, network_, statistics_},
+                   {.algorithm = experiment_.algorithm,
+                    .sgd = experiment_.sgd,
+                    .wire = experiment_.wire,
+                    .loss_limit = experiment_.loss_limit,
+                    .overlap_from_step = experiment_.overlap_from_step},
+                   std::move(weights));
+}
+
+void Rank::restart_from_state() {
+  const RuleState saved = rule_->state();
+  std::unique_ptr<UpdateRule> fresh = make(mean_model_.copy());
+  const RuleState state = fresh->state();
+  const auto fill = [](const std::vector<StateArray>& from, const std::vector<StateArray>& to) {
+    for (std::size_t i = 0; i < from.size(); ++i)
+      std::ranges::copy(from[i].values->values(), to[i].values->values().begin());
+  };
+  fill(saved.shared, state.shared);
+  for (std::size_t k = 0; k < saved.workers.size(); ++k) fill(saved.workers[k], state.workers[k]);
+  for (std::size_t i = 0; i < saved.numbers.size(); ++i) *state.numbers[i].value = *saved.numbers[i].value;
+  fresh->state_loaded(true);
+  rule_ = std::move(fresh);
+}
+
+std::vector<std::string> Rank::gather_bytes(std::span<const std::byte> bytes) {
+  return communicator_.all_gather({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 void Rank::step(std::int64_t step) {
@@ -83,11 +107,12 @@ void Rank::use_network() {
 }
 
 void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
-  comm::run_ranks_as_threads(experiment.ranks, {.wire = experiment.wire}, [&](comm::Communicator& communicator) {
-    omp_set_num_threads(1);
-    Rank rank(experiment, communicator);
-    body(rank);
-  });
+  comm::run_ranks_as_threads(experiment.ranks, {.wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
+                             [&](comm::Communicator& communicator) {
+                               omp_set_num_threads(1);
+                               Rank rank(experiment, communicator);
+                               body(rank);
+                             });
 }
 
 std::vector<Trajectory> run(const Experiment& experiment, Look look) {

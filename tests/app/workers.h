@@ -4,6 +4,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "app/config/configuration.h"
@@ -47,6 +49,8 @@ struct Experiment {
   AlgorithmOptions algorithm = {};
   optim::MomentumSgdOptions sgd = {};
   comm::Wire wire = comm::Wire::fp32;
+  std::optional<int> ranks_per_host = {};
+  std::int64_t overlap_from_step = 0;
   std::optional<double> loss_limit = {};
   /// Fills the first weights and running statistics; none: nn::initialize.
   std::function<void(ParameterArena& weights, ParameterArena& statistics)> initialize = {};
@@ -70,6 +74,11 @@ class Rank {
   /// Evaluates the mean model drained last, as validation does; the network keeps its weights.
   void use_network();
 
+  /// Makes the rule anew, at the mean model drained last, and gives it the state of the old one.
+  void restart_from_state();
+  /// Everyone's bytes, by rank.
+  std::vector<std::string> gather_bytes(std::span<const std::byte> bytes);
+
   int number() const { return communicator_.rank(); }
   nn::Network& network() { return network_; }
   UpdateRule& rule() { return *rule_; }
@@ -77,6 +86,7 @@ class Rank {
   const std::vector<StepReport>& reports() const { return reports_; }
 
  private:
+  std::unique_ptr<UpdateRule> make(ParameterArena weights);
   int number_of_first_worker() const;
 
   const Experiment& experiment_;

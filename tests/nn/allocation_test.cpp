@@ -85,10 +85,11 @@ TEST_CASE("a training step and an evaluation allocate nothing outside oneDNN") {
     const RandomBatch batch(graph, 4);
     PreparedNetwork engine(graph, {.batch = 4}, state);
     std::size_t announced = 0;
-    const GradientReady on_gradient_ready = [&](const ParameterSlice&) { ++announced; };
+    const PassHooks hooks{.on_weights_needed = [&](const ParameterSlice&) { ++announced; },
+                          .on_gradient_ready = [&](const ParameterSlice&) { ++announced; }};
     const auto pass = [&] {
       engine.network.set_weights(state.weights);
-      engine.network.compute_gradient(batch.view(), {}, engine.gradient, on_gradient_ready);
+      engine.network.compute_gradient(batch.view(), {}, engine.gradient, hooks);
       engine.network.evaluate(batch.view());
     };
     pass();

@@ -134,10 +134,11 @@ TEST_CASE("every slice of the gradient is announced once, when it is final, roug
   const auto& slices = engine.network.parameter_layout()->slices();
   std::map<std::string, std::vector<float>> announced;
   std::vector<std::string> order;
-  engine.network.compute_gradient(batch.view(), kPass, engine.gradient, [&](const ParameterSlice& slice) {
-    order.push_back(slice.name);
-    announced[slice.name] = copy(engine.gradient.slice(slice));
-  });
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient,
+                                  {.on_gradient_ready = [&](const ParameterSlice& slice) {
+                                    order.push_back(slice.name);
+                                    announced[slice.name] = copy(engine.gradient.slice(slice));
+                                  }});
   CHECK(order.size() == slices.size());
   for (const ParameterSlice& slice : slices) {
     CAPTURE(slice.name);
@@ -151,12 +152,37 @@ TEST_CASE("every slice of the gradient is announced once, when it is final, roug
   CHECK(place("layer2.0.conv1.weight") < place("layer1.0.conv1.weight"));
 }
 
+TEST_CASE(
+    "weights that are written when they are needed count in the pass, each asked for once, from the first layer on") {
+  const Graph graph = build_model({.name = "resnet20", .image_size = 8});
+  const RandomState state(graph);
+  const RandomBatch batch(graph, 3);
+  PreparedNetwork engine(graph, {.batch = 3}, state);
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
+  const std::vector<float> expected = copy(engine.gradient.values());
+  ParameterArena zeros(engine.network.parameter_layout());
+  engine.network.set_weights(zeros);
+
+  const auto& slices = engine.network.parameter_layout()->slices();
+  std::vector<std::string> order;
+  engine.network.compute_gradient(
+      batch.view(), kPass, engine.gradient, {.on_weights_needed = [&](const ParameterSlice& slice) {
+        order.push_back(slice.name);
+        engine.network.set_weights(static_cast<std::size_t>(&slice - slices.data()), state.weights.slice(slice));
+      }});
+  CHECK(bitwise_equal(engine.gradient.values(), expected));
+  CHECK(order.size() == slices.size());
+  CHECK(order.front() == "conv1.weight");
+  CHECK(order.back().starts_with("fc."));
+}
+
 TEST_CASE("without a callback a pass gives the same gradient") {
   const Graph graph = all_layers();
   const RandomState state(graph);
   const RandomBatch batch(graph, 3);
   PreparedNetwork engine(graph, {.batch = 3}, state);
-  engine.network.compute_gradient(batch.view(), kPass, engine.gradient, [](const ParameterSlice&) {});
+  engine.network.compute_gradient(batch.view(), kPass, engine.gradient,
+                                  {.on_gradient_ready = [](const ParameterSlice&) {}});
   const std::vector<float> gradient = copy(engine.gradient.values());
   engine.network.compute_gradient(batch.view(), kPass, engine.gradient);
   CHECK(bitwise_equal(engine.gradient.values(), gradient));

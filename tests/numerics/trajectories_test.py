@@ -29,7 +29,8 @@ LIMIT_S = 300  # for one run
 RUNS_AT_ONCE = 2
 BIG = threading.Lock()  # VGG takes 4 GB a rank: one such run at a time
 # What describes a trajectory; times do not.
-KEYS = ("event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "top1", "top5", "images")
+KEYS = ("event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "staleness_price", "top1", "top5",
+        "images")
 
 # Six steps, the last ones in a second epoch: crops, flips and the order are random, ResNets have running statistics.
 RUN = """\
@@ -61,6 +62,18 @@ def cases():
     found["dc_s3gd, norms by tensor, clipped, λ bounded"] = (2, {
         "algorithm.lambda_norm": "tensor", "algorithm.gradient_clip_norm": 1, "algorithm.lambda_max": 50,
         "algorithm.label_smoothing": 0.1})
+    family = {
+        "fresh 0.75, one velocity": {"algorithm.fresh": 0.75, "algorithm.own_momentum": 0},
+        "fresh 0.3, nesterov, clipped": {"algorithm.fresh": 0.3, "optimizer.nesterov": "true",
+                                         "algorithm.gradient_clip_norm": 1},
+        "synchronous at first": {"algorithm.overlap_from_epoch": 0.5},
+        "hosts of 2 ranks": {"algorithm.worker": "host", "comm.ranks_per_host": 2},
+        "bounded, to epoch 1": {"algorithm.correction_bound": 0.1, "algorithm.lambda_until_epoch": 1},
+        "rank one": {"algorithm.correction": "rank_one", "algorithm.lambda": 2},
+        "guarded": {"algorithm.staleness_limit": 1e-9},
+    }
+    for (name, settings), ranks in itertools.product(family.items(), (2, 4)):
+        found[f"dc_s3gd, {ranks} ranks, {name}"] = (ranks, settings)
     networks = {"lenet5": (28, 1), "vgg11": (32, 3), "vgg11_bn": (32, 3), "resnet18": (40, 3), "resnet50": (40, 3)}
     for network, (size, channels) in networks.items():
         found[f"{network}, 2 ranks"] = (2, {"model.name": network, "data.image_size": size, "data.channels": channels,

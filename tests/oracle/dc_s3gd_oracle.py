@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Trajectories of DC-S3GD, S3GD and synchronous SGD in float64, by PyTorch's layers and autograd and the algorithm as
-the paper has it (arXiv 1911.02516, eq. 17): one loop over workers, nothing fused, nothing overlapped. It shares no code
-with the trainer. dc_s3gd_test.cpp follows the same trajectories with the trainer's engine, algorithms and all-reduce.
+"""Trajectories of DC-S3GD, its family and synchronous SGD in float64, by PyTorch's layers and autograd and the algorithm
+as the paper has it (arXiv 1911.02516, eq. 17): one loop over workers, with velocities, nothing fused, nothing
+overlapped. It shares no code with the trainer. dc_s3gd_test.cpp follows the same trajectories with the trainer's engine, algorithms and all-reduce.
 
     dc_s3gd_oracle.py record    writes recordings/dc_s3gd.txt
     dc_s3gd_oracle.py           computes it anew and compares
@@ -55,6 +55,12 @@ CASES = {
     "dc_s3gd": {"algorithm": "dc_s3gd"},
     "dc_s3gd_tensor": {"algorithm": "dc_s3gd", "per_tensor": True},
     "dc_s3gd_settings": {"algorithm": "dc_s3gd", "nesterov": True, "decay_all": True, "clip": 0.35, "lambda_max": 60.0},
+    "own_momentum": {"algorithm": "dc_s3gd", "lambda0": 0.0, "own_momentum": 0.3},
+    "fresh": {"algorithm": "dc_s3gd", "own_momentum": 0.0, "first_fresh": 3},
+    "fresh_settings": {"algorithm": "dc_s3gd", "nesterov": True, "clip": 0.35, "first_fresh": 4, "overlap_from": 3,
+                       "lambda0": 0.3, "bound": 0.1},
+    "rank_one": {"algorithm": "dc_s3gd", "lambda": 0.5, "rank_one": True},
+    "host": {"algorithm": "dc_s3gd", "workers_per_host": 2, "own_momentum": 0.0, "first_fresh": 4},
 }
 
 
@@ -122,6 +128,8 @@ class Update:
 def lambda_of(g, distance, u, case):
     if norm_of(distance) <= WORKERS * WIRE_ROUNDING * norm_of(u):
         return 0.0
+    if "lambda" in case:
+        return case["lambda"]
     lam = case.get("lambda0", LAMBDA0) * norm_of(g) / norm_of([a * a * d for a, d in zip(g, distance)])
     return min(lam, case.get("lambda_max", lam))
 
@@ -131,6 +139,17 @@ def lambdas_of(g, distance, u, case):
     if case.get("per_tensor", False):
         return [lambda_of([a], [d], [b], case) for a, d, b in zip(g, distance, u)]
     return [lambda_of(g, distance, u, case)] * len(g)
+
+
+def corrected(gradient, distance, lambdas, case):
+    """The compensated gradient of the stale tensors."""
+    bound = case.get("bound", float("inf"))
+    along = sum((a * d).sum() for a, d in zip(gradient, distance))
+    result = []
+    for g, d, lam in zip(gradient, distance, lambdas):
+        share = lam * (along if case.get("rank_one", False) else g * d)
+        result.append(g + torch.clamp(torch.as_tensor(share), -bound, bound) * g)
+    return result
 
 
 def move(statistics, batch_statistics):
@@ -155,37 +174,58 @@ def run_ssgd(case):
     return records, w, mean(statistics)
 
 
-def run_dc_s3gd(case):
+def run_overlapped(case):
+    """The family, with a velocity for each worker. Settings: beta of a worker's own deviation; the first tensor that is
+    fresh; the first step that is not synchronous; the workers of a host, who share a gradient."""
     m, first_statistics = first_state()
     statistics = [first_statistics] * WORKERS
-    updates = [Update(case) for _ in range(WORKERS)]
-    u = [[torch.zeros_like(a) for a in m] for _ in range(WORKERS)]
+    beta = case.get("own_momentum", MOMENTUM)
+    first_fresh = case.get("first_fresh", len(PARAMETERS))
+    nesterov = case.get("nesterov", False)
+    zeros = [torch.zeros_like(a) for a in m]
+    velocity = [zeros] * WORKERS
+    movement = [zeros] * WORKERS
+    mean_velocity = zeros
     records = []
     for step in range(STEPS):
-        local = [[a + b for a, b in zip(m, own)] for own in u]
+        rate = learning_rate(step)
+        mean_movement = mean(movement)
+        model = [a + b for a, b in zip(m, mean_movement)]
+        stale = first_fresh if step >= case.get("overlap_from", 0) else 0
+        local = [[a + b for a, b in zip(m[:stale], own)] + model[stale:] for own in movement]
         losses, gradients, batch_statistics = zip(*(loss_and_gradient(local[i], step, i) for i in range(WORKERS)))
         statistics = [move(old, new) for old, new in zip(statistics, batch_statistics)]
-        mean_update = mean(u)
-        m = [a + b for a, b in zip(m, mean_update)]
+        size = case.get("workers_per_host", 1)
+        hosts = [mean(gradients[i - i % size:i - i % size + size]) for i in range(WORKERS)]
         sums = [sum(losses), 0.0, 0.0, 0.0]
         for i in range(WORKERS):
-            g = clipped(gradients[i], case.get("clip"))
-            distance = [a - b for a, b in zip(mean_update, u[i])]
-            lambdas = lambdas_of(g, distance, u[i], case)
-            compensated = [a + lam * a * a * d for a, lam, d in zip(g, lambdas, distance)]
-            u[i] = updates[i](compensated, m, learning_rate(step))
+            # Synchronous steps and the fresh part average over all; in between the hosts' means are the workers'.
+            g = clipped(hosts[i][:stale] + gradients[i][stale:], case.get("clip"))
+            distance = [a - b for a, b in zip(mean_movement[:stale], movement[i])]
+            lambdas = lambdas_of(g[:stale], distance, movement[i][:stale], case) if stale else []
+            compensated = corrected(g[:stale], distance, lambdas, case) + g[stale:]
+            new_velocity = []
+            for k, (_, _, kind) in enumerate(PARAMETERS):
+                decay = WEIGHT_DECAY if kind == "weight" or case.get("decay_all", False) else 0.0
+                own = beta * (velocity[i][k] - mean_velocity[k]) if k < stale else 0.0
+                new_velocity.append(MOMENTUM * mean_velocity[k] + own + compensated[k] + decay * model[k])
             sums[1] += norm_of(g)
-            sums[2] += sum(lambdas) / len(lambdas)
+            sums[2] += sum(lambdas) / len(lambdas) if lambdas else 0.0
             sums[3] += norm_of(distance)
+            velocity[i] = new_velocity
+            movement[i] = [-rate * ((1 + MOMENTUM) * v - MOMENTUM * old if nesterov else v)
+                           for v, old in zip(new_velocity, mean_velocity)]
+        m = model
+        mean_velocity = mean(velocity)
         records.append([s / WORKERS for s in sums])
-    return records, [a + b for a, b in zip(m, mean(u))], mean(statistics)
+    return records, [a + b for a, b in zip(m, mean(movement))], mean(statistics)
 
 
 def trajectories():
     """What is recorded: lists of numbers by name."""
     results = {}
     for name, case in CASES.items():
-        run = run_ssgd if case["algorithm"] == "ssgd" else run_dc_s3gd
+        run = run_ssgd if case["algorithm"] == "ssgd" else run_overlapped
         records, model, statistics = run(case)
         for step, record in enumerate(records):
             results[f"{name}.step{step}"] = record

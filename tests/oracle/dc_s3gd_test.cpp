@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,8 @@ struct Case {
   AlgorithmOptions algorithm;
   bool nesterov = false;
   bool decay_norm_and_bias = false;
+  std::int64_t overlap_from_step = 0;
+  std::optional<int> ranks_per_host = {};
 };
 
 std::vector<Case> cases() {
@@ -57,7 +60,17 @@ std::vector<Case> cases() {
           {.name = "dc_s3gd_settings",
            .algorithm = {.lambda_max = 60.0, .gradient_clip_norm = 0.35},
            .nesterov = true,
-           .decay_norm_and_bias = true}};
+           .decay_norm_and_bias = true},
+          {.name = "own_momentum", .algorithm = {.own_momentum = 0.3, .lambda0 = 0}},
+          {.name = "fresh", .algorithm = {.own_momentum = 0, .fresh = 0.7}},
+          {.name = "fresh_settings",
+           .algorithm = {.fresh = 0.15, .lambda0 = 0.3, .correction_bound = 0.1, .gradient_clip_norm = 0.35},
+           .nesterov = true,
+           .overlap_from_step = 3},
+          {.name = "rank_one", .algorithm = {.lambda = 0.5, .correction = CorrectionForm::rank_one}},
+          {.name = "host",
+           .algorithm = {.worker = WorkerKind::host, .own_momentum = 0, .fresh = 0.15},
+           .ranks_per_host = 2}};
 }
 
 double learning_rate(std::int64_t step) { return 0.05 * static_cast<double>(step < 5 ? step + 1 : 9 - step); }
@@ -81,6 +94,8 @@ Trajectory run_on(const nn::Graph& graph, const Case& the_case, int ranks) {
       .sgd = {.nesterov = the_case.nesterov,
               .weight_decay = 0.05F,
               .decay_norm_and_bias = the_case.decay_norm_and_bias},
+      .ranks_per_host = the_case.ranks_per_host,
+      .overlap_from_step = the_case.overlap_from_step,
       .initialize =
           [](ParameterArena& weights, ParameterArena& statistics) {
             oracle::fill_first_values(kSeed, weights);
@@ -127,6 +142,7 @@ TEST_CASE("four workers follow PyTorch's trajectory on 4, 2 and 1 ranks") {
   const nn::Graph graph = network();
   for (const Case& the_case : cases()) {
     for (const int ranks : {4, 2, 1}) {
+      if (the_case.ranks_per_host && ranks < kWorkers) continue;
       CAPTURE(the_case.name);
       CAPTURE(ranks);
       const Trajectory trajectory = run_on(graph, the_case, ranks);

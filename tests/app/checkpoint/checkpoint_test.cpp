@@ -155,7 +155,7 @@ struct TinyCheckpoints {
             .mean_model = values,
             .mean_statistics = statistics,
             .local_statistics = statistics,
-            .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"velocity", &values}}}}};
+            .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"update", &values}}}}};
         writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
                      checkpoint_files(communicator.rank(), content));
         while (writer.is_writing()) writer.advance();
@@ -276,17 +276,17 @@ TEST_CASE("another number of workers continues from the mean model, after the im
       std::ranges::copy(saved_weights, model.weights.values().begin());
       const auto rule =
           make_rule({communicator, model.network, model.statistics}, rule_options(configuration), model.weights.copy());
-      restore_checkpoint(communicator, *start.checkpoint, *rule, model.statistics);
+      restore_checkpoint(communicator, *start.checkpoint, *rule, model.statistics, 0);
       ParameterArena mean_model(model.network.parameter_layout());
       rule->drain();
       rule->copy_mean_model(mean_model);
       CHECK(std::ranges::equal(mean_model.values(), saved_weights));
       const RuleState state = rule->state();
       const std::vector<StateArray>& arrays = algorithm == "ssgd" ? state.shared : state.workers[0];
-      const auto velocity = std::ranges::find(arrays, "velocity", &StateArray::name);
-      CHECK(std::ranges::any_of(velocity->values->values(), [](float value) { return value != 0; }));
-      const std::string hash = hash_text(hash_bytes(std::as_bytes(velocity->values->values())));
-      expect_same(communicator, ErrorKind::failure, "velocity", hash, "");
+      const auto update = std::ranges::find(arrays, "update", &StateArray::name);
+      CHECK(std::ranges::any_of(update->values->values(), [](float value) { return value != 0; }));
+      const std::string hash = hash_text(hash_bytes(std::as_bytes(update->values->values())));
+      expect_same(communicator, ErrorKind::failure, "update", hash, "");
     });
 
     // Three workers of batch 4: 19 images are left, one step; then two of 12.
