@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 #include "core/parameter_arena.h"
 
@@ -9,5 +10,26 @@ namespace dcs3gd::app {
 /// The first slice of the part of the model that is never stale: the longest tail of whole slices with at most this
 /// share of the parameters. 1: all of them.
 std::size_t first_fresh_slice(const ParameterLayout& layout, double share);
+
+/// When a step touches a slice of the parameters, in milliseconds from its start.
+struct SliceTimes {
+  double needed_ms = 0;  ///< forward reads its weights
+  double ready_ms = 0;   ///< backward has its gradient
+};
+
+/// What decides how much of a model can be fresh without a wait.
+struct StepProfile {
+  std::vector<SliceTimes> slices;  ///< by number
+  double compute_ms = 0;           ///< a step without communication
+  double latency_ms = 0;           ///< an all-reduce takes this and …
+  double ms_per_element = 0;
+};
+
+/// The time of a step whose slices from `first_fresh` on are fresh: the all-reduces of its buckets share one link, on
+/// which what is needed first is served first, and computing waits where something has not arrived.
+double predicted_step_ms(const ParameterLayout& layout, const StepProfile& profile, std::size_t first_fresh);
+
+/// The largest share that the link hides: whose step is predicted to take at most 2 % longer than with nothing fresh.
+double hidden_fresh_share(const ParameterLayout& layout, const StepProfile& profile);
 
 }  // namespace dcs3gd::app

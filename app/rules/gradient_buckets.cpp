@@ -4,23 +4,33 @@
 
 namespace dcs3gd::app {
 
+std::vector<SliceRange> bucket_ranges(const ParameterLayout& layout, SliceRange slices, std::size_t cut,
+                                      std::size_t bucket_elements) {
+  std::vector<SliceRange> ranges;
+  std::size_t count = 0;  // elements of the last one
+  for (std::size_t index = slices.end; index-- > slices.first;) {
+    if (ranges.empty() || count >= bucket_elements || index + 1 == cut) {
+      ranges.push_back({index, index + 1});
+      count = 0;
+    }
+    ranges.back().first = index;
+    count += layout.slices()[index].count;
+  }
+  return ranges;
+}
+
 GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options) {
   const std::vector<ParameterSlice>& slices = gradient.layout().slices();
-  for (std::size_t index = options.slices.end; index-- > options.slices.first;) {
-    if (buckets_.empty() || buckets_.back().count >= options.bucket_elements || index + 1 == options.cut) {
-      buckets_.push_back({.slices = {index, index + 1}});
-    }
-    Bucket& bucket = buckets_.back();
-    bucket.slices.first = index;
-    bucket.count += slices[index].count;
-    ++bucket.missing;
-  }
-  for (Bucket& bucket : buckets_) {
-    bucket.plan = communicator.plan_all_reduce(
-        {.values = gradient.values().subspan(slices[bucket.slices.first].offset, bucket.count),
-         .factor = options.factor,
-         .group = options.group,
-         .urgency = static_cast<int>(bucket.slices.first)});
+  for (const SliceRange& range : bucket_ranges(gradient.layout(), options.slices, options.cut, options.bucket_elements)) {
+    const ParameterSlice& last = slices[range.end - 1];
+    const std::size_t first = slices[range.first].offset;
+    buckets_.push_back(
+        {.slices = range,
+         .missing = range.end - range.first,
+         .plan = communicator.plan_all_reduce({.values = gradient.values().subspan(first, last.offset + last.count - first),
+                                               .factor = options.factor,
+                                               .group = options.group,
+                                               .urgency = static_cast<int>(range.first)})});
   }
 }
 

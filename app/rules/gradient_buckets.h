@@ -16,19 +16,24 @@ struct SliceRange {
   std::size_t end = 0;
 };
 
+/// A bucket takes further slices until it has this many elements: large enough that the ring runs at its bandwidth,
+/// small enough that the first bucket leaves early.
+constexpr std::size_t kBucketElements = std::size_t{1} << 21;
+
+/// The buckets that these slices are cut into, from the last slice to the first; none holds slices from both sides of
+/// `cut`.
+std::vector<SliceRange> bucket_ranges(const ParameterLayout& layout, SliceRange slices, std::size_t cut,
+                                      std::size_t bucket_elements = kBucketElements);
+
 /// Averages a gradient over ranks while backward still computes it: the flat array is cut, from its end, into buckets
 /// of whole slices; a bucket travels as soon as its last slice is final. All ranks see the slices in the same order,
 /// that of the planned network, and so start the same all-reduces in the same order. What forward needs first is served
 /// first.
 class GradientBuckets {
  public:
-  /// A bucket takes further slices until it has this many elements: large enough that the ring runs at its bandwidth,
-  /// small enough that the first bucket leaves early.
-  static constexpr std::size_t kBucketElements = std::size_t{1} << 21;
-
   struct Options {
     SliceRange slices;    ///< of the gradient, which are averaged
-    std::size_t cut = 0;  ///< no bucket holds slices from both sides of this one
+    std::size_t cut = 0;  ///< as in bucket_ranges()
     float factor = 1;     ///< of the sum
     comm::Group group = comm::Group::all;
     std::size_t bucket_elements = kBucketElements;
@@ -46,7 +51,6 @@ class GradientBuckets {
  private:
   struct Bucket {
     SliceRange slices;
-    std::size_t count = 0;    ///< elements
     std::size_t missing = 0;  ///< slices of this step that are not final yet
     std::optional<comm::AllReducePlan> plan = {};
     std::optional<comm::Ticket> ticket = {};

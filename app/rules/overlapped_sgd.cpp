@@ -81,6 +81,7 @@ class OverlappedSgd final : public UpdateRule {
         updates_plan_(parts.communicator.plan_all_reduce({.values = stale_part_of(mean_update_),
                                                           .factor = mean_factor(),
                                                           .urgency = static_cast<int>(slices_.size())})),
+        fresh_share_(options.algorithm.fresh.value_or(1)),
         squared_norms_(static_cast<std::size_t>(local_.count())),
         mean_squared_norms_(slices_.size()),
         slice_norms_(first_fresh_),
@@ -169,7 +170,8 @@ class OverlappedSgd final : public UpdateRule {
   }
 
   RuleState state() override {
-    RuleState state{.numbers = {{"learning_rate", &learning_rate_},
+    RuleState state{.numbers = {{kFreshShare, &fresh_share_},
+                                {"learning_rate", &learning_rate_},
                                 {"updates_in_flight", &updates_in_flight_},
                                 {"price", &price_},
                                 {"smooth_price", &smooth_price_},
@@ -488,6 +490,7 @@ class OverlappedSgd final : public UpdateRule {
   std::optional<StepReport> completed_;
 
   // Numbers of the state.
+  double fresh_share_;
   double learning_rate_ = 0;  ///< of the last step
   double previous_rate_ = 0;  ///< of the one before
   double updates_in_flight_ = 0;

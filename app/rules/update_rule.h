@@ -56,6 +56,9 @@ struct StateArray {
   OnResize on_resize;
 };
 
+/// The number of a rule's state that says how much of the model is fresh.
+constexpr const char* kFreshShare = "fresh_share";
+
 /// A number of a rule's state.
 struct StateNumber {
   std::string name;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "app/record/trace_file.h"
 #include "app/report/start_report.h"
 #include "app/rules/table.h"
+#include "app/train/fresh_plan.h"
 #include "app/train/resume.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -344,10 +346,17 @@ std::int64_t Trainer::first_step_of(double epoch) const {
   return step;
 }
 
-RuleOptions Trainer::planned_rule_options() const {
+RuleOptions Trainer::planned_rule_options() {
   RuleOptions options = rule_options(configuration_);
   const AlgorithmOptions& algorithm = configuration_.algorithm;
   if (algorithm.overlap_from_epoch > 0) options.overlap_from_step = first_step_of(algorithm.overlap_from_epoch);
+  const double* saved_share = nullptr;
+  if (run_start_.checkpoint) {
+    const std::map<std::string, double>& saved = run_start_.checkpoint->manifest.rule;
+    if (const auto number = saved.find(kFreshShare); number != saved.end()) saved_share = &number->second;
+  }
+  // A run keeps the share that was planned at its start.
+  options.algorithm.fresh = saved_share != nullptr ? *saved_share : plan_fresh_share(configuration_, communicator_, model_);
   if (algorithm.lambda_until_epoch) options.lambda_until_step = first_step_of(*algorithm.lambda_until_epoch);
   return options;
 }

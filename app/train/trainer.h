@@ -81,7 +81,7 @@ class Trainer {
 
   void start();
   std::int64_t first_step_of(double epoch) const;
-  RuleOptions planned_rule_options() const;
+  RuleOptions planned_rule_options();
   void restore();
   void report_start();
   void write_start();

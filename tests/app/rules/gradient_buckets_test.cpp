@@ -17,7 +17,7 @@ using namespace dcs3gd::app;
 namespace {
 
 constexpr int kSlices = 12;
-constexpr std::size_t kOneBucket = GradientBuckets::kBucketElements;
+constexpr std::size_t kOneBucket = kBucketElements;
 
 std::shared_ptr<const ParameterLayout> layout_of_many_sizes() {
   std::vector<ParameterSlice> slices;

@@ -76,19 +76,6 @@ Experiment experiment_of(const nn::Graph& graph, const Batches& batches, int ran
 
 }  // namespace
 
-TEST_CASE("the fresh part is the longest tail of whole slices within its share") {
-  const nn::Graph graph = network();
-  const ParameterLayout layout = *graph.parameter_layout();
-  const double count = static_cast<double>(layout.element_count());
-  const std::size_t slices = layout.slices().size();
-  CHECK(first_fresh_slice(layout, 0) == slices);
-  CHECK(first_fresh_slice(layout, 1) == 0);
-  CHECK(first_fresh_slice(layout, 28 / count) == slices - 2);  // fc whole
-  CHECK(first_fresh_slice(layout, 27 / count) == slices - 1);  // its bias
-  CHECK(first_fresh_slice(layout, 3 / count) == slices);       // nothing is short enough
-  CHECK(first_fresh_slice(layout, (28 + 12 + 216) / count) == slices - 5);
-}
-
 TEST_CASE("all fresh is ssgd bit for bit, and never overlapped is ssgd but for the order of sums") {
   const nn::Graph graph = network();
   const Batches batches(graph, kImages, 3, kSteps);

@@ -1,0 +1,93 @@
+#include "app/train/fresh_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "app/model/random_batch.h"
+#include "app/rules/fresh_part.h"
+#include "app/rules/table.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "core/stopwatch.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr int kPasses = 4;  // the first one warms up
+constexpr std::size_t kAllReduces = 3;
+
+double median(std::span<double> values) {
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
+/// When a step needs and has each slice, by the fastest pass.
+StepProfile profile_passes(const Configuration& configuration, const comm::Communicator& communicator, Model& model) {
+  const AlgorithmOptions& algorithm = configuration.algorithm;
+  const RandomBatch batch(algorithm.images_per_pass(), model.graph.shape(model.graph.input()), model.network.classes(),
+                          static_cast<std::uint64_t>(communicator.rank()));
+  const std::vector<ParameterSlice>& slices = model.weights.layout().slices();
+  ParameterArena gradient(model.network.parameter_layout());
+  model.network.set_weights(model.weights);
+  StepProfile best;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    StepProfile profile{.slices = std::vector<SliceTimes>(slices.size())};
+    const Stopwatch watch;
+    const auto times_of = [&](const ParameterSlice& slice) -> SliceTimes& {
+      return profile.slices[static_cast<std::size_t>(&slice - slices.data())];
+    };
+    model.network.compute_gradient(
+        batch.view(), {}, gradient,
+        {.on_weights_needed = [&](const ParameterSlice& slice) { times_of(slice).needed_ms = watch.elapsed_ms(); },
+         .on_gradient_ready = [&](const ParameterSlice& slice) { times_of(slice).ready_ms = watch.elapsed_ms(); }});
+    profile.compute_ms = watch.elapsed_ms();
+    if (pass == 1 || (pass > 1 && profile.compute_ms < best.compute_ms)) best = profile;
+  }
+  // A step of several passes needs the weights in its first and has the gradients in its last one.
+  const double before_ms = best.compute_ms * (algorithm.workers_per_rank * algorithm.micro_batches - 1);
+  for (SliceTimes& times : best.slices) times.ready_ms += before_ms;
+  best.compute_ms += before_ms;
+  return best;
+}
+
+double median_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
+                            std::span<float> values) {
+  comm::AllReducePlan plan = communicator.plan_all_reduce({.values = values, .wire = configuration.comm.wire});
+  std::array<double, kAllReduces> times_ms{};
+  for (double& time_ms : times_ms) {
+    communicator.barrier();
+    time_ms = plan.start().wait().all_reduce_ms;
+  }
+  return median(times_ms);
+}
+
+}  // namespace
+
+double plan_fresh_share(const Configuration& configuration, comm::Communicator& communicator, Model& model) {
+  if (configuration.algorithm.fresh) return *configuration.algorithm.fresh;
+  if (communicator.size() == 1) return 1;
+  StepProfile profile = profile_passes(configuration, communicator, model);
+  ParameterArena values(model.network.parameter_layout());
+  const double one_ms = median_all_reduce_ms(configuration, communicator, values.values().first(1));
+  const double all_ms = median_all_reduce_ms(configuration, communicator, values.values());
+  profile.latency_ms = one_ms;
+  profile.ms_per_element = std::max(0.0, all_ms - one_ms) / static_cast<double>(values.values().size());
+  const double mine = hidden_fresh_share(model.weights.layout(), profile);
+  // The rank whose link hides the least decides: all wait for it.
+  const double share = std::ranges::min(communicator.gather(mine));
+  if (communicator.rank() == 0) {
+    const std::size_t first = first_fresh_slice(model.weights.layout(), share);
+    log::info(format("algorithm.fresh: auto is {:.4f}: of a step of {:.1f} ms the link, with {:.1f} ms for all parameters, "
+                     "hides {}",
+                     share, profile.compute_ms, all_ms,
+                     first < model.weights.layout().slices().size()
+                         ? "all from " + model.weights.layout().slices()[first].name + " on"
+                         : std::string("nothing but stale updates")));
+  }
+  return share;
+}
+
+}  // namespace dcs3gd::app

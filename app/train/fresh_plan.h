@@ -1,0 +1,14 @@
+#pragma once
+
+#include "app/config/configuration.h"
+#include "app/model/model.h"
+#include "comm/communicator.h"
+
+namespace dcs3gd::app {
+
+/// Collective: the share of the parameters to be fresh, the same on all ranks. With `algorithm.fresh: auto` it is what
+/// the link hides, found by a few passes on random images and a few all-reduces of the model's size; training does not
+/// notice, but for the time. Else it is the one of the configuration.
+double plan_fresh_share(const Configuration& configuration, comm::Communicator& communicator, Model& model);
+
+}  // namespace dcs3gd::app
