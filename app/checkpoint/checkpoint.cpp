@@ -94,24 +94,28 @@ void load_workers(const Checkpoint& checkpoint, int rank, RuleState& state, Runn
   }
 }
 
-/// The state's arrays as parts of a file of this checkpoint.
+/// The state's arrays as parts of a file of this checkpoint; `unused` takes a worker's update beside its velocity.
 std::vector<ArenaPart<ParameterArena>> saved_parts_of(const Checkpoint& checkpoint,
-                                                      const std::vector<StateArray>& arrays) {
+                                                      const std::vector<StateArray>& arrays,
+                                                      std::optional<ParameterArena>& unused) {
   std::vector<StateArray> saved = arrays;
   for (StateArray& array : saved) {
     if (checkpoint.manifest.format == 1 && array.name == "update") array.name = "velocity";
   }
-  return parts_of<ParameterArena>(saved);
+  std::vector<ArenaPart<ParameterArena>> parts = parts_of<ParameterArena>(saved);
+  if (unused) parts.emplace_back(&*unused, "update.");
+  return parts;
 }
 
 /// What a rule freshly made at the mean model lacks when the number of workers is another one: for each array that says
 /// so the mean over the saved workers, or the saved one if all share it. The others stay as they are. Collective.
 void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& checkpoint, RuleState& state,
                             RunningStatistics& statistics) {
+  std::optional<ParameterArena> unused;
   const auto is_averaged = [](const StateArray& array) { return array.on_resize == OnResize::average; };
   if (std::ranges::any_of(state.shared, is_averaged)) {
     agree(communicator, [&] {
-      load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), saved_parts_of(checkpoint, state.shared));
+      load_safetensors(format("{}/{}", checkpoint.path, kSharedFile), saved_parts_of(checkpoint, state.shared, unused));
     });
   }
   std::vector<StateArray>& loaded = state.workers.front();  // one saved worker after the other
@@ -121,7 +125,8 @@ void load_for_other_workers(comm::Communicator& communicator, const Checkpoint& 
   for (const StateArray& array : loaded) sums.emplace_back(array.values->shared_layout());
   agree(communicator, [&] {
     ParameterArena other_statistics(statistics.local().shared_layout());
-    auto parts = saved_parts_of(checkpoint, loaded);
+    if (checkpoint.manifest.format == 1) unused.emplace(loaded.front().values->shared_layout());
+    auto parts = saved_parts_of(checkpoint, loaded, unused);
     parts.emplace_back(&other_statistics, kStatisticsPrefix);
     for (int worker = communicator.rank(); worker < checkpoint.manifest.workers(); worker += communicator.size()) {
       load_safetensors(format("{}/{}", checkpoint.path, worker_file(worker)), parts);

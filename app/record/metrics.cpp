@@ -29,6 +29,7 @@ Json to_json(const StartEvent& event) {
           {"threads", event.threads},
           {"isa", event.isa},
           {"parameters", event.parameters},
+          {"fresh_share", event.fresh_share},
           {"all_reduce_bytes", event.all_reduce_bytes},
           {"resumed_from", or_null(event.resumed_from)}};
 }

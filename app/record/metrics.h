@@ -25,6 +25,7 @@ struct StartEvent {
   int threads = 1;                                          ///< per rank
   std::string isa;                                          ///< instruction set in use, such as "avx512_core"
   std::int64_t parameters = 0;                              ///< learned numbers of the model
+  double fresh_share = 0;                                   ///< of the parameters: never stale
   std::int64_t all_reduce_bytes = 0;                        ///< per step and rank, on the wire's format
   std::optional<std::int64_t> resumed_from = std::nullopt;  ///< step of the checkpoint
 };

@@ -20,7 +20,8 @@ class Link {
   /// The time at which nothing of this urgency is left.
   double wait_for(double now, std::size_t urgency) {
     serve_until(now);
-    while (std::ranges::any_of(waiting_, [&](const auto& item) { return item.first == urgency; })) serve_most_urgent(kEver);
+    while (std::ranges::any_of(waiting_, [&](const auto& item) { return item.first == urgency; }))
+      serve_most_urgent(kEver);
     return std::max(now, now_);
   }
 

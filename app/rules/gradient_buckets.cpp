@@ -21,16 +21,17 @@ std::vector<SliceRange> bucket_ranges(const ParameterLayout& layout, SliceRange 
 
 GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options) {
   const std::vector<ParameterSlice>& slices = gradient.layout().slices();
-  for (const SliceRange& range : bucket_ranges(gradient.layout(), options.slices, options.cut, options.bucket_elements)) {
+  for (const SliceRange& range :
+       bucket_ranges(gradient.layout(), options.slices, options.cut, options.bucket_elements)) {
     const ParameterSlice& last = slices[range.end - 1];
     const std::size_t first = slices[range.first].offset;
-    buckets_.push_back(
-        {.slices = range,
-         .missing = range.end - range.first,
-         .plan = communicator.plan_all_reduce({.values = gradient.values().subspan(first, last.offset + last.count - first),
-                                               .factor = options.factor,
-                                               .group = options.group,
-                                               .urgency = static_cast<int>(range.first)})});
+    buckets_.push_back({.slices = range,
+                        .missing = range.end - range.first,
+                        .plan = communicator.plan_all_reduce(
+                            {.values = gradient.values().subspan(first, last.offset + last.count - first),
+                             .factor = options.factor,
+                             .group = options.group,
+                             .urgency = static_cast<int>(range.first)})});
   }
 }
 

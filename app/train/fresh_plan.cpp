@@ -80,12 +80,13 @@ double plan_fresh_share(const Configuration& configuration, comm::Communicator& 
   const double share = std::ranges::min(communicator.gather(mine));
   if (communicator.rank() == 0) {
     const std::size_t first = first_fresh_slice(model.weights.layout(), share);
-    log::info(format("algorithm.fresh: auto is {:.4f}: of a step of {:.1f} ms the link, with {:.1f} ms for all parameters, "
-                     "hides {}",
-                     share, profile.compute_ms, all_ms,
-                     first < model.weights.layout().slices().size()
-                         ? "all from " + model.weights.layout().slices()[first].name + " on"
-                         : std::string("nothing but stale updates")));
+    log::info(
+        format("algorithm.fresh: auto is {:.4f}: of a step of {:.1f} ms the link, with {:.1f} ms for all parameters, "
+               "hides {}",
+               share, profile.compute_ms, all_ms,
+               first < model.weights.layout().slices().size()
+                   ? "all from " + model.weights.layout().slices()[first].name + " on"
+                   : std::string("nothing but stale updates")));
   }
   return share;
 }

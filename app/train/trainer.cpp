@@ -356,7 +356,8 @@ RuleOptions Trainer::planned_rule_options() {
     if (const auto number = saved.find(kFreshShare); number != saved.end()) saved_share = &number->second;
   }
   // A run keeps the share that was planned at its start.
-  options.algorithm.fresh = saved_share != nullptr ? *saved_share : plan_fresh_share(configuration_, communicator_, model_);
+  options.algorithm.fresh =
+      saved_share != nullptr ? *saved_share : plan_fresh_share(configuration_, communicator_, model_);
   if (algorithm.lambda_until_epoch) options.lambda_until_step = first_step_of(*algorithm.lambda_until_epoch);
   return options;
 }
@@ -412,6 +413,9 @@ void Trainer::write_start() {
                    .parameters = static_cast<std::int64_t>(model_.weights.layout().element_count())};
   if (run_start_.checkpoint) event.resumed_from = epoch_plan_.start().step;
   for (const comm::RankPlace& place : communicator_.places()) event.hosts.push_back(place.host);
+  for (const StateNumber& number : rule_->state().numbers) {
+    if (number.name == kFreshShare) event.fresh_share = *number.value;
+  }
   event.all_reduce_bytes = all_reduce_bytes(configuration_, event.parameters, communicator_.size());
   record_.write(event);
 }

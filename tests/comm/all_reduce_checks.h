@@ -16,7 +16,8 @@ struct AllReduceCase {
 };
 
 /// Runs the case on this rank and compares every element with the closed form; all ranks call it together. Returns what
-/// is wrong, empty if nothing is. The summands are small integers, so all partial sums are exact on both wires.
+/// is wrong, empty if nothing is. The summands are small integers, so with up to 16 ranks all partial sums are exact on
+/// both wires.
 std::string check_all_reduce(Communicator& communicator, const AllReduceCase& the_case);
 
 /// Has a large plan and small ones in flight together, again and again, and waits for them in an order that differs

@@ -1,13 +1,16 @@
 #include <algorithm>
 #include <cmath>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "comm/communicator.h"
+#include "comm/schedule/algorithms.h"
 #include "comm/schedule/chunks.h"
 #include "comm/thread_world.h"
 #include "core/error.h"
@@ -40,20 +43,46 @@ class Findings {
   std::string text_;
 };
 
-std::vector<std::size_t> lengths(int ranks) {
+using Lengths = std::vector<std::size_t>;
+
+/// Around one element and one cache line a rank: chunks that are empty, whole, or differ by a line; the last of several
+/// lines.
+Lengths few_elements(int ranks) {
   const auto n = static_cast<std::size_t>(ranks);
-  return {0, 1, n - 1, n, n + 1, 1000, 100003};
+  return {0, 1, n - 1, n, n + 1, n * kLineFloats - 1, n * kLineFloats, n * kLineFloats + 1, 3 * n * kLineFloats + 5};
 }
 
-constexpr int kRankCounts[] = {1, 2, 3, 4, 5, 8};
+Lengths few_and_many_elements(int ranks) {
+  Lengths lengths = few_elements(ranks);
+  lengths.insert(lengths.end(), {1000, 100003});
+  return lengths;
+}
+
+/// Lengths that are summed in worlds of these sizes, with these segments and every algorithm and wire. Worlds of many
+/// ranks take long, so there are few of them and with few elements.
+struct MatrixRows {
+  std::vector<int> rank_counts;
+  Lengths (*lengths)(int ranks);
+  std::vector<std::optional<std::size_t>> segment_bytes;
+};
+
+const MatrixRows kMatrix[] = {
+    {{1, 2, 3, 4, 5, 8}, few_and_many_elements, {std::nullopt, kTinySegment}},
+    {{6, 7, 11, 16}, few_elements, {kTinySegment}},
+};
 constexpr const char* kScheduled[] = {"ring", "direct"};
 
-/// Every length and both wires in one world.
-void check_matrix(int ranks, const Options& settings) {
+std::vector<Wire> wires_of(std::string_view algorithm) {
+  if (find_algorithm(algorithm).is_native()) return {Wire::fp32};
+  return {Wire::fp32, Wire::bf16};
+}
+
+/// Every length and wire in one world.
+void check_matrix(int ranks, const Lengths& lengths, const Options& settings) {
   Findings findings;
   run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
-    for (const std::size_t floats : lengths(ranks)) {
-      for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+    for (const std::size_t floats : lengths) {
+      for (const Wire wire : wires_of(settings.algorithm)) {
         const float factor = 1.0F / static_cast<float>(ranks);
         findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 3, .wire = wire, .factor = factor}));
         findings.add(check_all_reduce(communicator, {.floats = floats, .tail = 0, .wire = wire, .factor = 1}));
@@ -73,10 +102,13 @@ std::vector<float> random_values(int rank, std::size_t count) {
 }
 
 TEST_CASE("every element of every length with every algorithm, one segment per chunk and many tiny ones") {
-  for (const char* algorithm : kScheduled) {
-    for (const int ranks : kRankCounts) {
-      check_matrix(ranks, options({}, algorithm));
-      check_matrix(ranks, options(kTinySegment, algorithm));
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    for (const MatrixRows& rows : kMatrix) {
+      for (const int ranks : rows.rank_counts) {
+        for (const std::optional<std::size_t> segment_bytes : rows.segment_bytes) {
+          check_matrix(ranks, rows.lengths(ranks), options(segment_bytes, std::string(algorithm.name)));
+        }
+      }
     }
   }
 }
@@ -130,7 +162,7 @@ std::vector<float> same_bits(int ranks, const Options& settings) {
 TEST_CASE("the result has the same bits on all ranks and for every segment size") {
   for (const char* algorithm : kScheduled) {
     for (const Wire wire : {Wire::fp32, Wire::bf16}) {
-      for (const int ranks : {2, 3, 5}) {
+      for (const int ranks : {2, 3, 5, 16}) {
         Options settings = options({}, algorithm);
         settings.wire = wire;
         const std::vector<float> first = same_bits(ranks, settings);
@@ -166,7 +198,8 @@ TEST_CASE("a chunk is summed in the order of its schedule and finished by its ow
 
 TEST_CASE("bf16 wire: the error stays within a rounding per hop") {
   constexpr std::size_t kFloats = 5000;
-  for (const auto& [ranks, algorithm] : {std::pair{2, "ring"}, {4, "ring"}, {8, "ring"}, {8, "direct"}}) {
+  for (const auto& [ranks, algorithm] :
+       {std::pair{2, "ring"}, {4, "ring"}, {8, "ring"}, {8, "direct"}, {16, "ring"}, {16, "direct"}}) {
     run_ranks_as_threads(ranks, options({}, algorithm), [&, ranks = ranks](Communicator& communicator) {
       std::vector<double> sum(kFloats);
       std::vector<double> magnitude(kFloats);

@@ -7,13 +7,14 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <omp.h>
 
 #include "core/parallel_blocks.h"
 #include "core/random_stream.h"
+#include "tests/core/optim_support.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::optim;
+using namespace dcs3gd::optim::test;
 using doctest::Approx;
 
 namespace {
@@ -21,13 +22,6 @@ namespace {
 constexpr std::size_t kAwkwardSizes[] = {1, 7, 8, 9, 1000, kBlockElements, kBlockElements + 1, 3 * kBlockElements + 13};
 constexpr double kFloatEpsilon = 0x1p-23;
 constexpr double kBf16Epsilon = 0x1p-8;
-
-std::vector<float> normal_numbers(std::size_t count, std::uint64_t id, float deviation = 1) {
-  RandomStream random(1, RandomPurpose::test, id);
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = deviation * random.normal();
-  return numbers;
-}
 
 /// The definitions, one element after the other.
 CompensationNorms naive_norms(const std::vector<float>& g, const std::vector<float>& mean_update,
@@ -58,22 +52,6 @@ void check_close(const CompensationNorms& actual, const CompensationNorms& expec
   CHECK(actual.update == Approx(expected.update).epsilon(kTolerance).scale(0));
   // A sum with both signs: relative to what Cauchy and Schwarz allow.
   CHECK(std::abs(actual.along - expected.along) <= kTolerance * std::sqrt(expected.gradient * expected.distance));
-}
-
-void for_threads_1_to_3(const std::function<void()>& body) {
-  const int before = omp_get_max_threads();
-  for (const int threads : {1, 2, 3}) {
-    CAPTURE(threads);
-    omp_set_num_threads(threads);
-    body();
-  }
-  omp_set_num_threads(before);
-}
-
-double norm(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value * value;
-  return std::sqrt(sum);
 }
 
 }  // namespace

@@ -7,14 +7,15 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <omp.h>
 
 #include "core/optim/delay_compensation.h"
 #include "core/parallel_blocks.h"
 #include "core/random_stream.h"
+#include "tests/core/optim_support.h"
 
 using namespace dcs3gd;
 using namespace dcs3gd::optim;
+using namespace dcs3gd::optim::test;
 using doctest::Approx;
 
 namespace {
@@ -22,13 +23,6 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 /// A few roundings of the largest element.
 constexpr double kTolerance = 1e-6;
-
-std::vector<float> normal_numbers(std::size_t count, std::uint64_t id, float deviation = 1) {
-  RandomStream random(1, RandomPurpose::test, id);
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = deviation * random.normal();
-  return numbers;
-}
 
 ParameterSlice weights_slice() { return {.name = "w", .shape = {1}, .kind = ParameterKind::weight}; }
 
@@ -99,22 +93,6 @@ double largest_error(const std::vector<float>& actual, const std::vector<double>
     error = std::max(error, std::abs(actual[i] - expected[i]));
   }
   return error / scale;
-}
-
-double norm(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value * value;
-  return std::sqrt(sum);
-}
-
-void for_threads_1_to_3(const std::function<void()>& body) {
-  const int before = omp_get_max_threads();
-  for (const int threads : {1, 2, 3}) {
-    CAPTURE(threads);
-    omp_set_num_threads(threads);
-    body();
-  }
-  omp_set_num_threads(before);
 }
 
 /// ‖g̃ − g‖ / ‖g‖ of one worker under eq. 17: with η = −1 and no momentum or decay the update is g̃.

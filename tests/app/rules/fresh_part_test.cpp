@@ -37,7 +37,8 @@ struct TenLayers {
 }  // namespace
 
 TEST_CASE("the fresh part is the longest tail of whole slices within its share") {
-  const ParameterLayout layout({{.name = "a", .shape = {100}}, {.name = "b", .shape = {20}}, {.name = "c", .shape = {8}}});
+  const ParameterLayout layout(
+      {{.name = "a", .shape = {100}}, {.name = "b", .shape = {20}}, {.name = "c", .shape = {8}}});
   CHECK(first_fresh_slice(layout, 0) == 3);
   CHECK(first_fresh_slice(layout, 7.9 / 128) == 3);  // nothing is short enough
   CHECK(first_fresh_slice(layout, 8.0 / 128) == 2);
@@ -49,7 +50,8 @@ TEST_CASE("the fresh part is the longest tail of whole slices within its share")
 
 TEST_CASE("a link that takes no time leaves a step as long as its computing, and everything fresh") {
   const TenLayers model;
-  for (const std::size_t first : {0, 5, 10}) CHECK(predicted_step_ms(*model.layout, model.profile, first) == Approx(30));
+  for (const std::size_t first : {0, 5, 10})
+    CHECK(predicted_step_ms(*model.layout, model.profile, first) == Approx(30));
   CHECK(hidden_fresh_share(*model.layout, model.profile) == 1);
 }
 

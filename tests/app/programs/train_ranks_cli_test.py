@@ -1,0 +1,89 @@
+"""dcs3gd-train as a user meets it: several ranks under mpirun. Usage: cli_support.py."""
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import threading
+import time
+
+from train_cli_support import CONTROL, TrainTest, setting
+from cli_support import main
+from processes import processes_with, wait_until
+
+
+class Ranks(TrainTest):
+    def test_algorithms(self):
+        for ranks, algorithm, options in ((2, "dc_s3gd", {}), (3, "dc_s3gd", {"comm__wire": "bf16"}), (2, "s3gd", {}),
+                                          (3, "ssgd", {}), (2, "ssgd", {"comm__wire": "bf16"}),
+                                          (2, "dc_s3gd", {"comm__algorithm": "mpi"})):
+            with self.subTest(f"{algorithm} on {ranks} ranks", **options):
+                shutil.rmtree(self.folder / "runs", ignore_errors=True)
+                settings = setting(algorithm__name=algorithm, algorithm__batch_per_worker=4, **options)
+                result, events = self.train(*settings, ranks=ranks)
+                self.assertEqual(self.names("runs"), ["run"])
+                for rank in range(1, ranks):
+                    self.assertIn(f"log.rank{rank:04}.txt", self.names("runs/run"))
+                start, end = events[0], events[-1]
+                self.assertEqual((start["ranks"], start["workers"], len(start["hosts"])), (ranks, ranks, ranks))
+                element = 2 if options.get("comm__wire") == "bf16" else 4
+                self.assertEqual(start["all_reduce_bytes"], element * start["parameters"])
+                self.assertEqual(end["status"], "done")
+                steps = self.of(events, "step")
+                self.assertEqual([s["step"] for s in steps], list(range(1, 2 * (64 // (4 * ranks)) + 1)))
+                self.assertEqual(steps[-1]["lambda"] > 0, algorithm == "dc_s3gd")
+                self.assertTrue(all(0 <= s["overlap"] <= 1 for s in steps if s["overlap"] is not None))
+                self.assertFalse(CONTROL.search(result.out), "mpirun's output is a pipe")
+
+    def test_mistakes_are_told_once(self):
+        for arguments, words in ((setting(run__epoch=1), "Did you mean run.epochs?"),
+                                 (self.CIFAR, "DCS3GD_DATA"),
+                                 (setting(model__init="missing.safetensors"), "missing.safetensors"),
+                                 (setting(run__output_dir="/proc/nowhere"), "run.output_dir")):
+            with self.subTest(words):
+                result = self.refuse_run(*arguments, ranks=3, says=words)
+                self.assertEqual(result.err.count("error:"), 1, result)
+
+    def test_divergence(self):
+        result = self.refuse("--config", "tiny_run.yaml",
+                             *setting(algorithm__name="dc_s3gd", run__name="run", optimizer__lr__base=1e6), ranks=3,
+                             code=3, says="optimizer.lr.base")
+        self.assertEqual(result.err.count("NaN or Inf"), 1, result)
+        self.assertEqual(self.read_jsonl("runs/run/metrics.jsonl")[-1]["status"], "diverged")
+
+    def test_a_killed_rank_ends_the_job(self):
+        marker = f"marker{os.getpid()}"
+        process = self.start("--config", "tiny_run.yaml",
+                             *setting(algorithm__name="dc_s3gd", run__name=marker, run__epochs=1000000), ranks=3,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+        heard = []
+        listener = threading.Thread(target=lambda: heard.append(process.stderr.read()))
+        listener.start()
+        self.assertTrue(wait_until((self.folder / f"runs/{marker}/best.safetensors").exists))
+        ranks = [pid for pid in processes_with(marker) if pid != process.pid]
+        self.assertEqual(len(ranks), 3)
+        start = time.monotonic()
+        os.kill(ranks[1], signal.SIGKILL)
+        self.assertNotEqual(process.wait(timeout=10), 0)
+        self.assertTrue(wait_until(lambda: not processes_with(marker), 10 - (time.monotonic() - start)))
+        listener.join()
+        self.assertRegex(heard[0], r"(?i)signal 9|killed")
+
+    def test_workers_share_a_rank(self):
+        """Two workers on one rank or on two: the same trajectory but for the order of the sums."""
+        workers = setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4, run__max_steps=8)
+        self.train(*workers, *setting(algorithm__workers_per_rank=2), name="one_rank")
+        self.train(*workers, name="two_ranks", ranks=2)
+        one, two = (self.floats(f"runs/{name}/model.safetensors") for name in ("one_rank", "two_ranks"))
+        distance = sum((a - b) ** 2 for a, b in zip(one, two)) ** 0.5
+        self.assertLess(distance, 1e-4 * sum(a * a for a in one) ** 0.5)
+
+    def floats(self, path):
+        content = (self.folder / path).read_bytes()
+        begin = 8 + struct.unpack("<Q", content[:8])[0]
+        return struct.unpack(f"<{(len(content) - begin) // 4}f", content[begin:])
+
+
+if __name__ == "__main__":
+    main()
