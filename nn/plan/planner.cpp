@@ -28,7 +28,7 @@ Tensor* Planner::activation(std::string name, const onednn::Descriptor& desc) {
 
 Tensor* Planner::in_place_or_new(Tensor* src, bool may_overwrite, std::string name) {
   if (!may_overwrite) return activation(std::move(name), src->desc());
-  recomputation_.forbid(src);
+  recipes_.erase(src);  // what it holds from now on is another value
   return src;
 }
 
@@ -88,6 +88,28 @@ void Planner::append_reorder(Tensor* src, Tensor* dst) {
   }
   append(name, "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
          {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
+}
+
+void Planner::allow_recomputation(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from) {
+  // Where memory peaks depends on Winograd's scratch memory too: for ResNet-50 (chains of at most 7) it is best to keep
+  // no sum, in deeper networks one of about seven.
+  constexpr int kLongestChain = 7;
+  int length = 1;
+  for (Tensor* source : from) {
+    const auto entry = recipes_.find(source);
+    if (entry != recipes_.end()) length = std::max(length, entry->second.length + 1);
+  }
+  if (length <= kLongestChain) recipes_[value] = {std::move(recompute), length};
+}
+
+Tensor* Planner::kept_or_recomputed(Tensor* value) {
+  const auto recipe = recipes_.find(value);
+  if (recipe == recipes_.end()) return value;
+  if (const auto entry = recomputed_.find(value); entry != recomputed_.end()) return entry->second;
+  Tensor* again = activation(value->name() + " again", value->desc());
+  recipe->second.recompute(*this, again);
+  recomputed_[value] = again;
+  return again;
 }
 
 void Planner::append_weights_needed(std::size_t parameter) {

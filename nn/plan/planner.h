@@ -1,5 +1,7 @@
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,7 +11,6 @@
 #include "nn/plan/compute_weights.h"
 #include "nn/plan/operation.h"
 #include "nn/plan/pass.h"
-#include "nn/plan/recomputation.h"
 
 namespace dcs3gd::nn {
 
@@ -78,13 +79,16 @@ class Planner {
   Tensor* in_format(Tensor* src, const onednn::Descriptor& desc);
   void append_reorder(Tensor* src, Tensor* dst);
 
-  /// Lets backward compute `value` again from the values `from` instead of keeping it; see Recomputation.
-  void allow_recomputation(Tensor* value, Recomputation::Compute compute, const std::vector<Tensor*>& from) {
-    recomputation_.allow(value, std::move(compute), from);
-  }
-  /// Returns a value of the forward pass for a reader in backward: itself, or computed again by operations appended
-  /// now.
-  Tensor* kept_or_recomputed(Tensor* value) { return recomputation_.kept_or_recomputed(*this, value); }
+  /// Appends the operations that compute a value again into `dst`, a tensor of the value's format.
+  using Recompute = std::function<void(Planner&, Tensor* dst)>;
+  /// Lets backward compute `value` again from the values `from` (null: none there) instead of keeping it in memory:
+  /// activation recomputation, or gradient checkpointing (Chen et al., arXiv 1604.06174). In a chain, where each value
+  /// is computed from the one before, as the sums of residual blocks are, one value is kept after each seven that are
+  /// recomputed: all values of a chain are in memory at once.
+  void allow_recomputation(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from);
+  /// Returns a value of the forward pass for a reader in backward: itself if it is kept, else a tensor for this and all
+  /// later readers, whose operations are appended at the first call.
+  Tensor* kept_or_recomputed(Tensor* value);
 
   /// Announces that the compute weights of a parameter are read from here on.
   void append_weights_needed(std::size_t parameter);
@@ -100,13 +104,19 @@ class Planner {
   std::vector<Tensor*> gradient_tensors() const { return gradient_tensors_; }
 
  private:
+  struct Recipe {
+    Recompute recompute;
+    int length = 0;  ///< of the longest chain of values that must be computed again for it, itself included
+  };
+
   Tensor* add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent);
 
   Surroundings surroundings_;
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<Tensor*> gradient_tensors_;
-  Recomputation recomputation_;
+  std::map<Tensor*, Recipe> recipes_;  ///< of the values that backward computes again
+  std::map<Tensor*, Tensor*> recomputed_;
 };
 
 }  // namespace dcs3gd::nn
