@@ -7,7 +7,7 @@ namespace dcs3gd::nn {
 
 struct ConvolutionBound::Implementation {
   Implementation(const Graph& graph, int batch, Precision precision)
-      : tasks(training_tasks(device, graph, batch, precision)), runner(device, tasks) {
+      : tasks(convolution_tasks(device, graph, batch, precision, true)), runner(device, tasks) {
     for (const ConvolutionTask& task : tasks) operations.push_back(std::move(runner.fastest(task).operations.front()));
   }
 

@@ -12,10 +12,17 @@ namespace {
 using onednn::Planned;
 using Direction = ConvolutionDirection;
 
-constexpr ConvolutionTask::Arguments kForward{DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
-constexpr ConvolutionTask::Arguments kBackwardData{DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0};
-constexpr ConvolutionTask::Arguments kBackwardWeights{DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST,
-                                                      DNNL_ARG_DIFF_BIAS};
+ConvolutionTask::Arguments arguments(Direction direction) {
+  switch (direction) {
+    case Direction::forward:
+      return {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST, DNNL_ARG_BIAS};
+    case Direction::backward_data:
+      return {DNNL_ARG_DIFF_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_DST, 0};
+    case Direction::backward_weights:
+      return {DNNL_ARG_SRC, DNNL_ARG_DIFF_WEIGHTS, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_BIAS};
+  }
+  return {};
+}
 
 /// The conversions between the neighbours, in `precision`, and what the primitive reads or writes.
 std::vector<ConvolutionTask::Conversion> conversions(Direction direction, const Planned& planned, Precision precision) {
@@ -36,60 +43,60 @@ class TaskList {
   TaskList(const onednn::Device& device, const Graph& graph, int images, Precision precision)
       : device_(device), graph_(graph), images_(images), precision_(precision) {}
 
-  void add(Direction direction, const Node& node, const Convolution& options) {
+  /// Adds a direction of a layer if that is a convolution or linear.
+  void add(Direction direction, const Node& node) {
+    if (const auto* convolution = node.as<Convolution>()) {
+      add_convolution(direction, node, *convolution);
+    } else if (const auto* linear = node.as<Linear>()) {
+      add_linear(direction, node, *linear);
+    }
+  }
+
+  std::vector<ConvolutionTask> take() { return std::move(tasks_); }
+
+ private:
+  void add_convolution(Direction direction, const Node& node, const Convolution& options) {
     const ImageShape& src = graph_.shape(node.src[0]);
-    const bool has_bias = options.bias && direction != Direction::backward_data;
-    tasks_.push_back({.arguments = arguments(direction),
-                      .convolution = ConvolutionCase{direction, src, options, images_, precision_},
-                      .bias = has_bias ? options.oc : 0,
-                      .candidates = {}});
+    ConvolutionTask& task = append(direction, options.bias ? options.oc : 0);
+    task.convolution = ConvolutionCase{direction, src, options, images_, precision_};
     for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
       const Precision precision = computed_in(algorithm, precision_);
-      const bool writes_weights = direction == Direction::backward_weights;
-      auto planned = onednn::convolution_if_implemented(
+      auto planned = onednn::convolution(
           device_, direction,
           {.algorithm = algorithm,
            .src = onednn::any(image_dims(images_, src), precision),
-           .weights = onednn::any({options.oc, src.channels, options.kernel, options.kernel},
-                                  writes_weights ? Precision::fp32 : precision),
+           .weights = weights(direction, {options.oc, src.channels, options.kernel, options.kernel}, precision),
            .dst = onednn::any(image_dims(images_, graph_.shape(node.dst)), precision),
            .bias = options.bias,
            .stride = options.stride,
            .padding = options.padding});
       if (!planned) continue;
       auto converted = conversions(direction, *planned, precision_);
-      tasks_.back().candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
+      task.candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
     }
   }
 
-  void add_linear(const Node& node, const Linear& options) {
+  void add_linear(Direction direction, const Node& node, const Linear& options) {
     const onednn::Dims src = image_dims(images_, graph_.shape(node.src[0]));
-    onednn::Dims weights = src;
-    weights[0] = options.oc;
-    onednn::LinearRequest request{.src = onednn::any(src, precision_),
-                                  .weights = onednn::any(weights, precision_),
-                                  .dst = onednn::any({images_, options.oc}, precision_),
-                                  .bias = options.bias};
-    const std::int64_t bias = options.bias ? options.oc : 0;
-    add_linear(Direction::forward, bias, request);
-    add_linear(Direction::backward_data, 0, request);
-    request.weights = onednn::any(weights, Precision::fp32);
-    add_linear(Direction::backward_weights, bias, request);
+    const onednn::LinearRequest request{.src = onednn::any(src, precision_),
+                                        .weights = weights(direction, {options.oc, src[1], src[2], src[3]}, precision_),
+                                        .dst = onednn::any({images_, options.oc}, precision_),
+                                        .bias = options.bias};
+    append(direction, options.bias ? options.oc : 0)
+        .candidates.push_back({ConvolutionAlgorithm::direct, onednn::linear(device_, direction, request), {}});
   }
 
-  std::vector<ConvolutionTask> take() { return std::move(tasks_); }
-
- private:
-  static ConvolutionTask::Arguments arguments(Direction direction) {
-    if (direction == Direction::forward) return kForward;
-    return direction == Direction::backward_data ? kBackwardData : kBackwardWeights;
+  /// Appends a task without candidates.
+  ConvolutionTask& append(Direction direction, std::int64_t bias) {
+    return tasks_.emplace_back(ConvolutionTask{.arguments = arguments(direction),
+                                               .convolution = {},
+                                               .bias = direction == Direction::backward_data ? 0 : bias,
+                                               .candidates = {}});
   }
 
-  void add_linear(Direction direction, std::int64_t bias, const onednn::LinearRequest& request) {
-    tasks_.push_back({.arguments = arguments(direction),
-                      .convolution = {},
-                      .bias = bias,
-                      .candidates = {{ConvolutionAlgorithm::direct, onednn::linear(device_, direction, request), {}}}});
+  /// The weights, or their gradient, which is fp32 in any network.
+  static onednn::Descriptor weights(Direction direction, const onednn::Dims& dims, Precision precision) {
+    return onednn::any(dims, direction == Direction::backward_weights ? Precision::fp32 : precision);
   }
 
   const onednn::Device& device_;
@@ -101,27 +108,14 @@ class TaskList {
 
 }  // namespace
 
-std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const Graph& graph, int batch,
-                                            Precision precision) {
-  TaskList tasks(device, graph, batch, precision);
-  for (const Node& node : graph.nodes()) {
-    if (const auto* convolution = node.as<Convolution>()) {
-      tasks.add(Direction::forward, node, *convolution);
-      tasks.add(Direction::backward_weights, node, *convolution);
-      if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node, *convolution);
-    } else if (const auto* linear = node.as<Linear>()) {
-      tasks.add_linear(node, *linear);
-    }
-  }
-  return tasks.take();
-}
-
-std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, const Graph& graph, int images,
-                                              Precision precision) {
+std::vector<ConvolutionTask> convolution_tasks(const onednn::Device& device, const Graph& graph, int images,
+                                               Precision precision, bool training) {
   TaskList tasks(device, graph, images, precision);
   for (const Node& node : graph.nodes()) {
-    const auto* convolution = node.as<Convolution>();
-    if (convolution != nullptr) tasks.add(Direction::forward, node, *convolution);
+    tasks.add(Direction::forward, node);
+    if (!training) continue;
+    tasks.add(Direction::backward_weights, node);
+    if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node);
   }
   return tasks.take();
 }

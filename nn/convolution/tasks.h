@@ -33,12 +33,9 @@ struct ConvolutionTask {
   std::vector<Candidate> candidates;
 };
 
-/// All directions that a training pass computes.
-std::vector<ConvolutionTask> training_tasks(const onednn::Device& device, const Graph& graph, int batch,
-                                            Precision precision);
-/// The convolutions of an evaluation.
-std::vector<ConvolutionTask> evaluation_tasks(const onednn::Device& device, const Graph& graph, int images,
-                                              Precision precision);
+/// All directions that a training pass over this many images computes, or an evaluation.
+std::vector<ConvolutionTask> convolution_tasks(const onednn::Device& device, const Graph& graph, int images,
+                                               Precision precision, bool training);
 
 /// Runs tasks on memory of its own. What is computed does not matter, so all share one block of memory for each role.
 class ConvolutionTaskRunner {

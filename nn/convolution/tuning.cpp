@@ -26,8 +26,8 @@ std::string processor() {
 
 void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices) {
   const onednn::Device device;
-  std::vector<ConvolutionTask> tasks = training_tasks(device, graph, batch, precision);
-  for (ConvolutionTask& task : evaluation_tasks(device, graph, evaluation_range(batch), precision)) {
+  std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true);
+  for (ConvolutionTask& task : convolution_tasks(device, graph, evaluation_range(batch), precision, false)) {
     tasks.push_back(std::move(task));
   }
   std::erase_if(tasks, [&](const ConvolutionTask& task) {

@@ -56,11 +56,11 @@ class ConvolutionLayer final : public WeightedLayer {
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
-    auto planned = onednn::convolution_if_implemented(planner.device(), direction, request);
+    auto planned = onednn::convolution(planner.device(), direction, request);
     if (planned && planned->is_generated()) return planned;
     request.src = onednn::any(onednn::dims_of(src), precision);
     request.dst = onednn::any(onednn::dims_of(dst), of_dst);
-    return onednn::convolution_if_implemented(planner.device(), direction, request);
+    return onednn::convolution(planner.device(), direction, request);
   }
 
   Convolution options_;

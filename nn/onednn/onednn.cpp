@@ -142,7 +142,8 @@ std::string version() {
   return format("{}.{}.{}", version->major, version->minor, version->patch);
 }
 
-Planned convolution(const Device& device, ConvolutionDirection direction, const ConvolutionRequest& request) {
+std::optional<Planned> convolution(const Device& device, ConvolutionDirection direction,
+                                   const ConvolutionRequest& request) {
   const algorithm chosen = convolution_algorithm(request.algorithm);
   const Dims strides{request.stride, request.stride};
   const Dims padding{request.padding, request.padding};
@@ -150,28 +151,23 @@ Planned convolution(const Device& device, ConvolutionDirection direction, const 
     return describe<dnnl::convolution_forward>(device.engine, user_scratchpad(), prop_kind::forward_training, chosen,
                                                of.src, of.weights, bias_desc(of), of.dst, strides, padding, padding);
   };
-  switch (direction) {
-    case ConvolutionDirection::forward:
-      return planned<dnnl::convolution_forward>(forward(request));
-    case ConvolutionDirection::backward_data:
-      return plan_backward<dnnl::convolution_backward_data>(device, forward(forward_hint(request)), chosen, request.src,
-                                                            request.weights, request.dst, strides, padding, padding);
-    case ConvolutionDirection::backward_weights:
-      return plan_backward<dnnl::convolution_backward_weights>(device, forward(forward_hint(request)), chosen,
-                                                               request.src, request.weights, bias_desc(request),
-                                                               request.dst, strides, padding, padding);
-  }
-  return {};
-}
-
-std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionDirection direction,
-                                                  const ConvolutionRequest& request) {
   try {
-    return convolution(device, direction, request);
+    switch (direction) {
+      case ConvolutionDirection::forward:
+        return planned<dnnl::convolution_forward>(forward(request));
+      case ConvolutionDirection::backward_data:
+        return plan_backward<dnnl::convolution_backward_data>(device, forward(forward_hint(request)), chosen,
+                                                              request.src, request.weights, request.dst, strides,
+                                                              padding, padding);
+      case ConvolutionDirection::backward_weights:
+        return plan_backward<dnnl::convolution_backward_weights>(device, forward(forward_hint(request)), chosen,
+                                                                 request.src, request.weights, bias_desc(request),
+                                                                 request.dst, strides, padding, padding);
+    }
   } catch (const dnnl::error& error) {
     if (error.status != dnnl_unimplemented) throw;
-    return std::nullopt;
   }
+  return std::nullopt;
 }
 
 Planned linear(const Device& device, ConvolutionDirection direction, const LinearRequest& request) {

@@ -59,10 +59,9 @@ struct ConvolutionRequest {
   int stride = 1;
   int padding = 0;
 };
-Planned convolution(const Device& device, ConvolutionDirection direction, const ConvolutionRequest& request);
 /// None if oneDNN has no such primitive.
-std::optional<Planned> convolution_if_implemented(const Device& device, ConvolutionDirection direction,
-                                                  const ConvolutionRequest& request);
+std::optional<Planned> convolution(const Device& device, ConvolutionDirection direction,
+                                   const ConvolutionRequest& request);
 
 /// A linear layer over {N, C, H, W}, whose weights are OIHW with the window of a whole image, or over {N, C}, with OI.
 struct LinearRequest {
