@@ -19,65 +19,53 @@ Element from_float(float value) {
   }
 }
 
-/// One element of each kernel. NaN is never below 0.
-struct Relu {
-  template <typename Element>
-  static Element of(Element src) {
-    return to_float(src) < 0 ? Element{} : src;
-  }
-};
-struct ReluBackward {
-  template <typename Element>
-  static Element of(Element diff_dst, Element dst) {
-    return to_float(dst) <= 0 ? Element{} : diff_dst;
-  }
-};
-struct Add {
-  template <typename Element>
-  static Element of(Element src0, Element src1) {
-    return from_float<Element>(to_float(src0) + to_float(src1));
-  }
-};
-struct AddRelu {
-  template <typename Element>
-  static Element of(Element src0, Element src1) {
-    return Relu::of(Add::of(src0, src1));
-  }
-};
+// One element of each kernel. NaN is never below 0.
+template <typename Element>
+Element relu(Element src) {
+  return to_float(src) < 0 ? Element{} : src;
+}
+template <typename Element>
+Element diff_relu(Element diff_dst, Element dst) {
+  return to_float(dst) <= 0 ? Element{} : diff_dst;
+}
+template <typename Element>
+Element sum(Element src0, Element src1) {
+  return from_float<Element>(to_float(src0) + to_float(src1));
+}
 
 // The compiler clones functions, not templates: the loops stand here once for each element type and kernel.
 
 DCS3GD_SIMD_CLONES
 void relu_block(const float* src, float* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = Relu::of(src[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = relu(src[i]);
 }
 DCS3GD_SIMD_CLONES
 void relu_block(const Bf16* src, Bf16* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = Relu::of(src[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = relu(src[i]);
 }
 DCS3GD_SIMD_CLONES
 void relu_backward_block(const float* diff_dst, const float* dst, float* diff_src, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) diff_src[i] = ReluBackward::of(diff_dst[i], dst[i]);
+  for (std::size_t i = 0; i < count; ++i) diff_src[i] = diff_relu(diff_dst[i], dst[i]);
 }
 DCS3GD_SIMD_CLONES
 void relu_backward_block(const Bf16* diff_dst, const Bf16* dst, Bf16* diff_src, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) diff_src[i] = ReluBackward::of(diff_dst[i], dst[i]);
+  for (std::size_t i = 0; i < count; ++i) diff_src[i] = diff_relu(diff_dst[i], dst[i]);
 }
 DCS3GD_SIMD_CLONES
 void add_block(const float* src0, const float* src1, float* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = Add::of(src0[i], src1[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = sum(src0[i], src1[i]);
 }
 DCS3GD_SIMD_CLONES
 void add_block(const Bf16* src0, const Bf16* src1, Bf16* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = Add::of(src0[i], src1[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = sum(src0[i], src1[i]);
 }
 DCS3GD_SIMD_CLONES
 void add_relu_block(const float* src0, const float* src1, float* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = AddRelu::of(src0[i], src1[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = relu(sum(src0[i], src1[i]));
 }
 DCS3GD_SIMD_CLONES
 void add_relu_block(const Bf16* src0, const Bf16* src1, Bf16* dst, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) dst[i] = AddRelu::of(src0[i], src1[i]);
+  for (std::size_t i = 0; i < count; ++i) dst[i] = relu(sum(src0[i], src1[i]));
 }
 
 DCS3GD_SIMD_CLONES
