@@ -27,17 +27,7 @@ class AdditionLayer final : public Layer {
   }
 
   std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
-    Tensor* diff = diff_dst.tensor;
-    if (options_.relu) {
-      Tensor* masked = planner.in_place_or_new(diff, diff_dst.may_overwrite, node_.name + " diff_src");
-      Tensor* dst = planner.kept_or_recomputed(dst_);
-      planner.append(node_.name + " backward", node_.kind->label, {diff, dst, masked},
-                     [diff, dst, masked](const ImageRange& images) {
-                       relu_backward(diff->precision(), diff->address(images), dst->address(images),
-                                     masked->address(images), diff->stored_elements(images));
-                     });
-      diff = masked;
-    }
+    Tensor* diff = options_.relu ? append_relu_backward(planner, node_, diff_dst, dst_) : diff_dst.tensor;
     return {{diff, false}, {planner.in_format(diff, src1_format_), false}};
   }
 

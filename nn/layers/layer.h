@@ -34,6 +34,10 @@ class Layer {
   virtual std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) = 0;
 };
 
+/// Appends diff_src = 0 where dst ≤ 0, else diff_dst, in place where it may, and returns diff_src: the gradient of what
+/// ends in a ReLU. `dst` is of the forward pass.
+Tensor* append_relu_backward(Planner& planner, const Node& node, const Flow& diff_dst, Tensor* dst);
+
 /// Appends softmax cross-entropy over `logits`; in training it returns the gradient of the mean loss, else null.
 /// Results go to the pass context.
 Tensor* plan_loss(Planner& planner, Tensor* logits);

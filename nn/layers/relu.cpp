@@ -20,15 +20,7 @@ class ReluLayer final : public Layer {
   }
 
   std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool /*needs_diff_src*/) override {
-    Tensor* from = diff_dst.tensor;
-    Tensor* to = planner.in_place_or_new(from, diff_dst.may_overwrite, node_.name + " diff_src");
-    Tensor* dst = planner.kept_or_recomputed(dst_);
-    planner.append(node_.name + " backward", node_.kind->label, {from, dst, to},
-                   [from, dst, to](const ImageRange& images) {
-                     relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images),
-                                   from->stored_elements(images));
-                   });
-    return {{to}};
+    return {{append_relu_backward(planner, node_, diff_dst, dst_)}};
   }
 
  private:
@@ -37,6 +29,17 @@ class ReluLayer final : public Layer {
 };
 
 }  // namespace
+
+Tensor* append_relu_backward(Planner& planner, const Node& node, const Flow& diff_dst, Tensor* dst) {
+  Tensor* from = diff_dst.tensor;
+  Tensor* to = planner.in_place_or_new(from, diff_dst.may_overwrite, node.name + " diff_src");
+  dst = planner.kept_or_recomputed(dst);
+  planner.append(node.name + " backward", node.kind->label, {from, dst, to}, [from, dst, to](const ImageRange& images) {
+    relu_backward(from->precision(), from->address(images), dst->address(images), to->address(images),
+                  from->stored_elements(images));
+  });
+  return to;
+}
 
 LayerOutline Relu::outline(const std::string& /*layer*/, SourceShapes src) const { return {.dst = src[0]}; }
 
