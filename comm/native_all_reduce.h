@@ -7,6 +7,7 @@
 
 #include "comm/all_reduce.h"
 #include "comm/operation.h"
+#include "comm/wire_format.h"
 
 namespace dcs3gd::comm {
 
@@ -21,8 +22,20 @@ class NativeAllReduce final : public Operation {
         values_operation_(std::move(of_values)),
         tail_operation_(std::move(of_tail)) {}
 
-  void start(int tag) override;
-  Step step() override;
+  void start(int tag) override {
+    tag_ = tag;
+    values_done_ = false;
+    values_operation_->start(tag);
+  }
+  Step step() override {
+    if (values_done_) return tail_operation_->step();
+    const Step step = values_operation_->step();
+    if (step != Step::done) return step;
+    values_done_ = true;
+    scale(factor_, values_.data(), values_.size());
+    tail_operation_->start(tag_);
+    return Step::moved;
+  }
   bool runs_alone() const override { return true; }
   const char* kind() const override { return "all-reduce"; }
   std::string name() const override { return values_operation_->name(); }
