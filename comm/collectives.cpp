@@ -21,22 +21,20 @@ void AllGather::post() {
   std::string& received = blobs_[static_cast<std::size_t>(topology_.rank_left(distance + 1))];
   if (part_ == Part::length) {
     sent_length_ = sent.size();
-    send_ = transport_.start_send(topology_.rank_right(), tag_, std::as_bytes(std::span(&sent_length_, 1)));
-    receive_ =
-        transport_.start_receive(topology_.rank_left(), tag_, std::as_writable_bytes(std::span(&received_length_, 1)));
+    sends_.post(transport_.start_send(topology_.rank_right(), tag_, std::as_bytes(std::span(&sent_length_, 1))));
+    receives_.post(
+        transport_.start_receive(topology_.rank_left(), tag_, std::as_writable_bytes(std::span(&received_length_, 1))));
   } else {
     received.resize(received_length_);
-    send_ = transport_.start_send(topology_.rank_right(), tag_, std::as_bytes(std::span(sent)));
-    receive_ = transport_.start_receive(topology_.rank_left(), tag_, std::as_writable_bytes(std::span(received)));
+    sends_.post(transport_.start_send(topology_.rank_right(), tag_, std::as_bytes(std::span(sent))));
+    receives_.post(transport_.start_receive(topology_.rank_left(), tag_, std::as_writable_bytes(std::span(received))));
   }
-  sending_ = true;
-  receiving_ = true;
 }
 
 Step AllGather::step() {
-  if (sending_) sending_ = !transport_.test(send_);
-  if (receiving_) receiving_ = !transport_.test(receive_);
-  if (sending_ || receiving_) return Step::waiting;
+  sends_.finish_oldest(transport_);
+  receives_.finish_oldest(transport_);
+  if (sends_.in_flight() || receives_.in_flight()) return Step::waiting;
   if (topology_.size() == 1) return Step::done;
   if (part_ == Part::length) {
     part_ = Part::content;

@@ -43,10 +43,8 @@ class AllGather final : public Operation {
   Part part_ = Part::length;
   std::uint64_t sent_length_ = 0;
   std::uint64_t received_length_ = 0;
-  Transport::Request send_{};
-  Transport::Request receive_{};
-  bool sending_ = false;
-  bool receiving_ = false;
+  TransferWindow receives_;
+  TransferWindow sends_;
 };
 
 /// Copies rank 0's bytes to all ranks: segments run down the chain 0, 1, … N − 1, so it takes little longer than one
