@@ -1,22 +1,18 @@
 #include "app/job/exit_code.h"
 
-#include <exception>
+#include <optional>
 
-#include "core/error.h"
+#include "app/job/agreement.h"
 #include "core/log.h"
 
 namespace dcs3gd::app {
 
 int exit_code_of(const std::function<int()>& command) {
-  try {
-    return command();
-  } catch (const Error& error) {
-    log::error(error.what());
-    return error.exit_code();
-  } catch (const std::exception& error) {
-    log::error(error.what());
-    return static_cast<int>(ErrorKind::failure);
-  }
+  int exit_code = 0;
+  const std::optional<Error> error = attempt([&] { exit_code = command(); });
+  if (!error) return exit_code;
+  log::error(error->what());
+  return error->exit_code();
 }
 
 }  // namespace dcs3gd::app

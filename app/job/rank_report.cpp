@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string_view>
 
 #include <unistd.h>
 
@@ -12,12 +13,8 @@ namespace dcs3gd::app {
 namespace {
 
 /// "core 3", "cores 0-3"
-std::string cores_text(const std::vector<int>& cores) {
-  return format("core{} {}", cores.size() == 1 ? "" : "s", format_ranges(cores));
-}
-
-std::string ranks_text(const std::vector<int>& ranks) {
-  return format("rank{} {}", ranks.size() == 1 ? "" : "s", format_ranges(ranks));
+std::string numbered(std::string_view noun, const std::vector<int>& numbers) {
+  return format("{}{} {}", noun, numbers.size() == 1 ? "" : "s", format_ranges(numbers));
 }
 
 std::vector<comm::RankPlace> places_of(const std::vector<RankUse>& ranks) {
@@ -47,7 +44,7 @@ void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string
     for (const int sharer : sharers)
       threads += static_cast<std::size_t>(ranks[static_cast<std::size_t>(sharer)].threads);
     if (threads <= cores.size()) continue;
-    warnings.push_back(format("{} on {}: {} on {} ({})", ranks_text(sharers),
+    warnings.push_back(format("{} on {}: {} on {} ({})", numbered("rank", sharers),
                               places[static_cast<std::size_t>(rank)].host, counted(threads, "thread"),
                               counted(cores.size(), "core"), format_ranges(cores)));
   }
@@ -67,8 +64,8 @@ void warn_of_idle_cores(const std::vector<RankUse>& ranks, std::vector<std::stri
     const std::vector<int> cores = cores_of(ranks, numbers);
     const int host_cores = ranks[static_cast<std::size_t>(numbers.front())].host_cores;
     if (static_cast<int>(cores.size()) >= host_cores) continue;
-    warnings.push_back(format("{} on {}: bound to {}, but the host has {}", ranks_text(numbers), host,
-                              cores_text(cores), counted(host_cores, "core")));
+    warnings.push_back(format("{} on {}: bound to {}, but the host has {}", numbered("rank", numbers), host,
+                              numbered("core", cores), counted(host_cores, "core")));
   }
 }
 
@@ -129,9 +126,9 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
     while (first < ranks.size() && ranks[first].place == use.place && ranks[first].threads == use.threads) {
       group.push_back(static_cast<int>(first++));
     }
-    lines.push_back(format("{} on {}: {}{}, {}{}", ranks_text(group), use.place.host, counted(use.threads, "thread"),
-                           group.size() > 1 ? " each" : "", cores_text(use.place.cores),
-                           group.size() > 1 ? " shared" : ""));
+    lines.push_back(format("{} on {}: {}{}, {}{}", numbered("rank", group), use.place.host,
+                           counted(use.threads, "thread"), group.size() > 1 ? " each" : "",
+                           numbered("core", use.place.cores), group.size() > 1 ? " shared" : ""));
   }
   return lines;
 }

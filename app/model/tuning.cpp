@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <sstream>
+#include <iterator>
 #include <string>
 
 #include "app/job/agreement.h"
@@ -24,15 +24,15 @@ std::filesystem::path cache_file(const std::string& machine) {
   return folder / ("convolutions-" + hash_text(machine) + ".txt");
 }
 
+std::string rest_of(std::ifstream& file) { return {std::istreambuf_iterator<char>(file), {}}; }
+
 /// The first line names the machine, the others are choices. Empty for a file that is missing or not ours.
 nn::ConvolutionChoices read_cache(const std::filesystem::path& path, const std::string& machine) {
   std::ifstream file(path);
   std::string first_line;
   if (!std::getline(file, first_line) || first_line != machine) return {};
-  std::stringstream rest;
-  rest << file.rdbuf();
   try {
-    return nn::ConvolutionChoices::from_text(rest.str());
+    return nn::ConvolutionChoices::from_text(rest_of(file));
   } catch (const Error& error) {
     log::warn(format("{}: {}; measuring again", path.string(), error.what()));
     return {};
@@ -64,10 +64,8 @@ nn::ConvolutionChoices known_or_measured(const Measure& measure_missing) {
 
 nn::ConvolutionChoices choices_of_run(const Measure& measure_missing, const std::string& file_of_run) {
   std::ifstream file(file_of_run);
-  std::stringstream text;
-  text << file.rdbuf();
   try {
-    nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(text.str());
+    nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(rest_of(file));
     measure_missing(choices);
     return choices;
   } catch (const Error& error) {

@@ -155,10 +155,6 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   }
 }
 
-void print_configuration(const Configuration& configuration, const comm::Communicator& communicator) {
-  if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
-}
-
 int run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
                  comm::Communicator& communicator) {
   switch (command_line.action) {
@@ -171,7 +167,7 @@ int run_on_ranks(const Configuration& configuration, const CommandLine& command_
       dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator), command_line.verbatim);
       break;
     case Action::print_config:
-      print_configuration(configuration, communicator);
+      if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
       break;
     case Action::show_version:
     case Action::show_help:
