@@ -22,8 +22,7 @@ ParameterLayout::ParameterLayout(std::vector<ParameterSlice> slices) : slices_(s
 }
 
 const ParameterSlice* ParameterLayout::find(std::string_view name) const {
-  const auto found =
-      std::find_if(slices_.begin(), slices_.end(), [&](const auto& slice) { return slice.name == name; });
+  const auto found = std::ranges::find(slices_, name, &ParameterSlice::name);
   return found == slices_.end() ? nullptr : &*found;
 }
 

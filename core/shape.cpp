@@ -1,5 +1,7 @@
 #include "core/shape.h"
 
+#include "core/format.h"
+
 namespace dcs3gd {
 
 std::size_t Shape::element_count() const {
@@ -10,9 +12,7 @@ std::size_t Shape::element_count() const {
 
 std::string Shape::to_string() const {
   if (dims_.empty()) return "scalar";
-  std::string text = std::to_string(dims_.front());
-  for (std::size_t axis = 1; axis < dims_.size(); ++axis) text += "x" + std::to_string(dims_[axis]);
-  return text;
+  return format("{}", fmt::join(dims_, "x"));
 }
 
 }  // namespace dcs3gd

@@ -137,8 +137,7 @@ class HeaderReader {
   }
 
   static void check_size(const SafetensorsEntry& entry) {
-    const auto* const size = std::find_if(std::begin(kDtypeSizes), std::end(kDtypeSizes),
-                                          [&](const DtypeSize& known) { return known.dtype == entry.dtype; });
+    const auto* const size = std::ranges::find(kDtypeSizes, entry.dtype, &DtypeSize::dtype);
     if (size == std::end(kDtypeSizes)) {
       refuse(format("{}: unknown dtype {}", printable(entry.name), printable(entry.dtype)));
     }
@@ -162,8 +161,7 @@ class HeaderReader {
 /// Sorts the entries by their place and checks that they cover the data from the first byte to the last, each byte
 /// once.
 void check_coverage(std::vector<SafetensorsEntry>& entries, std::uint64_t data_bytes) {
-  std::sort(entries.begin(), entries.end(),
-            [](const auto& a, const auto& b) { return std::tie(a.begin, a.bytes) < std::tie(b.begin, b.bytes); });
+  std::ranges::sort(entries, {}, [](const auto& entry) { return std::tie(entry.begin, entry.bytes); });
   std::uint64_t end = 0;
   for (const SafetensorsEntry& entry : entries) {
     if (entry.begin != end) {
