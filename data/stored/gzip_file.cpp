@@ -20,11 +20,9 @@ constexpr std::uint64_t kMaxDeflateRatio = 1032;
 constexpr std::size_t kMaxReadBytes = std::size_t{1} << 30;
 constexpr unsigned kBufferBytes = 1U << 17;
 
-gzFile as_gz(void* file) { return static_cast<gzFile>(file); }
-
 }  // namespace
 
-void GzipFile::Close::operator()(void* file) const noexcept { gzclose(as_gz(file)); }
+void GzipFile::Close::operator()(gzFile_s* file) const noexcept { gzclose(file); }
 
 GzipFile::GzipFile(const std::string& path) : path_(path) {
   std::error_code error;
@@ -38,8 +36,8 @@ GzipFile::GzipFile(const std::string& path) : path_(path) {
     throw Error(ErrorKind::input, format("{}: cannot be opened: {}; check its permissions", path,
                                          error ? error.message() : std::strerror(errno)));
   }
-  gzbuffer(as_gz(file_.get()), kBufferBytes);
-  compressed_ = gzdirect(as_gz(file_.get())) == 0;
+  gzbuffer(file_.get(), kBufferBytes);
+  compressed_ = gzdirect(file_.get()) == 0;
 }
 
 std::uint64_t GzipFile::max_content_bytes() const { return compressed_ ? file_bytes_ * kMaxDeflateRatio : file_bytes_; }
@@ -48,10 +46,10 @@ std::size_t GzipFile::read_some(std::span<std::uint8_t> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
     const auto wanted = static_cast<unsigned>(std::min(bytes.size() - done, kMaxReadBytes));
-    const int got = gzread(as_gz(file_.get()), bytes.data() + done, wanted);
+    const int got = gzread(file_.get(), bytes.data() + done, wanted);
     if (got < 0) {
       int code = Z_OK;
-      const std::string reason = gzerror(as_gz(file_.get()), &code);
+      const std::string reason = gzerror(file_.get(), &code);
       if (code == Z_ERRNO) throw Error(ErrorKind::failure, format("{}: cannot be read: {}", path_, reason));
       refuse(offset_ + done, format("damaged gzip data ({}); fetch the file again", reason));
     }
@@ -84,7 +82,7 @@ void GzipFile::expect_end() {
   }
   // A gzip stream cut off inside its checksum delivers all its data, and an error only here.
   int code = Z_OK;
-  gzerror(as_gz(file_.get()), &code);
+  gzerror(file_.get(), &code);
   if (code == Z_BUF_ERROR) refuse(end, "gzip data without its end; it is truncated: fetch it again");
 }
 

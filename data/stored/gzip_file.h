@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+struct gzFile_s;  // zlib's, whose header is kept out of this one
+
 namespace dcs3gd::data {
 
 /// Reads a binary file from its beginning to its end, plain or gzip (told apart by content, not by name). What is wrong
@@ -34,7 +36,7 @@ class GzipFile {
 
  private:
   struct Close {
-    void operator()(void* file) const noexcept;
+    void operator()(gzFile_s* file) const noexcept;
   };
 
   /// Up to bytes.size() bytes; fewer only at the end of the file.
@@ -43,7 +45,7 @@ class GzipFile {
   std::string path_;
   std::uint64_t file_bytes_ = 0;
   bool compressed_ = false;
-  std::unique_ptr<void, Close> file_;  ///< zlib's gzFile, kept out of this header
+  std::unique_ptr<gzFile_s, Close> file_;
   std::uint64_t offset_ = 0;
 };
 
