@@ -71,25 +71,6 @@ Box random_box(ImageSize image, RandomStream random) {
 
 }  // namespace
 
-CropRule CropRule::within(int max_side) {
-  CropRule rule;
-  rule.max_side_ = max_side;
-  return rule;
-}
-
-CropRule CropRule::center(int image_size) {
-  CropRule rule;
-  rule.image_size_ = image_size;
-  return rule;
-}
-
-CropRule CropRule::random_resized(int image_size, const RandomStream& random) {
-  CropRule rule;
-  rule.image_size_ = image_size;
-  rule.random_ = random;
-  return rule;
-}
-
 Crop CropRule::crop(ImageSize image) const {
   if (image_size_ == 0) return whole_image(image, max_side_);
   if (!random_) return center_crop(image, image_size_);
