@@ -1,5 +1,3 @@
-#include "app/bench/bench_comm.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include "app/bench/bench_statistics.h"
+#include "app/bench/benchmarks.h"
 #include "comm/communicator.h"
 #include "core/aligned_buffer.h"
 #include "core/format.h"
@@ -110,7 +109,7 @@ std::vector<Contender> contenders_of(Communicator& communicator, std::span<float
 
 }  // namespace
 
-int run_comm_bench(const CommBenchOptions& options) {
+void bench_comm(const CommBenchOptions& options) {
   const auto communicator = Communicator::open(options.comm);
   AlignedBuffer<float> values(options.max_floats);
   AlignedBuffer<float> sums(options.max_floats);
@@ -145,7 +144,6 @@ int run_comm_bench(const CommBenchOptions& options) {
       if (prints) print(options, contenders[i], communicator->size(), floats, summary, limit_gb_s);
     }
   }
-  return 0;
 }
 
 }  // namespace dcs3gd::app

@@ -7,11 +7,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "app/bench/bench_comm.h"
-#include "app/bench/bench_loader.h"
-#include "app/bench/bench_nn.h"
-#include "app/bench/bench_step.h"
-#include "app/bench/bench_update.h"
+#include "app/bench/benchmarks.h"
 #include "app/rules/table.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -33,17 +29,20 @@ int run_bench_command(int argc, const char* const* argv) {
   CLI::App parser("Measures what this machine or cluster can do, beside the limit that physics or the rival sets.");
   parser.require_subcommand(1);
 
+  const auto add_number = [](CLI::App* command, const char* name, auto& value, const char* what) {
+    return command->add_option(name, value, what)->check(CLI::PositiveNumber);
+  };
+
   NnBenchOptions nn;
   CLI::App* nn_command = parser.add_subcommand("nn", "training steps of a model against its convolutions alone");
   nn_command->add_option("--model", nn.model, "model, as in model.name")->capture_default_str();
-  nn_command->add_option("--batch", nn.batch, "images per step")->check(CLI::PositiveNumber)->capture_default_str();
+  add_number(nn_command, "--batch", nn.batch, "images per step")->capture_default_str();
   nn_command->add_option("--precision", nn.precision, "fp32 or bf16 (default: fp32)")
       ->transform(CLI::CheckedTransformer(kPrecisions));
   nn_command->add_flag("--direct", nn.direct, "no Winograd convolutions");
-  nn_command->add_option("--threads", nn.threads, "OpenMP threads (default: all)")->check(CLI::PositiveNumber);
-  nn_command->add_option("--image-size", nn.image_size, "pixels (default: the model's own)")
-      ->check(CLI::PositiveNumber);
-  nn_command->add_option("--steps", nn.steps, "measured steps")->check(CLI::PositiveNumber)->capture_default_str();
+  add_number(nn_command, "--threads", nn.threads, "OpenMP threads (default: all)");
+  add_number(nn_command, "--image-size", nn.image_size, "pixels (default: the model's own)");
+  add_number(nn_command, "--steps", nn.steps, "measured steps")->capture_default_str();
   nn_command->add_flag("--json", nn.json, "one JSON object a line");
 
   CommBenchOptions comm;
@@ -51,55 +50,40 @@ int run_bench_command(int argc, const char* const* argv) {
   comm_command->add_option("--max-floats", comm.max_floats, "largest array")
       ->check(CLI::Range(kSmallestCommSize, std::numeric_limits<std::size_t>::max()))
       ->capture_default_str();
-  comm_command->add_option("--seconds-per-size", comm.seconds_per_size, "time to spend")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_number(comm_command, "--seconds-per-size", comm.seconds_per_size, "time to spend")->capture_default_str();
   comm_command->add_flag("--json", comm.json, "one JSON object a line");
 
   StepBenchOptions step;
   CLI::App* step_command =
       parser.add_subcommand("step", "training steps with and without communication; run under mpirun");
   step_command->add_option("--model", step.model, "model, as in model.name")->capture_default_str();
-  step_command->add_option("--batch", step.batch, "images per worker")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  step_command->add_option("--image-size", step.image_size, "pixels (default: the model's own)")
-      ->check(CLI::PositiveNumber);
+  add_number(step_command, "--batch", step.batch, "images per worker")->capture_default_str();
+  add_number(step_command, "--image-size", step.image_size, "pixels (default: the model's own)");
   step_command->add_option("--algorithm", step.algorithm, "update rule, as in algorithm.name")
       ->check(CLI::IsMember(rule_names()))
       ->capture_default_str();
   step_command->add_option("--wire", step.wire, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
-  step_command->add_option("--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)")
-      ->check(CLI::PositiveNumber);
-  step_command->add_option("--rounds", step.rounds, "rounds of steps with and without communication")
-      ->check(CLI::PositiveNumber)
+  add_number(step_command, "--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)");
+  add_number(step_command, "--rounds", step.rounds, "rounds of steps with and without communication")
       ->capture_default_str();
   step_command->add_flag("--json", step.json, "one JSON object a line");
 
   UpdateBenchOptions update;
   CLI::App* update_command = parser.add_subcommand("update", "the update rule against memory bandwidth");
-  update_command->add_option("--floats", update.floats, "parameters")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  update_command->add_option("--repetitions", update.repetitions, "measured updates")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_number(update_command, "--floats", update.floats, "parameters")->capture_default_str();
+  add_number(update_command, "--repetitions", update.repetitions, "measured updates")->capture_default_str();
   update_command->add_flag("--json", update.json, "one JSON object a line");
 
   LoaderBenchOptions loader;
   CLI::App* loader_command = parser.add_subcommand("loader", "decoding and changing photos against decoding alone");
   loader_command->add_option("--data", loader.data, "an image folder or a folder of shards")->required();
-  loader_command->add_option("--threads", loader.threads, "threads that decode")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_number(loader_command, "--threads", loader.threads, "threads that decode")->capture_default_str();
   loader_command->add_option("--image-size", loader.image_size, "pixels")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  loader_command->add_option("--seconds", loader.seconds, "time to spend")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_number(loader_command, "--seconds", loader.seconds, "time to spend")->capture_default_str();
   loader_command->add_flag("--json", loader.json, "one JSON object a line");
 
   const std::string benchmark = argc > 1 ? argv[1] : "";
@@ -116,8 +100,8 @@ int run_bench_command(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
   }
-  if (comm_command->parsed()) return run_comm_bench(comm);
   if (nn_command->parsed()) bench_nn(nn);
+  if (comm_command->parsed()) bench_comm(comm);
   if (step_command->parsed()) bench_step(step);
   if (update_command->parsed()) bench_update(update);
   if (loader_command->parsed()) bench_loader(loader);

@@ -1,5 +1,3 @@
-#include "app/bench/bench_loader.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -9,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench/bench_statistics.h"
+#include "app/bench/benchmarks.h"
 #include "app/job/parallel_tasks.h"
 #include "core/error.h"
 #include "core/format.h"

@@ -1,5 +1,3 @@
-#include "app/bench/bench_nn.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <vector>
@@ -9,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "app/bench/bench_statistics.h"
+#include "app/bench/benchmarks.h"
 #include "app/config/network_reader.h"
 #include "app/model/random_batch.h"
 #include "app/rules/table.h"

@@ -1,5 +1,3 @@
-#include "app/bench/bench_step.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
@@ -9,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench/bench_statistics.h"
+#include "app/bench/benchmarks.h"
 #include "app/config/network_reader.h"
 #include "app/job/threads.h"
 #include "app/model/random_batch.h"

@@ -1,5 +1,3 @@
-#include "app/bench/bench_update.h"
-
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -8,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/bench/bench_statistics.h"
+#include "app/bench/benchmarks.h"
 #include "core/format.h"
 #include "core/optim/delay_compensation.h"
 #include "core/optim/worker_update.h"

@@ -3,7 +3,7 @@
 #include <optional>
 #include <vector>
 
-#include "comm/ticket.h"
+#include "comm/all_reduce.h"
 
 namespace dcs3gd::app {
 

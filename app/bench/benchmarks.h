@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "comm/options.h"
+#include "nn/kernels/precision.h"
+
+/// The benchmarks of dcs3gd-bench: each measures beside the limit that physics or the rival sets, and prints, as JSON
+/// one object a line.
+namespace dcs3gd::app {
+
+struct NnBenchOptions {
+  std::string model = "resnet50";
+  int batch = 32;
+  nn::Precision precision = nn::Precision::fp32;
+  bool direct = false;  ///< as model.convolution: direct
+  int threads = 0;      ///< 0: all that OpenMP offers
+  int image_size = 0;   ///< 0: the model's own, 224, 32 or 28 pixels
+  int steps = 10;       ///< measured, after two that warm up
+  bool json = false;
+};
+
+/// `dcs3gd-bench nn`: whole training steps (forward, loss, backward, optimizer) on random images against the time that
+/// the convolutions and linear layers alone need, taken in turn. Throws Error{input} for options that cannot be.
+void bench_nn(const NnBenchOptions& options);
+
+/// Floats of the smallest array that is measured.
+inline constexpr std::size_t kSmallestCommSize = 1024;
+
+struct CommBenchOptions {
+  comm::Options comm;                 ///< algorithm and wire are not looked at: all are measured
+  std::size_t max_floats = 25557032;  ///< the largest array: ResNet-50
+  double seconds_per_size = 5;        ///< decides on the number of repetitions
+  bool json = false;                  ///< one object a line instead of a table
+};
+
+/// `dcs3gd-bench comm`: the time of an all-reduce by size, on the ranks of this job: each algorithm with a schedule in
+/// fp32 and bf16, start to end as the caller sees it through the progress thread, beside the bare calls of MPI
+/// (MPI_Allreduce with two buffers and in place, MPI_Iallreduce and waiting). The kinds take turns, so that a
+/// disturbance hits all of them. A repetition counts as its slowest rank. Rank 0 prints. Throws Error when a rank is
+/// lost.
+void bench_comm(const CommBenchOptions& options);
+
+struct StepBenchOptions {
+  std::string model = "resnet50";
+  int batch = 16;      ///< per worker
+  int image_size = 0;  ///< pixels; 0: the model's own
+  std::string algorithm = "dc_s3gd";
+  std::string wire = "fp32";
+  int threads = 0;  ///< per rank; 0: as in training with run.threads auto
+  int rounds = 4;   ///< of some steps with communication and as many without
+  bool json = false;
+};
+
+/// `dcs3gd-bench step`, under mpirun: training steps with and without communication in turn, on all ranks at the same
+/// time, so that what communication costs is measured against computing under the same load. Rank 0 prints.
+void bench_step(const StepBenchOptions& options);
+
+struct UpdateBenchOptions {
+  std::size_t floats = 25557032;  ///< of the model: ResNet-50
+  int repetitions = 20;
+  bool json = false;
+};
+
+/// `dcs3gd-bench update`: the update rule of DC-S3GD (norms, λ, correction, momentum, mean model) on this machine's
+/// OpenMP team, against the time that the bytes it must touch take at the bandwidth of the triad a = b + s·c, measured
+/// in turn.
+void bench_update(const UpdateBenchOptions& options);
+
+struct LoaderBenchOptions {
+  std::string data;      ///< an image folder or a folder of shards
+  int threads = 1;       ///< that decode
+  int image_size = 224;  ///< pixels
+  double seconds = 5;    ///< of measuring
+  bool json = false;
+};
+
+/// `dcs3gd-bench loader`: what a loader thread does for a photo (fetch, decode, RandomResizedCrop, flip, normalise),
+/// beside libjpeg-turbo and stb_image alone decoding the same files whole, from memory, in turn on the same threads.
+void bench_loader(const LoaderBenchOptions& options);
+
+}  // namespace dcs3gd::app
