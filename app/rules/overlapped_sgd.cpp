@@ -67,7 +67,7 @@ class OverlappedSgd final : public UpdateRule {
                       .rounding = options.wire == comm::Wire::bf16 ? 0x1p-8 : 0x1p-23},
         own_momentum_(static_cast<float>(options.algorithm.own_momentum.value_or(options.sgd.momentum))),
         reach_(optim::reach_of(options.sgd)),
-        slices_(weights.layout().slices()),
+        slices_(parts.network.parameter_layout()->slices()),
         first_fresh_(first_fresh_slice(weights.layout(), options.algorithm.fresh.value_or(1))),
         first_in_buckets_(options.overlap_from_step > 0 || options.algorithm.staleness_limit ? 0 : first_fresh_),
         mean_weights_(std::move(weights)),

@@ -29,7 +29,7 @@ StepProfile profile_passes(const Configuration& configuration, const comm::Commu
   const AlgorithmOptions& algorithm = configuration.algorithm;
   const RandomBatch batch(algorithm.images_per_pass(), model.graph.shape(model.graph.input()), model.network.classes(),
                           static_cast<std::uint64_t>(communicator.rank()));
-  const std::vector<ParameterSlice>& slices = model.weights.layout().slices();
+  const std::vector<ParameterSlice>& slices = model.network.parameter_layout()->slices();
   ParameterArena gradient(model.network.parameter_layout());
   model.network.set_weights(model.weights);
   StepProfile best;

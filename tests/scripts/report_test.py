@@ -66,7 +66,7 @@ class Report(ScriptTest):
     def test_one_run(self):
         self.make_run("runs/one")
         text, page = self.report("runs/one")
-        self.assertEqual(page.svgs, 15)
+        self.assertEqual(page.svgs, 16)
         for words in ("Training loss", "Top-5 accuracy", "Learning rate", "Strength of the correction", "Throughput",
                       "Overlap", "Mean times of a step"):
             self.assertIn(f'aria-label="{words}"', text)

@@ -51,7 +51,7 @@ class ScriptTest(unittest.TestCase):
         """A run folder with 20 steps an epoch. `lines` go after the steps; `end` None: the run is not over."""
         events = [{"event": "start", "version": "0.1.0", "command": "dcs3gd-train", "hosts": ["a"] * ranks,
                    "config_hash": "00", "ranks": ranks, "workers": ranks, "threads": 1, "isa": "avx2",
-                   "parameters": 1000, "all_reduce_bytes": 4000, "resumed_from": None}]
+                   "parameters": 1000, "fresh_share": 0.0, "all_reduce_bytes": 4000, "resumed_from": None}]
         for step in steps:
             events.append(self.step_event(step, ranks))
             if step % 20 == 0:
@@ -70,8 +70,8 @@ class ScriptTest(unittest.TestCase):
     @staticmethod
     def step_event(step, ranks=2, **changes):
         return {"event": "step", "step": step, "epoch": (step + 19) // 20, "loss": 2.5 / step, "lr": 0.1,
-                "grad_norm": 1.0, "lambda": 0.3 * step, "distance_norm": 0.01, "images_per_s": 640.0, "step_ms": 50.0,
-                "compute_ms": 48.0, "all_reduce_ms": 10.0, "wait_ms": 2.0, "overlap": 0.8 if ranks > 1 else None,
+                "grad_norm": 1.0, "lambda": 0.3 * step, "distance_norm": 0.01, "staleness_price": 0.02,
+                "staleness_sharpness": 0.1, "images_per_s": 640.0, "step_ms": 50.0, "compute_ms": 48.0, "all_reduce_ms": 10.0, "wait_ms": 2.0, "overlap": 0.8 if ranks > 1 else None,
                 **changes}
 
 

@@ -41,7 +41,7 @@ TEST_CASE("unknown keys") {
   CHECK(problems("epochs: 1") == "f:1:1: epochs: unknown key. Did you mean run.epochs?");
   CHECK(problems("data: {threads: 1}") == "f:1:8: data.threads: unknown key. Did you mean data.loader.threads?");
   CHECK(problems("comm: {colour: red}") ==
-        "f:1:8: comm.colour: unknown key. The keys of comm are algorithm, wire, segment_bytes, core, timeout_s");
+        "f:1:8: comm.colour: unknown key. The keys of comm are algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s");
   CHECK(problems("colour: red") ==
         "f:1:1: colour: unknown key. The sections are run, model, data, algorithm, optimizer, "
         "comm, checkpoint, output");
@@ -85,7 +85,7 @@ TEST_CASE("wrong types") {
   CHECK(problems("algorithm: {name: dcs3gd}") ==
         "f:1:13: algorithm.name: must be one of dc_s3gd, s3gd, ssgd; found dcs3gd. Did you mean dc_s3gd?");
   CHECK(problems("comm: 5") ==
-        "f:1:1: comm: must be a section with the keys algorithm, wire, segment_bytes, core, timeout_s; found 5");
+        "f:1:1: comm: must be a section with the keys algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s; found 5");
   CHECK(override_problem("optimizer.lr.base=x") ==
         "--set optimizer.lr.base=x: optimizer.lr.base: must be a number above 0; found x");
 }
@@ -147,6 +147,12 @@ TEST_CASE("rules between keys") {
         "f:1:18: optimizer.lr.milestones: must be in ascending order");
   CHECK(problems("optimizer: {lr: {schedule: step}}") ==
         "f:1:18: optimizer.lr.schedule: step needs optimizer.lr.milestones, for example [15, 25]");
+  CHECK(problems("{algorithm: {own_momentum: 0.95}, optimizer: {momentum: 0.9}}") ==
+        "f:1:14: algorithm.own_momentum: must be at most optimizer.momentum, 0.9; found 0.95");
+  CHECK(problems("algorithm: {worker: host, workers_per_rank: 2}") ==
+        "f:1:13: algorithm.worker: host makes one worker of a host's ranks; algorithm.workers_per_rank must be 1");
+  CHECK(problems("algorithm: {fresh: 1.5}") ==
+        "f:1:13: algorithm.fresh: must be a number of at least 0 and at most 1, or auto; found 1.5");
   CHECK(problems("comm: {wire: bf16, algorithm: mpi}") ==
         "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct; MPI_Allreduce sums fp32 only");
   CHECK(problems("model: {name: resnet21}") ==

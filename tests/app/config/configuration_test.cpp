@@ -54,9 +54,18 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "data.loader.prefetch_batches",
       "data.loader.on_bad_image",
       "algorithm.name",
+      "algorithm.worker",
+      "algorithm.own_momentum",
+      "algorithm.fresh",
+      "algorithm.overlap_from_epoch",
+      "algorithm.staleness_limit",
       "algorithm.lambda0",
       "algorithm.lambda_norm",
       "algorithm.lambda_max",
+      "algorithm.lambda",
+      "algorithm.lambda_until_epoch",
+      "algorithm.correction",
+      "algorithm.correction_bound",
       "algorithm.workers_per_rank",
       "algorithm.batch_per_worker",
       "algorithm.micro_batches",
@@ -78,6 +87,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "optimizer.lr.final",
       "comm.algorithm",
       "comm.wire",
+      "comm.ranks_per_host",
       "comm.segment_bytes",
       "comm.core",
       "comm.timeout_s",
@@ -141,9 +151,18 @@ data:
     on_bad_image: error
 algorithm:
   name: dc_s3gd
+  worker: rank
+  own_momentum: paper
+  fresh: 0
+  overlap_from_epoch: 0
+  staleness_limit: null
   lambda0: 0.2
   lambda_norm: global
   lambda_max: null
+  lambda: null
+  lambda_until_epoch: null
+  correction: diagonal
+  correction_bound: null
   workers_per_rank: 1
   batch_per_worker: 128
   micro_batches: 1
@@ -168,6 +187,7 @@ optimizer:
 comm:
   algorithm: ring
   wire: fp32
+  ranks_per_host: auto
   segment_bytes: auto
   core: auto
   timeout_s: 300
@@ -218,7 +238,16 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.algorithm.lambda0 == 0.3);
   CHECK(c.algorithm.lambda_norm == LambdaNorm::tensor);
   CHECK(c.algorithm.lambda_max == 17);
-  CHECK(c.algorithm.workers_per_rank == 5);
+  CHECK(c.algorithm.worker == WorkerKind::host);
+  CHECK(c.algorithm.own_momentum == 0.25);
+  CHECK(c.algorithm.fresh == std::nullopt);
+  CHECK(c.algorithm.overlap_from_epoch == 1.5);
+  CHECK(c.algorithm.staleness_limit == 0.1);
+  CHECK(c.algorithm.lambda == 0.04);
+  CHECK(c.algorithm.lambda_until_epoch == 20.0);
+  CHECK(c.algorithm.correction == CorrectionForm::rank_one);
+  CHECK(c.algorithm.correction_bound == 0.3);
+  CHECK(c.algorithm.workers_per_rank == 1);
   CHECK(c.algorithm.batch_per_worker == 64);
   CHECK(c.algorithm.label_smoothing == 0.1F);
   CHECK(c.algorithm.gradient_clip_norm == 2.5);
@@ -237,6 +266,7 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.optimizer.lr.power == 3);
   CHECK(c.optimizer.lr.final_rate == 0.001);
   CHECK(c.comm.algorithm == "mpi");
+  CHECK(c.comm.ranks_per_host == 4);
   CHECK(c.comm.segment_bytes == 65536);
   CHECK(c.comm.core == 0);
   CHECK(c.comm.timeout_s == 0.5);
@@ -255,6 +285,10 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
       {"data.format", {"synthetic", "cifar10", "cifar100", "idx"}},
       {"data.loader.on_bad_image", {"error", "skip"}},
       {"algorithm.name", {"dc_s3gd", "s3gd", "ssgd"}},
+      {"algorithm.worker", {"rank", "host"}},
+      {"algorithm.own_momentum", {"paper", "0"}},
+      {"algorithm.fresh", {"auto", "0", "1"}},
+      {"algorithm.correction", {"diagonal", "rank_one"}},
       {"algorithm.lambda_norm", {"global", "tensor"}},
       {"optimizer.lr.scaling", {"linear", "sqrt", "none"}},
       {"optimizer.lr.schedule", {"linear", "cosine", "step", "poly", "constant"}},

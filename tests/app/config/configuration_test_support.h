@@ -56,7 +56,9 @@ data:
   normalize: {mean: [0.1307], std: [.3081]}
   augment: {random_crop_padding: 4, horizontal_flip: true}
   loader: {threads: 0, prefetch_batches: 7, on_bad_image: skip}
-algorithm: {name: ssgd, lambda0: +0.3, lambda_norm: tensor, lambda_max: 17, workers_per_rank: 5, batch_per_worker: 64,
+algorithm: {name: ssgd, lambda0: +0.3, lambda_norm: tensor, lambda_max: 17, workers_per_rank: 1,
+            worker: host, own_momentum: 0.25, fresh: auto, overlap_from_epoch: 1.5, staleness_limit: 0.1, lambda: 0.04,
+            lambda_until_epoch: 20, correction: rank_one, correction_bound: 0.3, batch_per_worker: 64,
             label_smoothing: 0.1, gradient_clip_norm: 2.5}
 optimizer:
   momentum: 0.95
@@ -65,7 +67,7 @@ optimizer:
   decay_norm_and_bias: true
   lr: {base: 5e-4, scaling: sqrt, reference_batch: 256, warmup_epochs: 2.5, warmup_start: 1e-06, schedule: step,
        milestones: [10, 20.5], gamma: 0.2, power: 3, final: 0.001}
-comm: {algorithm: mpi, segment_bytes: 65536, core: 0, timeout_s: 0.5}
+comm: {algorithm: mpi, ranks_per_host: 4, segment_bytes: 65536, core: 0, timeout_s: 0.5}
 checkpoint: {every_epochs: null, every_steps: 100, every_minutes: 7.5, keep: 1}
 output: {progress: none, metrics_every_steps: 10}
 )";

@@ -183,10 +183,10 @@ class Trace(TrainTest):
     def test_lanes_of_all_ranks(self):
         events, spans = self.trace_of(ranks=2)
         for rank in (0, 1):
-            for name in ("gradient", "wait", "update"):
-                self.assertEqual(len(spans[rank, "compute", name]), 16)
-            # One a step, and the running statistics before each of two evaluations.
-            self.assertEqual(len(spans[rank, "communication", "all-reduce"]), 18)
+            for name, count in (("gradient", 16), ("wait", 32), ("update", 16)):  # updates and their sums are waited for
+                self.assertEqual(len(spans[rank, "compute", name]), count)
+            # Two a step, and the running statistics before each of two evaluations.
+            self.assertEqual(len(spans[rank, "communication", "all-reduce"]), 34)
             # Training batches; those of the evaluations are made in threads that have rows of their own.
             self.assertGreaterEqual(len(spans[rank, "loader", "batch"]), 16)
             for name in ("gradient", "wait", "update"):
@@ -202,9 +202,12 @@ class Trace(TrainTest):
         _, spans = self.trace_of(ranks=2)
         updates, waits = spans[0, "compute", "update"], spans[0, "compute", "wait"]
         all_reduces = spans[0, "communication", "all-reduce"]
-        for update, all_reduce, wait in zip(updates[:7], all_reduces, waits[1:]):
-            self.assertLess(update["ts"], all_reduce["ts"])
-            self.assertLess(all_reduce["ts"] + all_reduce["dur"], wait["ts"] + wait["dur"])
+        ends = [span["ts"] + span["dur"] for span in all_reduces]
+        waited = [span["ts"] + span["dur"] for span in waits]
+        for step in range(7):
+            own = slice(2 * step, 2 * step + 2)  # of the updates and of the sums
+            self.assertLess(updates[step]["ts"], all_reduces[2 * step]["ts"])
+            self.assertLess(max(ends[own]), max(waited[own]))
 
     def test_one_rank_and_no_trace(self):
         _, spans = self.trace_of(ranks=None)

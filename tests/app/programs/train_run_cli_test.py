@@ -12,9 +12,9 @@ from processes import wait_until
 
 KEYS = {
     "start": ["event", "version", "command", "config_hash", "hosts", "ranks", "workers", "threads", "isa", "parameters",
-              "all_reduce_bytes", "resumed_from"],
-    "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "images_per_s", "step_ms",
-             "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
+              "fresh_share", "all_reduce_bytes", "resumed_from"],
+    "step": ["event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance_norm", "staleness_price",
+             "staleness_sharpness", "images_per_s", "step_ms", "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
     "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
     "checkpoint": ["event", "step", "epoch", "path", "wall_s", "stall_s"],
     "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
