@@ -18,7 +18,7 @@ struct SliceRange {
 
 /// A bucket takes further slices until it has this many elements: large enough that the ring runs at its bandwidth,
 /// small enough that the first bucket leaves early.
-constexpr std::size_t kBucketElements = std::size_t{1} << 21;
+constexpr std::size_t kBucketElements = std::size_t{1} << 19;
 
 /// The buckets that these slices are cut into, from the last slice to the first; none holds slices from both sides of
 /// `cut`.
