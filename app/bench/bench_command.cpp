@@ -62,11 +62,24 @@ int run_bench_command(int argc, const char* const* argv) {
   step_command->add_option("--algorithm", step.algorithm, "update rule, as in algorithm.name")
       ->check(CLI::IsMember(rule_names()))
       ->capture_default_str();
+  step_command->add_option("--fresh", step.fresh, "share of the parameters that is never stale, as in algorithm.fresh")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
   step_command->add_option("--wire", step.wire, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
   add_number(step_command, "--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)");
   add_number(step_command, "--rounds", step.rounds, "rounds of steps with and without communication")
+      ->capture_default_str();
+  add_number(step_command, "--steps", step.steps, "steps of a round")->capture_default_str();
+  step_command->add_option("--pause-ms", step.pause_ms, "pause of every step, as if it computed longer")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  step_command->add_option("--jitter", step.jitter, "mean of a random part of the pause beside it")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  step_command->add_option("--slow-rank", step.slow_rank, "rank 0 pauses this many times as long")
+      ->check(CLI::PositiveNumber)
       ->capture_default_str();
   step_command->add_flag("--json", step.json, "one JSON object a line");
 

@@ -1,7 +1,10 @@
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <iterator>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -15,13 +18,12 @@
 #include "app/rules/table.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
+#include "core/random_stream.h"
 #include "nn/convolution/tuning.h"
 
 namespace dcs3gd::app {
 namespace {
 
-/// Steps of a round in each mode. The first is not counted: its all-reduce meets no computing before it.
-constexpr int kStepsPerRound = 4;
 constexpr double kLearningRate = 1e-3;
 
 nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenchOptions& options,
@@ -31,16 +33,42 @@ nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenc
   return choices_of_rank_0(communicator, choices);
 }
 
+/// What a rank does beside its network's computing.
+class Pauses {
+ public:
+  Pauses(const StepBenchOptions& options, int rank)
+      : options_(options),
+        factor_(rank == 0 ? options.slow_rank : 1),
+        random_(1, RandomPurpose::test, static_cast<std::uint64_t>(rank)) {}
+
+  void pause() {
+    if (options_.pause_ms == 0) return;
+    const double chance = -std::log(1.0 - static_cast<double>(random_.uniform()));
+    const double ms = factor_ * options_.pause_ms * (1 + options_.jitter * chance);
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(ms));
+  }
+
+ private:
+  const StepBenchOptions& options_;
+  const double factor_;
+  RandomStream random_;
+};
+
 /// One way to train, with its own state, on the shared network.
 class Contender {
  public:
-  Contender(const RuleParts& parts, const RuleOptions& options, const ParameterArena& weights, const RandomBatch& batch)
-      : rule_(make_rule(parts, options, weights.copy())), next_batch_([&batch] { return batch.view(); }) {}
+  Contender(const RuleParts& parts, const RuleOptions& options, const ParameterArena& weights, const RandomBatch& batch,
+            Pauses& pauses)
+      : rule_(make_rule(parts, options, weights.copy())), next_batch_([&batch, &pauses] {
+          pauses.pause();
+          return batch.view();
+        }) {}
 
-  void run_round() {
+  /// The first step is not counted: its all-reduce meets no computing before it.
+  void run_round(int steps) {
     std::vector<StepReport> round;
     rule_->load_network();
-    for (int step = 0; step < kStepsPerRound; ++step) {
+    for (int step = 0; step <= steps; ++step) {
       rule_->compute_gradients(steps_++, next_batch_);
       if (const auto report = rule_->receive()) round.push_back(*report);
       rule_->update_and_send(kLearningRate, {});
@@ -53,6 +81,12 @@ class Contender {
     std::vector<double> samples;
     for (const StepReport& report : reports_) samples.push_back(report.*time);
     return summarize(samples);
+  }
+  /// Throughput follows from it, also where steps differ.
+  double mean_step_ms() const {
+    double sum = 0;
+    for (const StepReport& report : reports_) sum += report.step_ms;
+    return sum / static_cast<double>(reports_.size());
   }
   void forget() { reports_.clear(); }
 
@@ -78,15 +112,17 @@ void bench_step(const StepBenchOptions& options) {
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(),
                           static_cast<std::uint64_t>(communicator->rank()));
 
-  const RuleOptions rule{.algorithm = {.name = options.algorithm, .batch_per_worker = options.batch},
-                         .wire = comm.wire};
+  const RuleOptions rule{
+      .algorithm = {.name = options.algorithm, .fresh = options.fresh, .batch_per_worker = options.batch},
+      .wire = comm.wire};
   comm::Communicator alone([] { return comm::open_thread_transport(comm::make_thread_world(1), 0); }, comm);
-  Contender with({*communicator, network, statistics}, rule, weights, batch);
-  Contender without({alone, network, statistics}, rule, weights, batch);
+  Pauses pauses(options, communicator->rank());
+  Contender with({*communicator, network, statistics}, rule, weights, batch, pauses);
+  Contender without({alone, network, statistics}, rule, weights, batch, pauses);
   for (int round = -1; round < options.rounds; ++round) {
     for (Contender* contender : {&with, &without}) {
       communicator->barrier();
-      contender->run_round();
+      contender->run_round(options.steps);
     }
     if (round < 0) {  // warmed up
       with.forget();
@@ -100,18 +136,13 @@ void bench_step(const StepBenchOptions& options) {
   const TimingSummary compute = without.summary_of(&StepReport::step_ms);
   const double all_reduce_ms = with.summary_of(&StepReport::all_reduce_ms).median;
   const double wait_ms = with.summary_of(&StepReport::wait_ms).median;
-  const double images_per_s = 1e3 * options.batch * communicator->size() / step.median;
+  const double images_per_s = 1e3 * options.batch * communicator->size() / with.mean_step_ms();
   if (options.json) {
-    const nlohmann::ordered_json line = {{"bench", "step"},
-                                         {"algorithm", options.algorithm},
-                                         {"wire", options.wire},
-                                         {"ranks", communicator->size()},
-                                         {"compute_ms", compute.median},
-                                         {"step_ms", step.median},
-                                         {"all_reduce_ms", all_reduce_ms},
-                                         {"wait_ms", wait_ms},
-                                         {"images_per_s", images_per_s},
-                                         {"n", step.n}};
+    const nlohmann::ordered_json line = {
+        {"bench", "step"},        {"algorithm", options.algorithm},      {"fresh", options.fresh},
+        {"wire", options.wire},   {"ranks", communicator->size()},       {"compute_ms", compute.median},
+        {"step_ms", step.median}, {"mean_step_ms", with.mean_step_ms()}, {"all_reduce_ms", all_reduce_ms},
+        {"wait_ms", wait_ms},     {"images_per_s", images_per_s},        {"n", step.n}};
     std::printf("%s\n", line.dump().c_str());
     return;
   }

@@ -47,14 +47,20 @@ struct StepBenchOptions {
   int batch = 16;      ///< per worker
   int image_size = 0;  ///< pixels; 0: the model's own
   std::string algorithm = "dc_s3gd";
+  double fresh = 0;  ///< as algorithm.fresh
   std::string wire = "fp32";
-  int threads = 0;  ///< per rank; 0: as in training with run.threads auto
-  int rounds = 4;   ///< of some steps with communication and as many without
+  int threads = 0;       ///< per rank; 0: as in training with run.threads auto
+  int rounds = 4;        ///< of some steps with communication and as many without
+  int steps = 3;         ///< that count in a round; more where ranks are to drift apart
+  double pause_ms = 0;   ///< of every step, as if it computed longer
+  double jitter = 0;     ///< and on average this part of the pause more, by chance (exponentially distributed)
+  double slow_rank = 1;  ///< rank 0 pauses this many times as long
   bool json = false;
 };
 
 /// `dcs3gd-bench step`, under mpirun: training steps with and without communication in turn, on all ranks at the same
-/// time, so that what communication costs is measured against computing under the same load. Rank 0 prints.
+/// time, so that what communication costs is measured against computing under the same load. Ranks that pause show what
+/// random delays and a slow neighbour cost a rule, without taking the cores from each other. Rank 0 prints.
 void bench_step(const StepBenchOptions& options);
 
 struct UpdateBenchOptions {
