@@ -252,7 +252,7 @@ class OverlappedSgd final : public UpdateRule {
     waits_.wait(sums_ticket_);
     throw_if_diverged(sent_.step, travelling_sums_, local_.total(), options_.loss_limit);
     complete(sent_, travelling_sums_, local_.total());
-    price_ = sent_.staleness_price / sent_.loss;
+    price_ = sent_.loss > 0 ? sent_.staleness_price / sent_.loss : 0;
     completed_ = sent_;
   }
 

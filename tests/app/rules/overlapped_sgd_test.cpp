@@ -251,6 +251,35 @@ TEST_CASE("the price of staleness is the loss that the workers have and the mean
   CHECK(reports.front().staleness_price == 0);
 }
 
+// A checkpoint's manifest holds them as JSON, which knows no NaN.
+TEST_CASE("a loss of 0 leaves the numbers of the state finite") {
+  nn::Graph graph({2, 1, 1});
+  graph.add(nn::Linear{.oc = 2}, graph.input(), "fc");
+  const std::vector<float> images(2 * kImages);
+  const std::vector<std::int32_t> labels(kImages);
+  for (const std::string name : {"ssgd", "dc_s3gd"}) {
+    CAPTURE(name);
+    Experiment experiment{.graph = graph,
+                          .images_per_batch = kImages,
+                          .batch =
+                              [&](std::int64_t, int) {
+                                return nn::BatchView{images.data(), labels.data(), kImages};
+                              },
+                          .ranks = 2,
+                          .algorithm = {.name = name},
+                          .initialize =
+                              [](ParameterArena& weights, ParameterArena&) {
+                                weights.values()[4] = 1000;  // the bias of the class that all images have
+                              }};
+    run_ranks(experiment, [&](Rank& rank) {
+      for (std::int64_t step = 0; step < 3; ++step) rank.step(step);
+      rank.drain();
+      CHECK(rank.reports().back().loss == 0);
+      for (const StateNumber& number : rank.rule().state().numbers) CHECK(std::isfinite(*number.value));
+    });
+  }
+}
+
 TEST_CASE("the guard makes steps synchronous when the price is above its limit, on all ranks") {
   const nn::Graph graph = network();
   const Batches batches(graph, kImages, 2, kSteps);
