@@ -1,7 +1,6 @@
 #include "app/programs/dry_run.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -22,6 +21,7 @@
 #include "app/report/rank_memory.h"
 #include "app/report/start_report.h"
 #include "app/rules/table.h"
+#include "app/train/fresh_plan.h"
 #include "core/format.h"
 #include "core/log.h"
 #include "data/dataset.h"
@@ -32,7 +32,6 @@ namespace dcs3gd::app {
 namespace {
 
 constexpr int kSteps = 2;
-constexpr std::size_t kAllReduces = 3;
 
 void print_layers(const Model& model) {
   std::printf("%-28s %-14s %-16s %12s\n", "layer", "kind", "output (CxHxW)", "parameters");
@@ -94,28 +93,12 @@ void print_plan(const Configuration& configuration, const Model& model, const Ra
   std::printf("\nparameters: %zu\n", model.weights.layout().element_count());
 }
 
-/// The median of a few all-reduces of the model's size; 0 on one rank. Collective. The values stay: they are the same
-/// on all ranks.
-double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
-                             ParameterArena& values) {
-  if (communicator.size() == 1) return 0;
-  std::array<double, kAllReduces> times_ms{};
-  for (double& time_ms : times_ms) {
-    communicator.barrier();
-    time_ms = communicator.plan_all_reduce({.values = values.values(), .wire = configuration.comm.wire})
-                  .start()
-                  .wait()
-                  .all_reduce_ms;
-  }
-  std::ranges::sort(times_ms);
-  return times_ms[kAllReduces / 2];
-}
-
 /// Takes a few steps on random images at a learning rate of 0. Collective. Returns the last one.
 StepReport run_steps(const Configuration& configuration, comm::Communicator& communicator, Model& model,
                      const RandomBatch& batch) {
-  const auto rule =
-      make_rule({communicator, model.network, model.statistics}, rule_options(configuration), model.weights.copy());
+  RuleOptions options = rule_options(configuration);
+  options.algorithm.fresh = plan_fresh_share(configuration, communicator, model);
+  const auto rule = make_rule({communicator, model.network, model.statistics}, options, model.weights.copy());
   StepReport last;
   const auto print = [&](const StepReport& report) {
     last = report;
@@ -168,7 +151,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
 
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const PreflightFacts facts{.compute_ms = largest(communicator, last.compute_ms),
-                             .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights),
+                             .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.values()),
                              .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
                              .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
                              .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),

@@ -61,6 +61,10 @@ std::size_t first_fresh_slice(const ParameterLayout& layout, double share) {
   return first;
 }
 
+std::size_t elements_before(const ParameterLayout& layout, std::size_t slice) {
+  return slice < layout.slices().size() ? layout.slices()[slice].offset : layout.element_count();
+}
+
 double predicted_step_ms(const ParameterLayout& layout, const StepProfile& profile, std::size_t first_fresh) {
   const std::vector<ParameterSlice>& slices = layout.slices();
   std::vector<std::size_t> elements;  // by bucket
@@ -70,7 +74,7 @@ double predicted_step_ms(const ParameterLayout& layout, const StepProfile& profi
     moments.push_back({ready_ms, elements.size(), true});
     elements.push_back(count);
   };
-  const std::size_t stale = first_fresh < slices.size() ? slices[first_fresh].offset : layout.element_count();
+  const std::size_t stale = elements_before(layout, first_fresh);
   for (const SliceRange& range : bucket_ranges(layout, {first_fresh, slices.size()}, first_fresh)) {
     double needed_ms = profile.compute_ms;
     double ready_ms = 0;
@@ -120,7 +124,7 @@ double hidden_fresh_share(const ParameterLayout& layout, const StepProfile& prof
   const double limit_ms = (1 + kTolerance) * predicted_step_ms(layout, profile, slices);
   std::size_t first = 0;
   while (first < slices && predicted_step_ms(layout, profile, first) > limit_ms) ++first;
-  const std::size_t stale = first < slices ? layout.slices()[first].offset : layout.element_count();
+  const std::size_t stale = elements_before(layout, first);
   if (stale == 0) return 1;
   // Half a parameter more, so that rounding does not lose a slice.
   const double fresh = static_cast<double>(layout.element_count() - stale);

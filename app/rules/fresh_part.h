@@ -11,6 +11,9 @@ namespace dcs3gd::app {
 /// share of the parameters. 1: all of them.
 std::size_t first_fresh_slice(const ParameterLayout& layout, double share);
 
+/// Parameters in the slices before this one; of the slice after the last one: all.
+std::size_t elements_before(const ParameterLayout& layout, std::size_t slice);
+
 /// When a step touches a slice of the parameters, in milliseconds from its start.
 struct SliceTimes {
   double needed_ms = 0;  ///< forward reads its weights

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -222,9 +223,7 @@ class OverlappedSgd final : public UpdateRule {
   float mean_factor() const { return 1 / static_cast<float>(local_.total()); }
   std::size_t number_of(const ParameterSlice& slice) const { return static_cast<std::size_t>(&slice - slices_.data()); }
   ParameterArena& gradient(int k) { return gradients_[std::min(static_cast<std::size_t>(k), gradients_.size() - 1)]; }
-  std::size_t stale_elements() const {
-    return first_fresh_ < slices_.size() ? slices_[first_fresh_].offset : mean_weights_.layout().element_count();
-  }
+  std::size_t stale_elements() const { return elements_before(mean_weights_.layout(), first_fresh_); }
   std::span<float> stale_part_of(ParameterArena& arena) const { return arena.values().first(stale_elements()); }
   std::span<const float> stale_part_of(const ParameterArena& arena) const {
     return arena.values().first(stale_elements());
@@ -258,11 +257,7 @@ class OverlappedSgd final : public UpdateRule {
 
   /// The report whose sums have arrived, once.
   std::optional<StepReport> take_completed() {
-    if (completed_ && !has_stale()) {
-      double squared = 0;
-      for (const double slice : mean_squared_norms_) squared += slice;
-      completed_->gradient_norm = mean_scale_ * std::sqrt(squared);
-    }
+    if (completed_ && !has_stale()) completed_->gradient_norm = mean_scale_ * std::sqrt(mean_squared_norm());
     return std::exchange(completed_, std::nullopt);
   }
 
@@ -276,20 +271,23 @@ class OverlappedSgd final : public UpdateRule {
 
   /// All that is on its way.
   void receive_fresh() {
-    SliceRange arrived;
-    for (std::size_t slice = first_in_buckets_; slice < slices_.size(); ++slice) {
-      if (!clips_mean()) {
-        receive_fresh(slice);
-      } else if (const SliceRange range = buckets_.receive(slice, waits_); range.end > range.first) {
-        note_mean_norms(range);
-        arrived.end = range.end;
-      }
+    if (clips_mean()) {
+      receive_clipped();
+      return;
     }
-    if (arrived.end == 0) return;
-    double squared = 0;
-    for (const double norm : mean_squared_norms_) squared += norm;
-    mean_scale_ = local_.clip_factor(squared);
-    apply_mean_gradient(arrived);
+    for (std::size_t slice = first_in_buckets_; slice < slices_.size(); ++slice) receive_fresh(slice);
+  }
+
+  /// The whole mean gradient, before any of it becomes part of the model.
+  void receive_clipped() {
+    if (!buckets_.is_in_flight()) return;
+    for (std::size_t slice = 0; slice < slices_.size(); ++slice) note_mean_norms(buckets_.receive(slice, waits_));
+    mean_scale_ = local_.clip_factor(mean_squared_norm());
+    apply_mean_gradient({0, slices_.size()});
+  }
+
+  double mean_squared_norm() const {
+    return std::accumulate(mean_squared_norms_.begin(), mean_squared_norms_.end(), 0.0);
   }
 
   void note_mean_norms(SliceRange arrived) {

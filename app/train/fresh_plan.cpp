@@ -19,11 +19,6 @@ namespace {
 constexpr int kPasses = 4;  // the first one warms up
 constexpr std::size_t kAllReduces = 3;
 
-double median(std::span<double> values) {
-  std::ranges::sort(values);
-  return values[values.size() / 2];
-}
-
 /// When a step needs and has each slice, by the fastest pass.
 StepProfile profile_passes(const Configuration& configuration, const comm::Communicator& communicator, Model& model) {
   const AlgorithmOptions& algorithm = configuration.algorithm;
@@ -53,26 +48,28 @@ StepProfile profile_passes(const Configuration& configuration, const comm::Commu
   return best;
 }
 
-double median_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
-                            std::span<float> values) {
+}  // namespace
+
+double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
+                             std::span<float> values) {
+  if (communicator.size() == 1) return 0;
   comm::AllReducePlan plan = communicator.plan_all_reduce({.values = values, .wire = configuration.comm.wire});
   std::array<double, kAllReduces> times_ms{};
   for (double& time_ms : times_ms) {
     communicator.barrier();
     time_ms = plan.start().wait().all_reduce_ms;
   }
-  return median(times_ms);
+  std::ranges::sort(times_ms);
+  return times_ms[kAllReduces / 2];
 }
-
-}  // namespace
 
 double plan_fresh_share(const Configuration& configuration, comm::Communicator& communicator, Model& model) {
   if (configuration.algorithm.fresh) return *configuration.algorithm.fresh;
   if (communicator.size() == 1) return 1;
   StepProfile profile = profile_passes(configuration, communicator, model);
   ParameterArena values(model.network.parameter_layout());
-  const double one_ms = median_all_reduce_ms(configuration, communicator, values.values().first(1));
-  const double all_ms = median_all_reduce_ms(configuration, communicator, values.values());
+  const double one_ms = measure_all_reduce_ms(configuration, communicator, values.values().first(1));
+  const double all_ms = measure_all_reduce_ms(configuration, communicator, values.values());
   profile.latency_ms = one_ms;
   profile.ms_per_element = std::max(0.0, all_ms - one_ms) / static_cast<double>(values.values().size());
   const double mine = hidden_fresh_share(model.weights.layout(), profile);

@@ -1,10 +1,17 @@
 #pragma once
 
+#include <span>
+
 #include "app/config/configuration.h"
 #include "app/model/model.h"
 #include "comm/communicator.h"
 
 namespace dcs3gd::app {
+
+/// Collective: the median time of a few all-reduces of these values on the configured wire, in milliseconds; 0 on one
+/// rank. The values must be the same on all ranks, and stay so.
+double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
+                             std::span<float> values);
 
 /// Collective: the share of the parameters to be fresh, the same on all ranks. With `algorithm.fresh: auto` it is what
 /// the link hides, found by a few passes on random images and a few all-reduces of the model's size; training does not
