@@ -163,6 +163,7 @@ void run_ranks_as_threads(int rank_count, const Options& options, const std::fun
   };
   {
     std::vector<std::jthread> threads;
+    threads.reserve(static_cast<std::size_t>(rank_count));
     for (int rank = 0; rank < rank_count; ++rank) threads.emplace_back(run_rank, rank);
   }
   if (first) std::rethrow_exception(first);
