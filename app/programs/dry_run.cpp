@@ -150,14 +150,15 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const StepReport last = run_steps(configuration, communicator, model, batch);
 
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
-  const PreflightFacts facts{.compute_ms = largest(communicator, last.compute_ms),
-                             .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.values()),
-                             .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
-                             .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
-                             .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
-                             .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
-                             .time_limit_s = TimeLimit(configuration.run.time_limit_minutes, std::getenv).left_s(),
-                             .steps_per_epoch = data.steps_per_epoch};
+  const PreflightFacts facts{
+      .compute_ms = largest(communicator, last.compute_ms),
+      .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.values()),
+      .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
+      .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
+      .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
+      .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
+      .time_limit_s = TimeLimit(configuration.run.time_limit_minutes, std::getenv).left_s(),
+      .steps_per_epoch = data.steps_per_epoch};
   const Preflight found = preflight(
       configuration, gather_needs(communicator, memory.total() - std::min(memory.total(), at_start), available), facts);
   if (!prints) return;
