@@ -26,7 +26,7 @@ struct AllReduceSpec {
   std::optional<float> factor = {};  ///< scales the sum; none: 1/ranks, the mean. 1/(K·ranks) if each rank adds up K
   Group group = Group::all;
   int urgency = 0;  ///< while an all-reduce with a smaller one is in flight, this one takes little of the link
-  std::optional<Wire> wire = {};     ///< none: Options::wire
+  std::optional<Wire> wire = {};             ///< none: Options::wire
   const AlgorithmInfo* algorithm = nullptr;  ///< none: Options::algorithm
 };
 

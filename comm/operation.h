@@ -30,7 +30,8 @@ class Operation {
 
   /// Operations with a smaller one go first.
   virtual int urgency() const { return 0; }
-  /// Whether a more urgent operation is in flight, so that this one should take as little of the link as keeps it going.
+  /// Whether a more urgent operation is in flight, so that this one should take as little of the link as keeps it
+  /// going.
   void set_yields(bool yields) { yields_ = yields; }
 
   /// A word for the trace (core/trace.h), where operations of one kind look alike.

@@ -206,9 +206,10 @@ void ProgressThread::start_waiting() {
       job->fail(error_);
       continue;
     }
-    running_.insert(std::ranges::upper_bound(running_, job->operation().urgency(), {},
-                                             [](const std::shared_ptr<Job>& other) { return other->operation().urgency(); }),
-                    job);
+    running_.insert(
+        std::ranges::upper_bound(running_, job->operation().urgency(), {},
+                                 [](const std::shared_ptr<Job>& other) { return other->operation().urgency(); }),
+        job);
     job->span_.emplace("communication", job->operation().kind());
     job->start_ = job->last_move_ = last_move_ = Clock::now();
     paused_ = false;

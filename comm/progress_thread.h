@@ -66,8 +66,8 @@ class Job {
 };
 
 /// The one thread of a rank that talks to its transport, hence to MPI: it opens it, drives all operations at once,
-/// started in the order in which they were submitted, the most urgent first, and closes it. Without work it sleeps. After an error nothing
-/// more is sent: all later operations fail with the same error. Thread-safe.
+/// started in the order in which they were submitted, the most urgent first, and closes it. Without work it sleeps.
+/// After an error nothing more is sent: all later operations fail with the same error. Thread-safe.
 class ProgressThread {
  public:
   using OpenTransport = std::function<std::unique_ptr<Transport>()>;

@@ -8,8 +8,8 @@
 
 namespace dcs3gd::comm {
 
-/// All ranks of a job, or some of them, as one of them sees them: their number, their hosts, and who comes after whom in
-/// the ring. Some ranks are numbered anew, from 0; member() tells who they are.
+/// All ranks of a job, or some of them, as one of them sees them: their number, their hosts, and who comes after whom
+/// in the ring. Some ranks are numbered anew, from 0; member() tells who they are.
 class Topology {
  public:
   /// `hosts`: one name per rank, or empty while they are unknown.

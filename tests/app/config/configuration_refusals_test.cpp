@@ -41,7 +41,8 @@ TEST_CASE("unknown keys") {
   CHECK(problems("epochs: 1") == "f:1:1: epochs: unknown key. Did you mean run.epochs?");
   CHECK(problems("data: {threads: 1}") == "f:1:8: data.threads: unknown key. Did you mean data.loader.threads?");
   CHECK(problems("comm: {colour: red}") ==
-        "f:1:8: comm.colour: unknown key. The keys of comm are algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s");
+        "f:1:8: comm.colour: unknown key. The keys of comm are algorithm, wire, ranks_per_host, segment_bytes, core, "
+        "timeout_s");
   CHECK(problems("colour: red") ==
         "f:1:1: colour: unknown key. The sections are run, model, data, algorithm, optimizer, "
         "comm, checkpoint, output");
@@ -85,7 +86,8 @@ TEST_CASE("wrong types") {
   CHECK(problems("algorithm: {name: dcs3gd}") ==
         "f:1:13: algorithm.name: must be one of dc_s3gd, s3gd, ssgd; found dcs3gd. Did you mean dc_s3gd?");
   CHECK(problems("comm: 5") ==
-        "f:1:1: comm: must be a section with the keys algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s; found 5");
+        "f:1:1: comm: must be a section with the keys algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s; "
+        "found 5");
   CHECK(override_problem("optimizer.lr.base=x") ==
         "--set optimizer.lr.base=x: optimizer.lr.base: must be a number above 0; found x");
 }

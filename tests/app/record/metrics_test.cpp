@@ -61,10 +61,11 @@ TEST_CASE("events are lines of JSON with the documented keys in the documented o
   start.resumed_from = 400;
   CHECK(contains(to_json_line(start), R"("resumed_from":400})"));
 
-  CHECK(to_json_line(some_step()) ==
-        R"({"event":"step","step":12,"epoch":1,"loss":2.302585092994046,"lr":0.1,"grad_norm":1.5,"lambda":0.2,)"
-        R"("distance_norm":1e-07,"staleness_price":0.01,"staleness_sharpness":0.5,"images_per_s":1234.5,"step_ms":103.25,"compute_ms":100.0,"all_reduce_ms":50.5,)"
-        R"("wait_ms":0.0,"overlap":1.0,"data_wait_ms":0.5,"bad_images":3})");
+  CHECK(
+      to_json_line(some_step()) ==
+      R"({"event":"step","step":12,"epoch":1,"loss":2.302585092994046,"lr":0.1,"grad_norm":1.5,"lambda":0.2,)"
+      R"("distance_norm":1e-07,"staleness_price":0.01,"staleness_sharpness":0.5,"images_per_s":1234.5,"step_ms":103.25,"compute_ms":100.0,"all_reduce_ms":50.5,)"
+      R"("wait_ms":0.0,"overlap":1.0,"data_wait_ms":0.5,"bad_images":3})");
 
   CHECK(to_json_line(EvalEvent{.step = 100, .epoch = 2, .top1 = 0.5, .top5 = 0.75, .loss = 1.25, .images = 10'000}) ==
         R"({"event":"eval","step":100,"epoch":2,"top1":0.5,"top5":0.75,"loss":1.25,"images":10000})");
