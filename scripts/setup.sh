@@ -25,6 +25,7 @@ readonly kTestPackages=(
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
   dpkg-dev file                             # the Debian package
+  python3-onnx python3-opencv               # readers of the ONNX files that are written
 )
 
 fail() {

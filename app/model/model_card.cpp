@@ -1,5 +1,6 @@
 #include "app/model/model_card.h"
 
+#include <filesystem>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -88,6 +89,14 @@ std::optional<ModelCard> card_from(const std::map<std::string, std::string>& met
                        "take the entry out to use the configuration's model",
                        path, kCardKey, error.what()));
   }
+}
+
+std::string weights_file(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) return path;
+  const std::string best = path + "/best.safetensors";
+  const std::string last = path + "/model.safetensors";
+  return std::filesystem::exists(best, ignored) && !std::filesystem::exists(last, ignored) ? best : last;
 }
 
 std::optional<ModelCard> read_model_card(const std::string& path) {

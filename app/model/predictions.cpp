@@ -1,14 +1,12 @@
 #include "app/model/predictions.h"
 
 #include <algorithm>
-#include <cmath>
 #include <filesystem>
-#include <limits>
-#include <numeric>
 #include <system_error>
 #include <vector>
 
 #include "app/job/agreement.h"
+#include "app/model/class_probabilities.h"
 #include "core/error.h"
 #include "core/format.h"
 
@@ -29,44 +27,13 @@ std::string header(const data::Dataset& dataset) {
   return line + "\n";
 }
 
-/// A field as RFC 4180 wants it.
-std::string quoted(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string field = "\"";
-  for (const char c : text) field += c == '"' ? "\"\"" : std::string(1, c);
-  return field + "\"";
-}
-
-std::string name_of(const data::Dataset& dataset, std::size_t label) {
-  const std::vector<std::string>& names = dataset.class_names();
-  return label < names.size() ? quoted(names[label]) : "";
-}
-
-/// The classes with the largest logits, the largest first, of equal ones the lower class; NaN is below all.
-std::vector<std::size_t> largest(std::span<const float> logits, std::size_t count) {
-  std::vector<std::size_t> classes(logits.size());
-  std::iota(classes.begin(), classes.end(), std::size_t{0});
-  const auto height = [&](std::size_t c) {
-    return std::isnan(logits[c]) ? -std::numeric_limits<float>::infinity() : logits[c];
-  };
-  const auto is_above = [&](std::size_t a, std::size_t b) {
-    return height(a) != height(b) ? height(a) > height(b) : a < b;
-  };
-  std::ranges::partial_sort(classes, classes.begin() + static_cast<std::ptrdiff_t>(count), is_above);
-  classes.resize(count);
-  return classes;
-}
-
 std::string line_of(const data::Dataset& dataset, std::uint32_t index, std::int32_t label,
                     std::span<const float> logits) {
-  const std::vector<std::size_t> classes = largest(logits, places_of(dataset));
-  const double top = logits[classes.front()];
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - top);
-  std::string line = format("{},{},{},{}", index, quoted(dataset.file(index)), label,
-                            name_of(dataset, static_cast<std::size_t>(label)));
-  for (const std::size_t c : classes) {
-    line += format(",{},{},{:.6g}", c, name_of(dataset, c), std::exp(logits[c] - top) / sum);
+  const auto name_of = [&](std::size_t c) { return csv_field(class_name(dataset.class_names(), c)); };
+  std::string line =
+      format("{},{},{},{}", index, csv_field(dataset.file(index)), label, name_of(static_cast<std::size_t>(label)));
+  for (const ClassProbability& guess : most_probable(logits, places_of(dataset))) {
+    line += format(",{},{},{:.6g}", guess.label, name_of(guess.label), guess.probability);
   }
   return line + "\n";
 }

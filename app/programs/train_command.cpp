@@ -110,19 +110,13 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   return trainer->train() == RunEnd::done ? 0 : kExitStopped;
 }
 
-/// The weights of a checkpoint, or of the file itself.
-std::string weights_at(const std::string& path) {
-  std::error_code ignored;
-  return std::filesystem::is_directory(path, ignored) ? path + "/model.safetensors" : path;
-}
-
 /// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named. What the file
 /// says of its model holds; the configuration's model is for files of other programs.
 void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const std::string file = command_line.evaluate_path.empty()
                                ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
-                               : weights_at(command_line.evaluate_path);
+                               : weights_file(command_line.evaluate_path);
   const ModelCard card = card_of_rank_0(communicator, [&] {
     const std::optional<ModelCard> own = read_model_card(file);
     return own ? *own : model_card(configuration);

@@ -2,7 +2,7 @@
 include(GNUInstallDirs)
 set(data_folder ${CMAKE_INSTALL_DATADIR}/dcs3gd-train)
 
-install(TARGETS dcs3gd-train dcs3gd-bench dcs3gd-data RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS dcs3gd-train dcs3gd-bench dcs3gd-data dcs3gd-predict RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 # Where --config finds them by name: app/programs/train_command.cpp.
 install(DIRECTORY configs/ DESTINATION ${data_folder}/configs)
 install(PROGRAMS scripts/report.py scripts/sweep.py scripts/convert_weights.py scripts/train_slurm.sbatch

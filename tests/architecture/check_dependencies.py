@@ -44,7 +44,7 @@ FLOORS = {
         {"config"},
         {"record"},
         {"model", "photos"},
-        {"checkpoint", "report", "bench"},
+        {"checkpoint", "report", "bench", "predict"},
         {"train"},
         {"programs"},
     ),

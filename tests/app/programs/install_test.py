@@ -9,7 +9,7 @@ import tempfile
 import unittest
 
 EXPECTED = [
-    "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-train",
+    "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-predict", "bin/dcs3gd-train",
     "share/bash-completion/completions/dcs3gd-train", "share/dcs3gd-train/configs/tiny.yaml",
     "share/dcs3gd-train/scripts/report.py", "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1",
 ]  # fmt: skip

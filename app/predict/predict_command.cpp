@@ -1,0 +1,219 @@
+#include "app/predict/predict_command.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "app/model/class_probabilities.h"
+#include "app/model/model_card.h"
+#include "app/model/safetensors.h"
+#include "app/predict/onnx_model.h"
+#include "app/predict/photo_predictor.h"
+#include "comm/thread_world.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "core/stopwatch.h"
+#include "core/version.h"
+#include "data/photos/photo_list.h"
+
+namespace dcs3gd::app {
+namespace {
+
+constexpr std::size_t kWidestName = 60;
+
+enum class OutputFormat { table, csv, json };
+
+struct Request {
+  std::string model;
+  std::vector<std::string> images;
+  OutputFormat format = OutputFormat::table;
+  int top = 3;
+  PredictOptions predict;
+  std::string onnx_file;
+  bool fold_batch_norm = false;
+};
+
+/// Writes predictions to standard output as they come.
+class PredictionPrinter {
+ public:
+  PredictionPrinter(const Request& request, const ModelCard& card, const data::PhotoSource& photos)
+      : format_(request.format),
+        places_(std::min(static_cast<std::size_t>(request.top), static_cast<std::size_t>(card.settings.classes))),
+        names_(card.class_names) {
+    for (std::uint32_t i = 0; i < photos.size(); ++i) {
+      name_width_ = std::max(name_width_, std::min(photos.name(i).size(), kWidestName));
+    }
+    if (format_ == OutputFormat::json) put("[");
+    if (format_ == OutputFormat::csv) put(csv_header());
+  }
+
+  void print(const std::string& file, std::span<const float> logits) {
+    const std::vector<ClassProbability> guesses = most_probable(logits, places_);
+    switch (format_) {
+      case OutputFormat::table:
+        put(row(file, guesses));
+        break;
+      case OutputFormat::csv:
+        put(csv_line(file, guesses));
+        break;
+      case OutputFormat::json:
+        put((count_ == 0 ? "\n" : ",\n") + json_object(file, guesses));
+        break;
+    }
+    ++count_;
+  }
+
+  void finish() {
+    if (format_ == OutputFormat::json) put("\n]\n");
+    if (std::fflush(stdout) != 0) throw Error(ErrorKind::failure, format("standard output: {}", system_reason()));
+  }
+
+  std::int64_t count() const { return count_; }
+
+ private:
+  static void put(const std::string& text) {
+    if (std::fputs(text.c_str(), stdout) < 0) {
+      throw Error(ErrorKind::failure, format("standard output: {}", system_reason()));
+    }
+  }
+
+  /// Of a class; its number where it has no name.
+  std::string title(std::size_t label) const {
+    const std::string name = class_name(names_, label);
+    return name.empty() ? std::to_string(label) : name;
+  }
+
+  std::string row(const std::string& file, const std::vector<ClassProbability>& guesses) const {
+    std::string line = format("{:<{}}", file, name_width_);
+    for (const ClassProbability& guess : guesses) {
+      line += format("  {} {:.1f} %", title(guess.label), 100 * guess.probability);
+    }
+    return line + "\n";
+  }
+
+  std::string csv_header() const {
+    std::string line = "file";
+    for (std::size_t place = 1; place <= places_; ++place) {
+      line += format(",class{},name{},probability{}", place, place, place);
+    }
+    return line + "\n";
+  }
+
+  std::string csv_line(const std::string& file, const std::vector<ClassProbability>& guesses) const {
+    std::string line = csv_field(file);
+    for (const ClassProbability& guess : guesses) {
+      line += format(",{},{},{:.6g}", guess.label, csv_field(class_name(names_, guess.label)), guess.probability);
+    }
+    return line + "\n";
+  }
+
+  std::string json_object(const std::string& file, const std::vector<ClassProbability>& guesses) const {
+    nlohmann::ordered_json object = {{"file", file}, {"predictions", nlohmann::ordered_json::array()}};
+    for (const ClassProbability& guess : guesses) {
+      object["predictions"].push_back(
+          {{"class", guess.label}, {"name", class_name(names_, guess.label)}, {"probability", guess.probability}});
+    }
+    return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  }
+
+  const OutputFormat format_;
+  const std::size_t places_;
+  const std::vector<std::string>& names_;
+  std::size_t name_width_ = 0;
+  std::int64_t count_ = 0;
+};
+
+ModelCard card_of(const std::string& file) {
+  std::optional<ModelCard> card = read_model_card(file);
+  if (card) return *card;
+  throw Error(ErrorKind::input, format("{}: says nothing of its network and classes, as files of other programs do; "
+                                       "dcs3gd-train --config FILE --eval {} writes of such weights what they predict",
+                                       file, file));
+}
+
+void predict(const Request& request, const std::string& file, const ModelCard& card, comm::Communicator& communicator) {
+  auto photos = data::list_photos(request.images);
+  const std::uint32_t photo_count = photos->size();
+  PredictionPrinter printer(request, card, *photos);
+  const Stopwatch watch;
+  const std::int64_t bad =
+      predict_photos(file, card, std::move(photos), request.predict, communicator,
+                     [&](const std::string& name, std::span<const float> logits) { printer.print(name, logits); });
+  printer.finish();
+  if (bad > 0) {
+    throw Error(ErrorKind::failure, format("{} of {} photos cannot be read; they are named above", bad, photo_count));
+  }
+  if (request.format == OutputFormat::table) {
+    const double seconds = watch.elapsed_ms() / 1e3;
+    std::fprintf(stderr, "%lld photos in %.1f s, %.1f img/s\n", static_cast<long long>(printer.count()), seconds,
+                 static_cast<double>(printer.count()) / seconds);
+  }
+}
+
+void export_onnx(const Request& request, const std::string& file, const ModelCard& card) {
+  const nn::Graph graph = build_graph(card);
+  ParameterArena weights(graph.parameter_layout());
+  ParameterArena statistics(graph.statistics_layout());
+  load_safetensors(file, {&weights, &statistics});
+  write_file_atomically(request.onnx_file, onnx_model(card, graph, weights, statistics, request.fold_batch_norm));
+}
+
+}  // namespace
+
+int run_predict_command(int argc, const char* const* argv) {
+  CLI::App parser("Tells what a trained model sees on photos; writes it for other programs.", "dcs3gd-predict");
+  Request request;
+  parser.set_version_flag("--version,-v", format("dcs3gd-predict {}", kVersion), "print the version and exit");
+  parser.add_option("model", request.model, "a .safetensors file of a run, its folder, or one of its checkpoints")
+      ->required();
+  CLI::Option* images =
+      parser.add_option("images", request.images, "photos, folders of photos, or - for one from standard input");
+  const std::map<std::string, OutputFormat> formats{
+      {"table", OutputFormat::table}, {"csv", OutputFormat::csv}, {"json", OutputFormat::json}};
+  parser.add_option("--format", request.format, "table, csv or json (default: table)")
+      ->transform(CLI::CheckedTransformer(formats));
+  parser.add_option("--top", request.top, "classes to show of each photo")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  parser.add_option("--batch", request.predict.batch, "photos at a time")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  parser.add_option("--threads", request.predict.threads, "OpenMP threads (default: all cores)")
+      ->check(CLI::Range(1, 4096));
+  const std::map<std::string, nn::Precision> precisions{{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}};
+  parser.add_option("--precision", request.predict.precision, "fp32 or bf16 (default: fp32)")
+      ->transform(CLI::CheckedTransformer(precisions));
+  CLI::Option* onnx = parser.add_option("--export", request.onnx_file, "write the model in ONNX format to this file")
+                          ->type_name("FILE.onnx");
+  parser
+      .add_flag("--fold-batch-norm", request.fold_batch_norm, "with --export: batch norm becomes part of convolutions")
+      ->needs(onnx);
+  try {
+    parser.parse(argc, argv);
+    if (images->empty() && onnx->empty()) throw CLI::RequiredError("images or --export FILE.onnx");
+  } catch (const CLI::Success& asked) {
+    return parser.exit(asked);
+  } catch (const CLI::ParseError& error) {
+    throw Error(ErrorKind::input, format("dcs3gd-predict: {}; see dcs3gd-predict --help", error.what()));
+  }
+
+  const std::string file = weights_file(request.model);
+  const ModelCard card = card_of(file);
+  if (!request.onnx_file.empty()) export_onnx(request, file, card);
+  if (!request.images.empty()) {
+    comm::run_ranks_as_threads(1, {}, [&](comm::Communicator& solo) { predict(request, file, card, solo); });
+  }
+  return 0;
+}
+
+}  // namespace dcs3gd::app
