@@ -79,7 +79,8 @@ run_mpirun() {
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   on 1 mpirun -H "$(seq -s, -f 'h%g:1' "$n")" -n "$n" --bind-to none \
     --mca plm_rsh_agent "$self agent" --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl tcp,self \
-    --mca btl_tcp_if_include "$kNetwork.0/24" --mca oob_tcp_if_include "$kNetwork.0/24" "$@"
+    --mca btl_tcp_if_include "$kNetwork.0/24" --mca oob_tcp_if_include "$kNetwork.0/24" \
+    --mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 3 "$@"
 }
 
 check() {

@@ -31,11 +31,11 @@ class ScriptTest(unittest.TestCase):
     def read(self, name):
         return (self.folder / name).read_text(encoding="utf-8")
 
-    def start(self, script, *arguments, environment=None):
+    def start(self, script, *arguments, environment=None, stdout=subprocess.PIPE):
         """In a process group of its own, which goes with the test."""
         process = subprocess.Popen(["/usr/bin/python3", "-B", SCRIPTS / script, *map(str, arguments)], cwd=self.folder,
                                    env={**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})},
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                                    encoding="utf-8", start_new_session=True)
         self.addCleanup(kill_group, process)
         return process

@@ -30,7 +30,7 @@ def wait_until(condition, seconds=TIMEOUT_S):
     return False
 
 
-def processes_with(marker, program=None):
+def processes_with(marker, program=None, place="cmdline"):
     """The ids of all processes with the marker in their command line, zombies left out; only those that run `program`,
     if one is named."""
     found = []
@@ -38,9 +38,14 @@ def processes_with(marker, program=None):
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            line = (entry / "cmdline").read_bytes()
+            line, text = (entry / "cmdline").read_bytes(), (entry / place).read_bytes()
         except OSError:
             continue  # it ended meanwhile
-        if marker.encode() in line and program in (None, line.split(b"\0")[0].decode(errors="replace")):
+        if marker.encode() in text and program in (None, line.split(b"\0")[0].decode(errors="replace")):
             found.append(int(entry.name))
     return found
+
+
+def processes_with_environment(marker, program=None):
+    """The same for a marker in their environment."""
+    return processes_with(marker, program, "environ")
