@@ -11,7 +11,8 @@ import unittest
 EXPECTED = [
     "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-predict", "bin/dcs3gd-train",
     "share/bash-completion/completions/dcs3gd-train", "share/dcs3gd-train/configs/tiny.yaml",
-    "share/dcs3gd-train/scripts/report.py", "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1",
+    "share/dcs3gd-train/scripts/elastic.py", "share/dcs3gd-train/scripts/report.py",
+    "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1",
 ]  # fmt: skip
 
 
@@ -52,6 +53,12 @@ class InstallTest(unittest.TestCase):
         result = run(str(self.prefix / "bin/dcs3gd-train"), "--config", "tiny.yaml", "--print-config", cwd=self.folder)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("name: resnet20", result.stdout)
+
+    def test_scripts_have_what_they_import(self):
+        for script in self.prefix.glob("share/dcs3gd-train/scripts/*.py"):
+            if os.access(script, os.X_OK):
+                result = run("/usr/bin/python3", "-B", str(script), "--help", cwd=self.folder)
+                self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_completion(self):
         self.assertIn("--dry-run", self.complete("--d"))
