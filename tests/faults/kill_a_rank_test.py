@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""A run on four ranks, one of which gets a signal at a random moment, twenty times; each time the same command is
+"""A run on several ranks, one of which gets a signal at a random moment, again and again; each time the same command is
 started again. The final and the best weights and the steps are those of a run that nobody disturbed, bit for bit.
 
-    kill_a_rank_test.py PROGRAM MPIRUN KILL|TERM [SEED]
+    kill_a_rank_test.py PROGRAM MPIRUN KILL|TERM [--ranks N] [--hits N] [--seed N]
 """
 
+import argparse
 import json
 import os
 import pathlib
@@ -16,8 +17,6 @@ import sys
 import tempfile
 import time
 
-RANKS = 4
-HITS = 20
 START_S = 1.5  # a hit while the job starts comes within this time
 MOST_STEPS = 120  # any other after so many steps of the launch, at most
 LIMIT_S = 120  # for anything
@@ -26,7 +25,7 @@ EXIT_STOPPED = 75
 
 # ResNet-20 has running statistics; crops and shuffling are random.
 RUN = """\
-run: {epochs: 160, eval_every_epochs: 10}
+run: {epochs: EPOCHS, eval_every_epochs: 10}
 model: {name: resnet20, classes: 4}
 data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 160, eval_images: 20},
        augment: {random_crop_padding: 1, horizontal_flip: true}, loader: {threads: 1}}
@@ -34,14 +33,14 @@ algorithm: {name: dc_s3gd, batch_per_worker: 2}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 1}}
 checkpoint: {every_epochs: 2}
 """
-STEPS = 160 * 160 // (2 * RANKS)
+EPOCHS_PER_HIT = 8  # 160 steps of four ranks
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "OMPI_ALLOW_RUN_AS_ROOT": "1",
                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
-def start(program, mpirun, folder, name):
-    command = [mpirun, "-n", str(RANKS), "--oversubscribe", "--bind-to", "none", program, "--config", "run.yaml",
-               "--set", f"run.name={name}"]
+def start(options, folder, name):
+    command = [options.mpirun, "-n", str(options.ranks), "--oversubscribe", "--bind-to", "none", options.program, "--config",
+               "run.yaml", "--set", f"run.name={name}"]
     with open(folder / f"{name}.txt", "a", encoding="utf-8") as out:
         return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT, start_new_session=True)
@@ -121,9 +120,9 @@ def wait_for_end(job):
     return 128 - job.returncode if job.returncode < 0 else job.returncode
 
 
-def hit(program, mpirun, folder, number, rng):
+def hit(options, folder, number, rng):
     """Starts the job and hits a random rank; the exit code of the job."""
-    job = start(program, mpirun, folder, "hit")
+    job = start(options, folder, "hit")
     wait_for_moment(job, folder, rng)
     ranks = ranks_of(job)
     while not ranks and job.poll() is None:
@@ -135,18 +134,26 @@ def hit(program, mpirun, folder, number, rng):
 
 
 def main():
-    program, mpirun, signal_name = str(pathlib.Path(sys.argv[1]).resolve()), *sys.argv[2:4]
-    number = getattr(signal, f"SIG{signal_name}")
-    seed = int(sys.argv[4]) if len(sys.argv) > 4 else random.randrange(10**6)
-    print(f"seed {seed}", flush=True)
-    rng = random.Random(seed)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program", type=lambda path: str(pathlib.Path(path).resolve()))
+    parser.add_argument("mpirun")
+    parser.add_argument("signal", choices=("KILL", "TERM"))
+    parser.add_argument("--ranks", type=int, default=4)
+    parser.add_argument("--hits", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    options = parser.parse_args()
+    number = getattr(signal, f"SIG{options.signal}")
+    print(f"seed {options.seed}", flush=True)
+    rng = random.Random(options.seed)
+    epochs = EPOCHS_PER_HIT * options.hits
+    steps_in_all = epochs * (160 // (2 * options.ranks))
     problems = []
     with tempfile.TemporaryDirectory(prefix="dcs3gd-faults-") as temporary:
         folder = pathlib.Path(temporary)
-        (folder / "run.yaml").write_text(RUN, encoding="utf-8")
+        (folder / "run.yaml").write_text(RUN.replace("EPOCHS", str(epochs)), encoding="utf-8")
         hits = []
-        while len(hits) < HITS:
-            hits.append(hit(program, mpirun, folder, number, rng))
+        while len(hits) < options.hits:
+            hits.append(hit(options, folder, number, rng))
             ends = [event for event in metrics(folder, "hit") if event["event"] == "end"]
             steps = steps_of(folder, "hit")
             print(f"hit {len(hits)}: exit code {hits[-1]}, {steps[-1][0] if steps else 0} steps", flush=True)
@@ -157,19 +164,19 @@ def main():
                 problems.append(f"exit code 75 without an end: {ends[-1]}")
         resumed = metrics_starts(folder)
         print(f"went on from {resumed}", flush=True)
-        if sum(1 for step in resumed if step) < HITS // 4:
+        if sum(1 for step in resumed if step) < options.hits // 4:
             problems.append("hardly any launch went on from a checkpoint")
-        if number == signal.SIGTERM and hits.count(EXIT_STOPPED) < HITS // 4:
+        if number == signal.SIGTERM and hits.count(EXIT_STOPPED) < options.hits // 4:
             problems.append(f"hardly any launch ended after a checkpoint: {hits}")
         for name in ("hit", "whole"):
-            job = start(program, mpirun, folder, name)
+            job = start(options, folder, name)
             if wait_for_end(job) != 0:
                 problems.append((folder / f"{name}.txt").read_text(encoding="utf-8")[-2000:])
         for weights in ("model.safetensors", "best.safetensors"):
             hit_file, whole_file = (folder / f"runs/{name}/{weights}" for name in ("hit", "whole"))
             if hit_file.read_bytes() != whole_file.read_bytes():
                 problems.append(f"{weights} differs")
-        if steps_of(folder, "hit") != steps_of(folder, "whole") or len(steps_of(folder, "whole")) != STEPS:
+        if steps_of(folder, "hit") != steps_of(folder, "whole") or len(steps_of(folder, "whole")) != steps_in_all:
             problems.append("the steps differ")
     for problem in problems:
         print(f"FAILED: {problem}", flush=True)

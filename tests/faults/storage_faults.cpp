@@ -1,8 +1,13 @@
 // Preloaded into a program (LD_PRELOAD), makes calls on certain files fail as a disk would. The environment variable
 // STORAGE_FAULT says "CALL NUMBER PART": CALL is open, mkdir, write, fwrite, fsync, rename or short; NUMBER the errno;
 // PART what the file's path has to contain. A short write writes one byte less than it was asked to, and succeeds.
+//
+// CALL may also be a moment at which the process dies (SIGKILL): "before" or "within" the NUMBER-th call that changes
+// such a file. Within means: half of what was to be written is there; other calls are done.
 
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +28,14 @@ struct Fault {
   }
   bool hits(const char* this_call, const std::string& path) const {
     return call == this_call && path.find(part) != std::string::npos;
+  }
+  /// Counts a call on the file. Dies, or says that the process is to die within this call.
+  bool dies_within(const std::string& path) const {
+    static std::atomic<int> calls = 0;
+    if ((call != "before" && call != "within") || path.find(part) == std::string::npos) return false;
+    const bool is_now = ++calls == number;
+    if (is_now && call == "before") raise(SIGKILL);
+    return is_now;
   }
 
   std::string call;
@@ -47,6 +60,15 @@ int fail() {
   return -1;
 }
 
+/// What a call on the file returns, unless the process is to die within it.
+template <typename Call>
+auto survive(const std::string& path, Call&& call) {
+  const bool dies = fault().dies_within(path);
+  const auto result = call();
+  if (dies) raise(SIGKILL);
+  return result;
+}
+
 /// The function that this one stands before.
 template <typename Function>
 Function* real(const char* name) {
@@ -54,8 +76,15 @@ Function* real(const char* name) {
 }
 
 std::size_t write_stream(const char* name, const void* data, std::size_t size, std::size_t count, FILE* file) {
-  if (fault().hits("fwrite", path_of(fileno(file)))) return fail(), 0;
-  return real<std::size_t(const void*, std::size_t, std::size_t, FILE*)>(name)(data, size, count, file);
+  const std::string path = path_of(fileno(file));
+  if (fault().hits("fwrite", path)) return fail(), 0;
+  return survive(path, [&] {
+    return real<std::size_t(const void*, std::size_t, std::size_t, FILE*)>(name)(data, size, count, file);
+  });
+}
+
+int on_path(const char* name, const char* path) {
+  return survive(path, [&] { return real<int(const char*)>(name)(path); });
 }
 
 }  // namespace
@@ -67,20 +96,25 @@ int open(const char* path, int flags, ...) {
   va_start(rest, flags);
   const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(rest, mode_t) : 0;
   va_end(rest);
-  if ((flags & O_CREAT) != 0 && fault().hits("open", path)) return fail();
-  return real<int(const char*, int, ...)>("open")(path, flags, mode);
+  const auto call = [&] { return real<int(const char*, int, ...)>("open")(path, flags, mode); };
+  if ((flags & O_CREAT) == 0) return call();
+  return fault().hits("open", path) ? fail() : survive(path, call);
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
   if (fault().hits("mkdir", path)) return fail();
-  return real<int(const char*, mode_t)>("mkdir")(path, mode);
+  return survive(path, [&] { return real<int(const char*, mode_t)>("mkdir")(path, mode); });
 }
 
 ssize_t write(int descriptor, const void* data, std::size_t bytes) {
   static const auto real_write = real<ssize_t(int, const void*, std::size_t)>("write");
   const std::string path = path_of(descriptor);
   if (fault().hits("write", path)) return fail();
-  return real_write(descriptor, data, bytes > 1 && fault().hits("short", path) ? bytes - 1 : bytes);
+  const bool dies = fault().dies_within(path);
+  const bool is_short = bytes > 1 && fault().hits("short", path);
+  const ssize_t written = real_write(descriptor, data, dies ? bytes / 2 : is_short ? bytes - 1 : bytes);
+  if (dies) raise(SIGKILL);
+  return written;
 }
 
 std::size_t fwrite(const void* data, std::size_t size, std::size_t count, FILE* file) {
@@ -92,13 +126,23 @@ std::size_t fwrite_unlocked(const void* data, std::size_t size, std::size_t coun
 }
 
 int fsync(int descriptor) {
-  if (fault().hits("fsync", path_of(descriptor))) return fail();
-  return real<int(int)>("fsync")(descriptor);
+  const std::string path = path_of(descriptor);
+  if (fault().hits("fsync", path)) return fail();
+  return survive(path, [&] { return real<int(int)>("fsync")(descriptor); });
 }
 
 int rename(const char* from, const char* to) noexcept {
   if (fault().hits("rename", to)) return fail();
-  return real<int(const char*, const char*)>("rename")(from, to);
+  return survive(to, [&] { return real<int(const char*, const char*)>("rename")(from, to); });
+}
+
+int unlink(const char* path) noexcept { return on_path("unlink", path); }
+int rmdir(const char* path) noexcept { return on_path("rmdir", path); }
+int remove(const char* path) noexcept { return on_path("remove", path); }
+
+int unlinkat(int folder, const char* path, int flags) noexcept {
+  const std::string whole = path_of(folder) + "/" + path;
+  return survive(whole, [&] { return real<int(int, const char*, int)>("unlinkat")(folder, path, flags); });
 }
 
 }  // extern "C"
