@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -43,6 +45,16 @@ class ScopedVariable {
   std::string name_;
   std::optional<std::string> old_;
 };
+
+/// A file or folder of the real data sets. Without it the process ends here as skipped, with the reason: cases that
+/// call this are entries of their own in ctest.
+inline std::filesystem::path require_data(const std::string& name) {
+  const char* const folder = std::getenv("DCS3GD_DATA");
+  std::filesystem::path path = std::filesystem::path(folder == nullptr ? "/nonexistent" : folder) / name;
+  if (std::filesystem::exists(path)) return path;
+  std::printf("skipped: no %s under DCS3GD_DATA\n", name.c_str());
+  std::exit(77);
+}
 
 inline void write_file(const std::string& path, const Bytes& bytes) {
   std::ofstream file(path, std::ios::binary);

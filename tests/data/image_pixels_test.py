@@ -189,4 +189,4 @@ class ImagePixelsTest(unittest.TestCase):
 
 if __name__ == "__main__":
     SHOW_IMAGES = sys.argv.pop(1)
-    unittest.main()
+    unittest.main(verbosity=2)

@@ -5,18 +5,6 @@
 namespace dcs3gd::data {
 namespace {
 
-/// Whether the data set is there; says so if not.
-bool has_data(const std::string& file) {
-  const char* folder = std::getenv("DCS3GD_DATA");
-  if (folder == nullptr) {
-    MESSAGE("skipped: DCS3GD_DATA is not set, it names the folder of the real data sets");
-    return false;
-  }
-  if (std::filesystem::exists(std::filesystem::path(folder) / file)) return true;
-  MESSAGE("skipped: no ", file, " under DCS3GD_DATA");
-  return false;
-}
-
 std::vector<int> class_counts(const Dataset& dataset) {
   std::vector<int> counts(static_cast<std::size_t>(dataset.classes()));
   for (std::uint32_t index = 0; index < dataset.size(); ++index) {
@@ -40,8 +28,8 @@ double mean_pixel(const Dataset& dataset, std::size_t channel) {
 
 }  // namespace
 
-TEST_CASE("Fashion-MNIST as published") {
-  if (!has_data("fashion-mnist/train-images-idx3-ubyte.gz")) return;
+TEST_CASE("Fashion-MNIST as published" * doctest::skip()) {
+  require_data("fashion-mnist/train-images-idx3-ubyte.gz");
   DataOptions options;
   options.format = "idx";
   options.train = "fashion-mnist";
@@ -57,8 +45,8 @@ TEST_CASE("Fashion-MNIST as published") {
   CHECK(mean_pixel(*train, 0) == doctest::Approx(0.2860).epsilon(0.001));
 }
 
-TEST_CASE("CIFAR-10 as published") {
-  if (!has_data("cifar10/data_batch_1.bin")) return;
+TEST_CASE("CIFAR-10 as published" * doctest::skip()) {
+  require_data("cifar10/data_batch_1.bin");
   DataOptions options;
   options.format = "cifar10";
   options.train = "cifar10";

@@ -19,7 +19,7 @@ try:
     import formula
     import recording
 except ImportError as error:
-    print(f"SKIP: the oracle needs python3-torch: {error}")
+    print(f"skipped: the oracle needs python3-torch: {error}")
     sys.exit(77)
 
 RECORDING = Path(__file__).resolve().parent / "recordings" / "dc_s3gd.txt"

@@ -21,7 +21,7 @@ try:
     import reference
     import safetensors_file
 except ImportError as error:
-    print(f"SKIP: the oracle needs python3-torch and python3-torchvision: {error}")
+    print(f"skipped: the oracle needs python3-torch and python3-torchvision: {error}")
     sys.exit(77)
 
 RECORDINGS = Path(__file__).resolve().parent / "recordings"

@@ -25,7 +25,7 @@ try:
     import formula
     import safetensors_file
 except ImportError as error:
-    print(f"SKIP: the oracle needs python3-numpy: {error}")
+    print(f"skipped: the oracle needs python3-numpy: {error}")
     sys.exit(77)
 
 RECORDING = Path(__file__).resolve().parent / "recordings" / "photos.txt"
@@ -231,7 +231,7 @@ def compare(program, show_images):
 
 def main(arguments):
     if not PHOTOS.is_dir():
-        print("SKIP: no trashnet-sample under DCS3GD_DATA")
+        print("skipped: no trashnet-sample under DCS3GD_DATA")
         return 77
     match arguments:
         case ["record", show_images]:

@@ -16,7 +16,7 @@ try:
     import torch
     import torchvision
 except ImportError as error:
-    print(f"SKIP: {error}")
+    print(f"skipped: {error}")
     sys.exit(77)
 
 PROGRAM = ""

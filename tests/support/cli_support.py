@@ -119,4 +119,4 @@ def write_photos(folder, count, classes=("cat", "dog", "emu")):
 def main():
     CliTest.program = str(pathlib.Path(sys.argv.pop(1)).resolve())
     CliTest.mpirun = sys.argv.pop(1)
-    unittest.main(module="__main__")
+    unittest.main(module="__main__", verbosity=2)

@@ -12,7 +12,7 @@ from pathlib import Path
 try:
     import numpy as np
 except ImportError:
-    print("SKIP: python3-numpy is not installed")
+    print("skipped: python3-numpy is not installed")
     sys.exit(77)
 
 SHAPES = {

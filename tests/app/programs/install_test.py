@@ -87,4 +87,4 @@ class InstallTest(unittest.TestCase):
 if __name__ == "__main__":
     InstallTest.build, InstallTest.version = sys.argv[1:3]
     del sys.argv[1:3]
-    unittest.main()
+    unittest.main(verbosity=2)
