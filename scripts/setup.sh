@@ -24,6 +24,7 @@ readonly kTestPackages=(
   python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
+  slurmctld slurmd slurm-client munge       # a Slurm of the test's own
   dpkg-dev file                             # the Debian package
   python3-onnx python3-opencv               # readers of the ONNX files that are written
 )
