@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include <fcntl.h>
+#include <pwd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +34,19 @@ auto retry_interrupted(Call&& call) {
   return result;
 }
 
+/// Repeats a call that failed for what storage may get over in a moment; `and_for` is one more such errno, or 0.
+template <typename Call>
+auto retry_transient(Call&& call, int and_for = 0) {
+  constexpr std::array kTransient{ESTALE, EIO, ETIMEDOUT, ENOMEM};
+  for (const std::chrono::milliseconds wait : {std::chrono::milliseconds(200), std::chrono::milliseconds(800)}) {
+    auto result = retry_interrupted(call);
+    const bool is_transient = errno == and_for || std::ranges::find(kTransient, errno) != kTransient.end();
+    if (result >= 0 || !is_transient) return result;
+    std::this_thread::sleep_for(wait);
+  }
+  return retry_interrupted(call);
+}
+
 /// Whether what is written there is lost; network file systems do not know such files any more.
 bool is_removed(const FileDescriptor& file) {
   struct stat status {};
@@ -42,7 +59,10 @@ std::string file_problem(const std::string& path) {
   const int code = errno;
   std::string reason = std::generic_category().message(code);
   if (std::ranges::find(kOfTheFile, code) != kOfTheFile.end()) return reason;
-  throw Error(ErrorKind::failure, format("{}: cannot be read: {}", path, reason));
+  const bool is_limit = code == EMFILE || code == ENFILE;
+  throw Error(ErrorKind::failure,
+              format("{}: cannot be read: {}{}", path, reason,
+                     is_limit ? format("; {} may be open: raise the limit with ulimit -n", descriptor_limit()) : ""));
 }
 
 void refuse_if(const std::string& path, const std::string& problem) {
@@ -124,9 +144,13 @@ void AppendedFile::begin_anew() {
   }
 }
 
-PositionedFile::PositionedFile(std::string path) : path_(std::move(path)), descriptor_(path_, O_RDONLY | O_NONBLOCK) {
+PositionedFile::PositionedFile(std::string path, IfMissing if_missing) : path_(std::move(path)) {
   struct stat status {};
-  if (!descriptor_.is_open() || ::fstat(descriptor_.get(), &status) != 0) {
+  const auto open = [&] {
+    descriptor_ = FileDescriptor(path_, O_RDONLY | O_NONBLOCK);
+    return descriptor_.is_open() ? ::fstat(descriptor_.get(), &status) : -1;
+  };
+  if (retry_transient(open, if_missing == IfMissing::wait ? ENOENT : 0) != 0) {
     problem_ = file_problem(path_);
   } else if (!S_ISREG(status.st_mode)) {
     problem_ = "no regular file";
@@ -138,7 +162,7 @@ PositionedFile::PositionedFile(std::string path) : path_(std::move(path)), descr
 
 std::string PositionedFile::try_read(std::uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
-    const ssize_t count = retry_interrupted(
+    const ssize_t count = retry_transient(
         [&] { return ::pread(descriptor_.get(), into.data(), into.size(), static_cast<off_t>(offset)); });
     if (count < 0) return file_problem(path_);
     if (count == 0)
@@ -187,6 +211,31 @@ void write_file_atomically(const std::string& path, std::string_view content) {
   AtomicFile file(path);
   file.write(content);
   file.commit();
+}
+
+std::uint64_t descriptor_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  constexpr rlim_t kEnough = 65536;  // some programs do something for each that there may be
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kEnough) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kEnough);
+  ::setrlimit(RLIMIT_NOFILE, &limit);  // what cannot be raised stays as it was
+}
+
+std::string expand_home(const std::string& path) {
+  if (!path.starts_with('~')) return path;
+  const std::size_t end = std::min(path.find('/'), path.size());
+  const std::string user = path.substr(1, end - 1);
+  const char* home = user.empty() ? std::getenv("HOME") : nullptr;
+  if (home == nullptr || *home == '\0') {
+    const passwd* entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
+    home = entry != nullptr ? entry->pw_dir : nullptr;
+  }
+  return home != nullptr ? home + path.substr(end) : path;
 }
 
 std::string user_cache_folder() {

@@ -62,11 +62,15 @@ class AppendedFile {
 /// A regular file read by position, without mapping: a file that shrinks or vanishes is an error, not a signal. Reads
 /// may come from several threads. What is wrong with the file itself (missing, no permission, too short) is returned in
 /// words, for it may concern one image among a million, or thrown as Error{input} "PATH: PROBLEM"; what is wrong with
-/// the machine is an Error{failure}.
+/// the machine is an Error{failure}. What storage may get over (stale handles, time-outs, I/O errors, no memory) is
+/// tried three times within a second.
 class PositionedFile {
  public:
+  /// Whether a file that is not there may come back: it was there before.
+  enum class IfMissing { give_up, wait };
+
   /// Opens the file; problem() says why it could not.
-  explicit PositionedFile(std::string path);
+  explicit PositionedFile(std::string path, IfMissing if_missing = IfMissing::give_up);
 
   /// Empty if the file is open.
   const std::string& problem() const { return problem_; }
@@ -118,6 +122,14 @@ class AtomicFile {
 
 /// An AtomicFile with this content.
 void write_file_atomically(const std::string& path, std::string_view content);
+
+/// Files that this process may have open at a time.
+std::uint64_t descriptor_limit();
+/// Raises that limit as far as the system lets it, up to 65536.
+void raise_descriptor_limit();
+
+/// A path as a shell would take it: a ~ or ~user at its beginning becomes the home folder, if there is one.
+std::string expand_home(const std::string& path);
 
 /// Where files are kept that can be made again: dcs3gd-train in the folder that XDG_CACHE_HOME names, else in ~/.cache.
 /// Empty if the user has none.
