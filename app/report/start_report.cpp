@@ -39,10 +39,11 @@ std::string schedule_text(const optim::LearningRateOptions& lr) {
   return "";
 }
 
-std::string learning_rate_text(const optim::LearningRateOptions& lr, double peak) {
+std::string learning_rate_text(const optim::LearningRateOptions& lr, double peak, std::int64_t epochs) {
   std::string text = format("{:.4g}", peak);
   if (peak != lr.base) text += format(" ({} for a batch of {})", lr.base, lr.reference_batch);
   if (lr.warmup_epochs > 0) text += format(", warm-up from {} until epoch {:.4g}", lr.warmup_start, lr.warmup_epochs);
+  if (lr.warmup_epochs > static_cast<double>(epochs)) return text + ": the run ends before";
   return text + ", " + schedule_text(lr);
 }
 
@@ -79,15 +80,15 @@ std::string convolutions_text(const Configuration& configuration, const nn::Netw
 }  // namespace
 
 std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan) {
-  std::vector<ReportRow> rows{
-      {"program", format("dcs3gd-train {}", kVersion)},
-      {"command", plan.command},
-      {"run folder", plan.folder},
-      {"training data", plan.training_data},
-      {"evaluation data", plan.evaluation_data},
-      {"steps", steps_text(configuration.run, plan)},
-      {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate)},
-      {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
+  std::vector<ReportRow> rows{{"program", format("dcs3gd-train {}", kVersion)},
+                              {"command", plan.command},
+                              {"run folder", plan.folder},
+                              {"training data", plan.training_data},
+                              {"evaluation data", plan.evaluation_data},
+                              {"steps", steps_text(configuration.run, plan)},
+                              {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate,
+                                                                   configuration.run.epochs)},
+                              {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
   if (configuration.model.init) rows.push_back({"initial weights", *configuration.model.init});
   return rows;
 }

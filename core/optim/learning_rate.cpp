@@ -27,7 +27,10 @@ LearningRateSchedule::LearningRateSchedule(const LearningRateOptions& options, s
       steps_per_epoch_(steps_per_epoch),
       total_steps_(epochs * steps_per_epoch),
       warmup_steps_(std::llround(options.warmup_epochs * static_cast<double>(steps_per_epoch))),
-      scale_(batch_scale(options.scaling, static_cast<double>(global_batch) / options.reference_batch)) {}
+      scale_(batch_scale(options.scaling, static_cast<double>(global_batch) / options.reference_batch)) {
+  options_.warmup_start /= scale_;  // at() scales them back
+  options_.final_rate /= scale_;
+}
 
 double LearningRateSchedule::at(std::int64_t step) const {
   step = std::min(step, total_steps_ - 1);

@@ -16,12 +16,12 @@ struct LearningRateOptions {
   LearningRateScaling scaling = LearningRateScaling::linear;
   int reference_batch = 128;  ///< images, > 0
   double warmup_epochs = 5;   ///< linear rise from warmup_start to the peak; 0: none
-  double warmup_start = 0;    ///< learning rate before the first step
+  double warmup_start = 0;    ///< learning rate before the first step, whatever the batch
   ScheduleKind schedule = ScheduleKind::linear;
   std::vector<double> milestones;  ///< epochs, ascending; schedule step multiplies by gamma at each
   double gamma = 0.1;              ///< for step
   double power = 2;                ///< for poly
-  double final_rate = 0;           ///< learning rate after the last step, for linear, cosine and poly
+  double final_rate = 0;  ///< learning rate after the last step, whatever the batch; for linear, cosine and poly
 };
 
 /// The learning rate η of every step: a warm-up, then the schedule, over a horizon of epochs × steps_per_epoch.

@@ -49,12 +49,15 @@ TEST_CASE("the warm-up rises in equal parts and ends at the peak with its last s
   }
 }
 
-TEST_CASE("the warm-up starts at warmup_start, scaled like the base") {
+TEST_CASE("the warm-up starts at warmup_start, whatever the batch") {
   LearningRateOptions options = two_epochs_of_warmup(ScheduleKind::constant);
   options.warmup_start = 0.05;
   const LearningRateSchedule schedule = schedule_of(options);
-  CHECK(schedule.at(0) == Approx(0.105));
-  CHECK(schedule.at(19) == Approx(0.2));
+  CHECK(schedule.at(0) == Approx(0.0575));  // 0.05 + 0.15 / 20
+  CHECK(schedule.at(19) == schedule.peak());
+  // The gradual warm-up of Goyal et al.: from the rate of one worker to that of all.
+  options.warmup_start = options.base;
+  CHECK(schedule_of(options).at(0) == Approx(0.105));
 }
 
 TEST_CASE("a warm-up may take part of an epoch, or none") {
@@ -70,9 +73,9 @@ TEST_CASE("linear falls in equal parts to the final rate") {
   LearningRateOptions options = two_epochs_of_warmup(ScheduleKind::linear);
   CHECK(schedule_of(options).at(60) == Approx(0.1));
   CHECK(schedule_of(options).at(99) == Approx(0.2 / 80));
-  options.final_rate = 0.02;  // 0.04 scaled
-  CHECK(schedule_of(options).at(60) == Approx(0.12));
-  CHECK(schedule_of(options).at(99) == Approx(0.042));
+  options.final_rate = 0.02;  // whatever the batch
+  CHECK(schedule_of(options).at(60) == Approx(0.11));
+  CHECK(schedule_of(options).at(99) == Approx(0.02 + 0.18 / 80));
 }
 
 TEST_CASE("cosine falls by half a wave to the final rate") {
@@ -81,7 +84,7 @@ TEST_CASE("cosine falls by half a wave to the final rate") {
   CHECK(schedule_of(options).at(60) == Approx(0.1));
   CHECK(schedule_of(options).at(80) == Approx(0.1 * (1 - std::sqrt(0.5))));
   options.final_rate = 0.02;
-  CHECK(schedule_of(options).at(60) == Approx(0.12));
+  CHECK(schedule_of(options).at(60) == Approx(0.11));
 }
 
 TEST_CASE("poly falls by its power to the final rate") {
@@ -90,7 +93,7 @@ TEST_CASE("poly falls by its power to the final rate") {
   CHECK(schedule_of(options).at(60) == Approx(0.05));
   options.power = 3;
   options.final_rate = 0.02;
-  CHECK(schedule_of(options).at(60) == Approx(0.06));  // 0.04 + 0.16 / 8
+  CHECK(schedule_of(options).at(60) == Approx(0.0425));  // 0.02 + 0.18 / 8
 }
 
 TEST_CASE("step multiplies by gamma from the first step of each milestone's epoch") {

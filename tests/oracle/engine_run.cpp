@@ -39,11 +39,12 @@ void add_changes(Recording& results, const ParameterArena& first, const Paramete
 }
 
 optim::LearningRateSchedule schedule_of(const Recording& settings) {
+  const double batch_ratio = settings.setting("batch") / settings.setting("reference_batch");
   const optim::LearningRateOptions options{.base = settings.setting("base_rate"),
                                            .scaling = optim::LearningRateScaling::linear,
                                            .reference_batch = settings.integer_setting("reference_batch"),
                                            .warmup_epochs = settings.setting("warmup_epochs"),
-                                           .warmup_start = settings.setting("warmup_start"),
+                                           .warmup_start = batch_ratio * settings.setting("warmup_start"),
                                            .schedule = optim::ScheduleKind::linear,
                                            .milestones = {}};
   return {options, settings.integer_setting("epochs"), settings.integer_setting("steps_per_epoch"),
