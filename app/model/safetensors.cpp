@@ -13,9 +13,11 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/bf16.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/hash.h"
+#include "core/log.h"
 #include "core/vector_math.h"
 
 namespace dcs3gd::app {
@@ -30,7 +32,7 @@ constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;  // the reference impleme
 constexpr std::size_t kMaxDimensions = 64;              // of a tensor; PyTorch's limit
 constexpr std::size_t kMaxKeys = 10'000;                // of an object below the header; __metadata__ may have many
 constexpr std::uint64_t kDataAlignment = 8;             // of the data in files we write, by padding the header
-constexpr std::size_t kMaxListed = 20;                  // lines of a difference that a message shows
+constexpr std::size_t kMaxListed = 10;                  // lines of a kind of difference that a message shows
 constexpr std::size_t kMaxPrintedBytes = 200;           // of a name, in messages
 constexpr const char* kMetadataKey = "__metadata__";
 constexpr std::string_view kIgnoredSuffix = "num_batches_tracked";
@@ -49,6 +51,17 @@ std::string printable(const std::string& name) {
 }
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorKind::input, reason); }
+
+/// PyTorch's own files, zip archives and before those pickles, are the first thing that is tried: what to do, else
+/// empty.
+std::string pth_hint(const std::string& path, std::uint64_t header_bytes) {
+  constexpr std::uint32_t kZip = 0x04034B50;
+  constexpr std::uint32_t kPickle = 0x0A8A0280;
+  const auto begin = static_cast<std::uint32_t>(header_bytes);
+  if (begin != kZip && begin != kPickle) return "";
+  return format("; it looks like PyTorch's own form: convert it with scripts/convert_weights.py {} NAME.safetensors",
+                path);
+}
 
 /// Turns the JSON header into entries, one tensor object at a time: each is dropped from the document as soon as it is
 /// understood, so that memory stays within a small multiple of the header's size whatever it says.
@@ -181,6 +194,47 @@ bool is_below(std::string_view name, std::string_view prefix) {
   return name.starts_with(prefix) && (name.size() == prefix.size() || name[prefix.size()] == '.');
 }
 
+/// What wrappers put before the names of a model's tensors: DistributedDataParallel and averaged models, Lightning and
+/// timm, torch.compile.
+constexpr std::string_view kWrapperPrefixes[] = {"module.", "model.", "_orig_mod."};
+
+/// The prefixes of wrappers that all names of the file have and those of the model have not.
+std::string wrapper_prefix(const SafetensorsFile& file, const std::vector<ArenaPart<ParameterArena>>& arenas) {
+  std::string prefix;
+  const auto all_begin_with = [&](const std::string& begin) {
+    return std::ranges::all_of(file.entries(), [&](const auto& entry) { return entry.name.starts_with(begin); });
+  };
+  const auto model_has = [&](std::string_view begin) {
+    return std::ranges::any_of(arenas, [&](const auto& part) {
+      return std::ranges::any_of(part.arena->layout().slices(), [&](const ParameterSlice& slice) {
+        return (part.prefix + slice.name).starts_with(begin);
+      });
+    });
+  };
+  for (bool found = !file.entries().empty(); found;) {
+    found = false;
+    for (const std::string_view wrapper : kWrapperPrefixes) {
+      if (model_has(wrapper) || !all_begin_with(prefix + std::string(wrapper))) continue;
+      prefix += wrapper;
+      found = true;
+    }
+  }
+  return prefix;
+}
+
+float from_half(std::uint16_t half) {
+  const float sign = (half & 0x8000U) != 0 ? -1.0F : 1.0F;
+  const unsigned exponent = half >> 10U & 0x1FU;
+  const auto fraction = static_cast<float>(half & 0x3FFU);
+  if (exponent == 0x1F) return fraction != 0 ? std::numeric_limits<float>::quiet_NaN() : sign * HUGE_VALF;
+  if (exponent == 0) return sign * std::ldexp(fraction, -24);
+  return sign * std::ldexp(1024 + fraction, static_cast<int>(exponent) - 25);
+}
+
+float from_bf16(Bf16 value) { return to_float(value); }
+
+float from_double(double value) { return static_cast<float>(value); }
+
 std::string described(const SafetensorsEntry& entry) { return entry.dtype + " " + entry.shape.to_string(); }
 
 std::string described(const ParameterSlice& slice) { return "F32 " + slice.shape.to_string(); }
@@ -196,9 +250,12 @@ class Matching {
  public:
   Matching(const SafetensorsFile& file, const std::vector<ArenaPart<ParameterArena>>& arenas,
            const std::vector<std::string>& skipped_prefixes)
-      : prefixes_(skipped_prefixes), prefix_used_(skipped_prefixes.size(), false) {
+      : wrapper_(wrapper_prefix(file, arenas)),
+        prefixes_(skipped_prefixes),
+        prefix_used_(skipped_prefixes.size(), false) {
     for (const SafetensorsEntry& entry : file.entries()) {
-      if (!entry.name.ends_with(kIgnoredSuffix) && !is_skipped(entry.name)) unclaimed_.emplace(entry.name, &entry);
+      const std::string_view name = name_of(entry);
+      if (!name.ends_with(kIgnoredSuffix) && !is_skipped(name)) unclaimed_.emplace(name, &entry);
     }
     for (const auto& [arena, prefix] : arenas) {
       for (const ParameterSlice& slice : arena->layout().slices()) {
@@ -207,20 +264,40 @@ class Matching {
       }
     }
     for (const SafetensorsEntry& entry : file.entries()) {
-      if (unclaimed_.contains(entry.name)) {
-        differences_.push_back(format("not in the model: {} ({})", printable(entry.name), described(entry)));
+      if (unclaimed_.contains(name_of(entry))) {
+        unknown_.push_back(format("not in the model: {} ({})", printable(entry.name), described(entry)));
       }
     }
     for (std::size_t i = 0; i < prefixes_.size(); ++i) {
-      if (!prefix_used_[i])
-        differences_.push_back(format("prefix to skip that stands for nothing: '{}'", prefixes_[i]));
+      if (!prefix_used_[i]) different_.push_back(format("prefix to skip that stands for nothing: '{}'", prefixes_[i]));
     }
   }
 
+  /// Throws Error{input} unless everything fits; shows some of each kind, for a name of one side explains the other's.
+  void refuse_differences(const std::string& path) const {
+    std::string message = format("{} does not fit the model:", path);
+    std::size_t left = 0;
+    for (const std::vector<std::string>* differences : {&different_, &missing_, &unknown_}) {
+      const std::size_t shown = std::min(differences->size(), kMaxListed);
+      for (std::size_t i = 0; i < shown; ++i) message += "\n  " + (*differences)[i];
+      left += differences->size();
+      if (differences->size() > shown) message += format("\n  and {} more of this kind", differences->size() - shown);
+    }
+    if (left == 0) return;
+    message += "\nUse the weights of the same model, or list modules that may differ in model.init_skip";
+    refuse(message);
+  }
+
+  const std::string& wrapper() const { return wrapper_; }
+
   const std::vector<Assignment>& assignments() const { return assignments_; }
-  const std::vector<std::string>& differences() const { return differences_; }
 
  private:
+  /// As the model would call it.
+  std::string_view name_of(const SafetensorsEntry& entry) const {
+    return std::string_view(entry.name).substr(wrapper_.size());
+  }
+
   bool is_skipped(std::string_view name) {
     bool skipped = false;
     for (std::size_t i = 0; i < prefixes_.size(); ++i) {
@@ -234,32 +311,41 @@ class Matching {
   void claim(const std::string& name, const ParameterSlice& slice, std::span<float> values) {
     const auto found = unclaimed_.find(name);
     if (found == unclaimed_.end()) {
-      differences_.push_back(format("missing in the file: {} ({})", printable(name), described(slice)));
+      missing_.push_back(format("missing in the file: {} ({})", printable(name), described(slice)));
       return;
     }
     const SafetensorsEntry* entry = found->second;
     unclaimed_.erase(found);
-    if (entry->dtype == "F32" && entry->shape == slice.shape) {
+    if (is_float(entry->dtype) && entry->shape == slice.shape) {
       assignments_.push_back({entry, values});
     } else {
-      differences_.push_back(
+      different_.push_back(
           format("different: {}: file {}, model {}", printable(name), described(*entry), described(slice)));
     }
   }
 
+  const std::string wrapper_;
   const std::vector<std::string>& prefixes_;
   std::vector<bool> prefix_used_;
   std::unordered_map<std::string_view, const SafetensorsEntry*> unclaimed_;
   std::vector<Assignment> assignments_;
-  std::vector<std::string> differences_;
+  // What does not fit, in words.
+  std::vector<std::string> different_;
+  std::vector<std::string> missing_;
+  std::vector<std::string> unknown_;
 };
 
-void refuse_differences(const std::string& path, const std::vector<std::string>& differences) {
-  std::string message = format("{} does not fit the model:", path);
-  for (std::size_t i = 0; i < std::min(differences.size(), kMaxListed); ++i) message += "\n  " + differences[i];
-  if (differences.size() > kMaxListed) message += format("\n  and {} more", differences.size() - kMaxListed);
-  message += "\nUse the weights of the same model (F32), or list modules that may differ in model.init_skip";
-  refuse(message);
+/// Says which tensors were no F32.
+void log_conversions(const std::string& path, const Matching& matching) {
+  std::map<std::string, std::size_t> converted;
+  for (const Assignment& assignment : matching.assignments()) {
+    if (assignment.entry->dtype != "F32") ++converted[assignment.entry->dtype];
+  }
+  for (const auto& [dtype, tensors] : converted) {
+    log::info(format("{}: {} tensors of {} taken as F32, {}", path, tensors, dtype,
+                     dtype == "F64" ? "rounded" : "the same numbers"));
+  }
+  if (!matching.wrapper().empty()) log::info(format("{}: '{}' taken off all names", path, matching.wrapper()));
 }
 
 /// The JSON header of the arenas, padded with spaces so that the data after it are aligned.
@@ -290,8 +376,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(open_file(path
     std::uint64_t header_bytes = 0;
     file_.read(0, std::as_writable_bytes(std::span(&header_bytes, 1)));
     if (header_bytes > kMaxHeaderBytes || header_bytes > file_.size() - kLengthBytes) {
-      refuse(format("a header of {} bytes does not fit in the file's {} (limit {})", header_bytes, file_.size(),
-                    kMaxHeaderBytes));
+      refuse(format("a header of {} bytes does not fit in the file's {} (limit {}){}", header_bytes, file_.size(),
+                    kMaxHeaderBytes, pth_hint(path, header_bytes)));
     }
     std::string text(header_bytes, '\0');
     file_.read(kLengthBytes, std::as_writable_bytes(std::span(text)));
@@ -310,17 +396,29 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(open_file(path
 }
 
 void SafetensorsFile::read(const SafetensorsEntry& entry, std::span<float> values) const {
-  if (entry.dtype != "F32" || entry.bytes != values.size_bytes()) {
+  const auto convert = [&]<typename Stored>(float (*to_float)(Stored)) {
+    std::vector<Stored> stored(values.size());
+    file_.read(data_begin_ + entry.begin, std::as_writable_bytes(std::span(stored)));
+    std::ranges::transform(stored, values.begin(), to_float);
+  };
+  const std::uint64_t bytes = entry.dtype == "F32" ? 4 : entry.dtype == "F64" ? 8 : 2;
+  if (!is_float(entry.dtype) || entry.bytes != values.size() * bytes) {
     throw Error(ErrorKind::failure, format("{}: read of {} into {} floats", path(), described(entry), values.size()));
   }
+  if (entry.dtype == "F16") return convert(from_half);
+  if (entry.dtype == "BF16") return convert(from_bf16);
+  if (entry.dtype == "F64") return convert(from_double);
   file_.read(data_begin_ + entry.begin, std::as_writable_bytes(values));
 }
+
+bool is_float(std::string_view dtype) { return dtype == "F32" || dtype == "F16" || dtype == "BF16" || dtype == "F64"; }
 
 void load_safetensors(const std::string& path, const std::vector<ArenaPart<ParameterArena>>& arenas,
                       const std::vector<std::string>& skipped_prefixes) {
   const SafetensorsFile file(path);
   const Matching matching(file, arenas, skipped_prefixes);
-  if (!matching.differences().empty()) refuse_differences(path, matching.differences());
+  matching.refuse_differences(path);
+  log_conversions(path, matching);
   for (const auto& [entry, values] : matching.assignments()) {
     file.read(*entry, values);
     if (!std::isfinite(squared_norm(values))) {

@@ -37,7 +37,8 @@ class SafetensorsFile {
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }
   /// The strings under "__metadata__".
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// Copies the values of an F32 tensor; `values` has as many elements as the entry.
+  /// Copies the values of a tensor of floats (is_float()); `values` has as many elements as the entry. F16 and BF16
+  /// become the same numbers, F64 the nearest.
   void read(const SafetensorsEntry& entry, std::span<float> values) const;
 
  private:
@@ -46,6 +47,9 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
   std::uint64_t data_begin_ = 0;
 };
+
+/// Whether a dtype can be read as floats.
+bool is_float(std::string_view dtype);
 
 /// An arena in a file, its tensors' names with a prefix: "update." and the like tell twins apart.
 template <typename Arena>
@@ -64,8 +68,10 @@ struct FileDigest {
   bool operator==(const FileDigest&) const = default;
 };
 
-/// Fills the arenas (weights and running statistics of one model, say) by name from a file with the same tensors in
-/// F32. Tensors called "….num_batches_tracked" are passed over: PyTorch has them, the update rule does not need them.
+/// Fills the arenas (weights and running statistics of one model, say) by name from a file with the same tensors, in
+/// any type of floats; another than F32 is said in the log. "module.", "model." and the like before all names of the
+/// file, which wrappers of PyTorch leave there, are taken off, and that is said. Tensors called "….num_batches_tracked"
+/// are passed over: PyTorch has them, the update rule does not need them.
 ///
 /// `skipped_prefixes` names modules to leave as they are, such as "fc" or "layer4.0": tensors of that name or below it
 /// are not looked at, whether the file has them or not. Every other tensor must be in both with the same shape.
