@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include <jpeglib.h>
 #include <malloc.h>
@@ -237,22 +239,44 @@ std::uint32_t big_endian_u32(const std::uint8_t* bytes) {
 }
 
 /// stb_image does not look at checksums: a PNG is its signature, then chunks of length, name, data and CRC up to IEND.
-/// A name that is none would be the first word of its reason, which must not be empty.
-std::string png_chunk_problem(File file) {
+/// What comes after the pixels (IDAT) does not matter: a damaged chunk of text is passed over, and where the file ends
+/// or makes no sense there, `end` is where the sound part ends and IEND is wanting. A name that is none would be the
+/// first word of stb_image's reason, which must not be empty.
+std::string png_chunk_problem(File file, std::size_t& end) {
   constexpr std::size_t kFrameBytes = 12;
-  std::size_t at = kPngSignature.size();
-  while (file.size() - at >= kFrameBytes) {
-    const std::uint32_t length = big_endian_u32(file.data() + at);
-    const std::uint8_t* name = file.data() + at + 4;
-    if (length > file.size() - at - kFrameBytes) break;
+  const auto is = [](const std::uint8_t* name, const char* word) { return std::memcmp(name, word, 4) == 0; };
+  bool has_pixels = false;
+  end = kPngSignature.size();
+  std::string problem = "the file ends before the image does";
+  while (file.size() - end >= kFrameBytes) {
+    const std::uint32_t length = big_endian_u32(file.data() + end);
+    const std::uint8_t* name = file.data() + end + 4;
     const bool is_name = std::all_of(name, name + 4, [](std::uint8_t c) { return is_letter(c); });
-    if (!is_name) return format("damaged: name of the chunk at byte {}", at);
+    if (is(name, "CgBI")) return "a PNG in Apple's own form (CgBI), which others read in wrong colours; convert it";
+    if (!is_name) problem = format("damaged: name of the chunk at byte {}", end);
+    if (!is_name || length > file.size() - end - kFrameBytes) break;
+    const bool is_ancillary = name[0] >= 'a';
     const uLong crc = crc32(crc32(0, nullptr, 0), name, length + 4);
-    if (crc != big_endian_u32(name + 4 + length)) return format("damaged: checksum of the chunk at byte {}", at);
-    at += kFrameBytes + length;
-    if (std::memcmp(name, "IEND", 4) == 0) return "";
+    if (crc != big_endian_u32(name + 4 + length) && !(has_pixels && (is_ancillary || is(name, "IEND")))) {
+      return format("damaged: checksum of the chunk at byte {}", end);
+    }
+    end += kFrameBytes + length;
+    if (is(name, "IEND")) return "";
+    has_pixels = has_pixels || is(name, "IDAT");
   }
-  return "the file ends before the image does";
+  return has_pixels ? "" : problem;
+}
+
+/// The file as stb_image wants it, in `completed` if it lacks IEND. Returns what is wrong with it.
+std::string complete_png(File& file, std::vector<std::uint8_t>& completed) {
+  constexpr std::array<std::uint8_t, 12> kEnd{0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xAE, 0x42, 0x60, 0x82};
+  std::size_t end = 0;
+  std::string problem = png_chunk_problem(file, end);
+  if (!problem.empty() || std::memcmp(file.data() + end - 8, kEnd.data() + 4, 4) == 0) return problem;
+  completed.assign(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(end));
+  completed.insert(completed.end(), kEnd.begin(), kEnd.end());
+  file = completed;
+  return problem;
 }
 
 /// Copies the part that is shown.
@@ -281,10 +305,11 @@ std::int64_t png_decoder_bytes(File file, const ImageSize& size, int channels) {
   return row_bytes * size.height + pixel_bytes;
 }
 
-/// Checks the chunks and the header, and sets the limits of memory for what the header says.
-std::string begin_png(File file, ImageSize& size) {
+/// Checks the chunks and the header, and sets the limits of memory for what the header says. `file` may become
+/// `completed`.
+std::string begin_png(File& file, std::vector<std::uint8_t>& completed, ImageSize& size) {
   if (file.size() > static_cast<std::size_t>(kMaxDecoderBytes)) return "the file is too large";
-  if (std::string problem = png_chunk_problem(file); !problem.empty()) return problem;
+  if (std::string problem = complete_png(file, completed); !problem.empty()) return problem;
   int channels = 0;
   png_memory = {.block_limit = file.size() + 65536, .limit = static_cast<std::size_t>(kMaxDecoderBytes)};
   if (stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &size.width, &size.height, &channels) == 0) {
@@ -303,7 +328,8 @@ std::string begin_png(File file, ImageSize& size) {
 }
 
 std::string decode_png(File file, const CropRule& crop_rule, DecodedImage& image) {
-  if (std::string problem = begin_png(file, image.file_size); !problem.empty()) return problem;
+  std::vector<std::uint8_t> completed;
+  if (std::string problem = begin_png(file, completed, image.file_size); !problem.empty()) return problem;
   int channels = 0;
   const std::unique_ptr<stbi_uc, decltype([](stbi_uc* memory) { stbi_image_free(memory); })> decoded(
       stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &image.file_size.width, &image.file_size.height,
@@ -314,21 +340,60 @@ std::string decode_png(File file, const CropRule& crop_rule, DecodedImage& image
   return "";
 }
 
-enum class FileKind { jpeg, png, empty, other };
+enum class FileKind { jpeg, png, other };
 
 FileKind kind_of(File file) {
   constexpr std::array<std::uint8_t, 3> kJpegSignature{0xFF, 0xD8, 0xFF};
   const auto starts_with = [file](File signature) {
     return file.size() >= signature.size() && std::equal(signature.begin(), signature.end(), file.begin());
   };
-  if (file.empty()) return FileKind::empty;
   if (starts_with(kJpegSignature)) return FileKind::jpeg;
   return starts_with(kPngSignature) ? FileKind::png : FileKind::other;
 }
 
-/// For what is neither.
-std::string unknown_kind(FileKind kind) {
-  return kind == FileKind::empty ? "the file is empty" : "neither JPEG nor PNG";
+/// What a file is that is neither, by its first bytes.
+std::string unknown_kind(File file) {
+  struct Signature {
+    std::size_t at;
+    std::string_view bytes;
+    const char* kind;
+  };
+  using namespace std::string_view_literals;
+  static constexpr Signature kSignatures[] = {
+      {0, "version https://git-lfs"sv, "the pointer of Git LFS to a file; fetch it with git lfs pull"},
+      {8, "WEBP"sv, "a WebP image"},
+      {0, "GIF8"sv, "a GIF image"},
+      {0, "BM"sv, "a BMP image"},
+      {0, "II*\0"sv, "a TIFF image"},
+      {0, "MM\0*"sv, "a TIFF image"},
+      {4, "ftypavif"sv, "an AVIF image"},
+      {4, "ftyphei"sv, "a HEIC image"},
+      {4, "ftypmif1"sv, "a HEIC image"},
+      {0, "\0\0\0\x0cjP  "sv, "a JPEG 2000 image"},
+      {0, "\xff\x0a"sv, "a JPEG XL image"},
+      {0, "\0\0\0\x0cJXL "sv, "a JPEG XL image"},
+      {0, "8BPS"sv, "a Photoshop file"},
+      {0, "%PDF"sv, "a PDF file"},
+      {0, "PK\x03\x04"sv, "a ZIP archive"},
+      {0, "\x1f\x8b"sv, "a gzip file"},
+  };
+  if (file.empty()) return "the file is empty";
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), std::min<std::size_t>(file.size(), 256));
+  for (const Signature& signature : kSignatures) {
+    if (text.size() >= signature.at && text.substr(signature.at).starts_with(signature.bytes)) {
+      return format("neither JPEG nor PNG but {}", signature.kind);
+    }
+  }
+  const std::size_t first = text.find_first_not_of(" \t\r\n\xef\xbb\xbf");
+  if (first != std::string_view::npos && text[first] == '<') {
+    return "neither JPEG nor PNG but HTML or XML: a web page in place of a photo, or a drawing (SVG)";
+  }
+  if (std::ranges::all_of(file, [](std::uint8_t byte) { return byte == 0; })) {
+    return "neither JPEG nor PNG but zeros alone; was it copied or fetched whole?";
+  }
+  const bool is_text = std::ranges::none_of(
+      text, [](char c) { return static_cast<std::uint8_t>(c) < 0x20 && c != '\n' && c != '\r' && c != '\t'; });
+  return is_text && text.size() >= 16 ? "neither JPEG nor PNG but text" : "neither JPEG nor PNG";
 }
 
 }  // namespace
@@ -340,8 +405,9 @@ bool is_image_extension(std::string_view extension) {
 
 std::string read_image_size(std::span<const std::uint8_t> file, ImageSize& size) {
   const FileKind kind = kind_of(file);
-  if (kind == FileKind::png) return begin_png(file, size);
-  if (kind != FileKind::jpeg) return unknown_kind(kind);
+  std::vector<std::uint8_t> completed;
+  if (kind == FileKind::png) return begin_png(file, completed, size);
+  if (kind != FileKind::jpeg) return unknown_kind(file);
   JpegDecoder decoder(file);
   return begin_jpeg(decoder, size);
 }
@@ -350,7 +416,7 @@ std::string decode_image(std::span<const std::uint8_t> file, const CropRule& cro
   const FileKind kind = kind_of(file);
   if (kind == FileKind::jpeg) return decode_jpeg(file, crop_rule, image);
   if (kind == FileKind::png) return decode_png(file, crop_rule, image);
-  return unknown_kind(kind);
+  return unknown_kind(file);
 }
 
 }  // namespace dcs3gd::data

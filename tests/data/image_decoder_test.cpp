@@ -166,7 +166,14 @@ TEST_CASE("decoder: large JPEGs are decoded at a fraction, and look the same") {
 
 TEST_CASE("decoder: what is refused, and why") {
   CHECK(decode({}) == "the file is empty");
-  CHECK(decode({'G', 'I', 'F', '8', '9', 'a'}) == "neither JPEG nor PNG");
+  const auto kind = [](std::string_view text) { return decode(Bytes(text.begin(), text.end())); };
+  CHECK(kind("GIF89a") == "neither JPEG nor PNG but a GIF image");
+  CHECK(kind("RIFF....WEBPVP8 ") == "neither JPEG nor PNG but a WebP image");
+  CHECK(contains(kind("version https://git-lfs.github.com/spec/v1\noid sha256:12\n"), "git lfs pull"));
+  CHECK(contains(kind("\n<!DOCTYPE html><html>Not found"), "HTML"));
+  CHECK(contains(kind("{\"message\": \"Not Found\"}"), "but text"));
+  CHECK(contains(decode(Bytes(100)), "zeros alone"));
+  CHECK(decode({1, 2, 3}) == "neither JPEG nor PNG");
   const ImageSize size{48, 32};
   const Bytes colors = picture(size, 3, 6);
 
@@ -204,6 +211,34 @@ TEST_CASE("decoder: claims beyond the limits are refused before memory is taken"
   CHECK(decode(bomb) != "");
 }
 
+TEST_CASE("decoder: what comes after a PNG's pixels does not matter; Apple's form is refused") {
+  const ImageSize size{48, 32};
+  const Bytes png = png_file(size, 3, picture(size, 3, 6));
+  const Bytes expected = decoded_rgb(png);
+  constexpr std::ptrdiff_t kIend = 12;
+  for (std::ptrdiff_t cut = 1; cut <= kIend; ++cut) CHECK(decoded_rgb(Bytes(png.begin(), png.end() - cut)) == expected);
+  Bytes text = png;
+  const std::string chunk("\0\0\0\x03tEXta\0b\0\0\0\0", 15);  // of a wrong checksum
+  text.insert(text.end() - kIend, chunk.begin(), chunk.end());
+  CHECK(decoded_rgb(text) == expected);
+  text.resize(text.size() - kIend - 2);  // and cut off
+  CHECK(decoded_rgb(text) == expected);
+  Bytes before = png;
+  before.insert(before.begin() + 33, chunk.begin(), chunk.end());
+  CHECK(contains(decode(before), "checksum of the chunk at byte 33"));
+  ImageSize found;
+  CHECK(read_image_size(Bytes(png.begin(), png.end() - kIend), found) == "");
+  CHECK(found == size);
+
+  const std::string apple(
+      "\0\0\0\x04"
+      "CgBIP\0 \x02+\xd5\xb3\x7f",
+      16);
+  Bytes phone = png;
+  phone.insert(phone.begin() + 8, apple.begin(), apple.end());
+  CHECK(contains(decode(phone), "CgBI"));
+}
+
 // Found by fuzzing: the reason began with the zero and so was empty, which meant an image.
 TEST_CASE("decoder: a PNG chunk that has zeros for a name") {
   Bytes png = png_file({3, 2}, 3, picture({3, 2}, 3, 1));
@@ -234,7 +269,7 @@ TEST_CASE("decoder: the size alone") {
   }
   ImageSize found;
   CHECK(read_image_size({}, found) == "the file is empty");
-  CHECK(read_image_size(Bytes{'B', 'M'}, found) == "neither JPEG nor PNG");
+  CHECK(read_image_size(Bytes{'B', 'M'}, found) == "neither JPEG nor PNG but a BMP image");
 }
 
 TEST_CASE("encoder: the decoder gives back what was written, the nearer the better the quality") {
@@ -270,7 +305,8 @@ TEST_CASE("decoder: every truncation and many damages of small files end in time
        {png_file(size, 3, colors), jpeg_file(size, 3, colors), jpeg_file(size, 3, colors, {.progressive = true}),
         jpeg_file(size, 1, picture(size, 1, 8))}) {
     CHECK(decode(file) == "");
-    for (std::size_t bytes = 0; bytes + 2 < file.size(); ++bytes) {
+    const std::size_t after_pixels = file.front() == 0x89 ? 12 : 2;  // IEND of a PNG, the end mark of a JPEG
+    for (std::size_t bytes = 0; bytes + after_pixels < file.size(); ++bytes) {
       CHECK(decode(Bytes(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(bytes))) != "");
     }
     for (int round = 0; round < 2000; ++round) {
