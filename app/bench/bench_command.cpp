@@ -11,6 +11,7 @@
 #include "app/rules/table.h"
 #include "core/error.h"
 #include "core/format.h"
+#include "core/version.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -28,6 +29,7 @@ std::vector<std::string> rule_names() {
 int run_bench_command(int argc, const char* const* argv) {
   CLI::App parser("Measures what this machine or cluster can do, beside the limit that physics or the rival sets.");
   parser.require_subcommand(1);
+  parser.set_version_flag("-v,--version", format("dcs3gd-bench {}", kVersion));
 
   const auto add_number = [](CLI::App* command, const char* name, auto& value, const char* what) {
     return command->add_option(name, value, what)->check(CLI::PositiveNumber);
@@ -108,8 +110,8 @@ int run_bench_command(int argc, const char* const* argv) {
   }
   try {
     parser.parse(argc, argv);
-  } catch (const CLI::CallForHelp& help) {
-    return parser.exit(help);
+  } catch (const CLI::Success& asked) {  // for help or the version
+    return parser.exit(asked);
   } catch (const CLI::ParseError& error) {
     throw Error(ErrorKind::input, format("dcs3gd-bench: {}; see dcs3gd-bench --help", error.what()));
   }

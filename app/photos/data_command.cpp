@@ -12,12 +12,14 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/version.h"
 
 namespace dcs3gd::app {
 
 int run_data_command(int argc, const char* const* argv) {
   CLI::App parser("Packs, shows and checks data sets of photos.", "dcs3gd-data");
   parser.require_subcommand(1);
+  parser.set_version_flag("-v,--version", format("dcs3gd-data {}", kVersion));
   int threads = static_cast<int>(std::max(std::thread::hardware_concurrency(), 1U));
   const auto add_threads = [&](CLI::App* command, const char* what) {
     command->add_option("--threads", threads, what)->check(CLI::Range(1, 1024))->capture_default_str();
@@ -54,8 +56,8 @@ int run_data_command(int argc, const char* const* argv) {
 
   try {
     parser.parse(argc, argv);
-  } catch (const CLI::CallForHelp& help) {
-    return parser.exit(help);
+  } catch (const CLI::Success& asked) {  // for help or the version
+    return parser.exit(asked);
   } catch (const CLI::ParseError& error) {
     throw Error(ErrorKind::input, format("dcs3gd-data: {}; see dcs3gd-data --help", error.what()));
   }

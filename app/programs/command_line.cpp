@@ -9,6 +9,7 @@
 #include "app/config/suggestion.h"
 #include "app/config/yaml_reader.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
@@ -56,8 +57,8 @@ struct Parser {
     add_option("--predictions", predictions, "FILE.csv", "with --eval: write what the model says about each image");
     add_flag("--dry-run", dry_run, "build everything, show sizes and memory, run two steps, leave no files");
     add_flag("--print-config", print_config, "print the effective configuration and exit");
-    add_flag("--version", version, "print the version and exit");
-    add_flag("--help", help, "print this text and exit");
+    add_flag("-v,--version", version, "print the version and exit");
+    add_flag("-h,--help", help, "print this text and exit");
   }
 
   std::vector<std::string> flags() const {
@@ -166,10 +167,10 @@ CommandLine parse_command_line(std::span<const char* const> arguments) {
   }
   line.action = action_of(parser);
   if (parser.config.empty()) refuse("--config FILE is missing.");
-  line.config = parser.config;
+  line.config = expand_home(parser.config);
   line.overrides = parser.overrides;
-  line.evaluate_path = parser.evaluate;
-  line.predictions_path = parser.predictions;
+  line.evaluate_path = expand_home(parser.evaluate);
+  line.predictions_path = expand_home(parser.predictions);
   if (!line.predictions_path.empty() && line.action != Action::evaluate) {
     refuse("--predictions FILE.csv needs --eval.");
   }
@@ -177,7 +178,7 @@ CommandLine parse_command_line(std::span<const char* const> arguments) {
     line.resume = parser.resume == "auto"    ? ResumeMode::automatic
                   : parser.resume == "never" ? ResumeMode::never
                                              : ResumeMode::path;
-    if (line.resume == ResumeMode::path) line.resume_path = parser.resume;
+    if (line.resume == ResumeMode::path) line.resume_path = expand_home(parser.resume);
   }
   return line;
 }

@@ -119,7 +119,7 @@ TEST_CASE("usage errors say what is wrong in one line") {
 
 TEST_CASE("the help names every flag and the exit codes") {
   const std::string help = help_text();
-  for (const std::string& flag : command_line_flags()) CHECK(help.find("\n  " + flag + " ") != std::string::npos);
+  for (const std::string& flag : command_line_flags()) CHECK(help.find(flag + " ") != std::string::npos);
   CHECK(help.find("Usage:\n  dcs3gd-train --config FILE") != std::string::npos);
   CHECK(help.find("--set KEY=VALUE  ") != std::string::npos);
   CHECK(help.find("75 stopped early") != std::string::npos);

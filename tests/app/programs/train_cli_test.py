@@ -15,6 +15,8 @@ class Usage(TrainTest):
                      "--version"):
             self.assertIn(flag, text)
         self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+\n$")
+        self.assertEqual(self.succeed("-h").out, text)
+        self.assertEqual(self.succeed("-v").out, self.succeed("--version").out)
 
     def test_wrong_usage(self):
         self.refuse(says=["--config", "--help"])
