@@ -17,6 +17,8 @@ namespace {
 constexpr int kMaxAutoThreads = 4;
 /// So many images in a row that cannot be read are no accident.
 constexpr int kMaxBadImagesInARow = 64;
+/// A data set of which this rank has met so many is not the one that was meant.
+std::size_t most_bad_images(std::uint32_t images) { return std::max<std::size_t>(kMaxBadImagesInARow, images / 20); }
 
 }  // namespace
 
@@ -95,9 +97,10 @@ void BatchLoader::make_batch(std::unique_lock<std::mutex>& lock, const std::stop
   const BatchPlace place = sampler_.at(number);
   Slot& slot = slot_of(number);
   try {
-    const Order order = order_of(place.epoch);
+    const std::shared_ptr<EpochOrder> order = order_of(place.epoch);
     lock.unlock();
-    fill(place, *order, slot, stop);
+    std::call_once(order->made, [&] { order->order = sampler_.order(place.epoch); });
+    fill(place, order->order, slot, stop);
   } catch (...) {
     slot.error = std::current_exception();
   }
@@ -106,10 +109,10 @@ void BatchLoader::make_batch(std::unique_lock<std::mutex>& lock, const std::stop
   batch_ready_.notify_one();
 }
 
-BatchLoader::Order BatchLoader::order_of(std::int64_t epoch) {
-  if (order_ == nullptr || order_epoch_ != epoch) {
-    order_ = std::make_shared<const std::vector<std::uint32_t>>(sampler_.order(epoch));
-    order_epoch_ = epoch;
+std::shared_ptr<BatchLoader::EpochOrder> BatchLoader::order_of(std::int64_t epoch) {
+  if (order_ == nullptr || order_->epoch != epoch) {
+    order_ = std::make_shared<EpochOrder>();
+    order_->epoch = epoch;
   }
   return order_;
 }
@@ -148,18 +151,29 @@ std::optional<std::int32_t> BatchLoader::read(std::uint32_t index, std::int64_t 
     if (part_ == Part::eval) return std::nullopt;
     index = (index + 1) % dataset_->size();
   }
-  throw Error(ErrorKind::input, format("{} images in a row cannot be read, up to image {} of {}; check the data set",
-                                       kMaxBadImagesInARow, index, dataset_->size()));
+  throw Error(ErrorKind::failure,
+              format("{} images in a row cannot be read, up to image {} of {}; check the data set and its storage",
+                     kMaxBadImagesInARow, index, dataset_->size()));
 }
 
 void BatchLoader::pass_over(std::uint32_t index, const std::string& problem) {
   if (on_bad_image_ == OnBadImage::error) {
-    throw Error(ErrorKind::input,
-                format("{}; mend or remove the file, or go on without it: data.loader.on_bad_image: skip", problem));
+    throw Error(
+        ErrorKind::failure,
+        format("{}; mend the file, or go on without it: data.loader.on_bad_image: skip; dcs3gd-data verify finds "
+               "all such files",
+               problem));
   }
   ++bad_images_;
   const std::lock_guard lock(mutex_);
   if (known_bad_images_.insert(index).second) warnings_.push_back(format("{}; passed over", problem));
+  if (const std::size_t bad = known_bad_images_.size(); bad > most_bad_images(dataset_->size())) {
+    throw Error(
+        ErrorKind::failure,
+        format("{}; that makes {} of {} images that this rank cannot read, too many to go on without; dcs3gd-data "
+               "verify finds all",
+               problem, bad, dataset_->size()));
+  }
 }
 
 }  // namespace dcs3gd::data

@@ -33,7 +33,7 @@ int loader_thread_count(std::optional<int> configured, int spare_cores);
 ///
 /// An image that cannot be read ends the run (next() throws), or is replaced: in training by the next image of the data
 /// set that can, with the epoch and the random changes of the one it stands for; in evaluation it is left out. So that
-/// too is the same on every number of ranks and threads.
+/// too is the same on every number of ranks and threads. Where too many cannot be read the run ends in any case.
 ///
 /// next() belongs to one consumer thread. Destruction at any moment waits for the images at work only.
 class BatchLoader {
@@ -55,7 +55,12 @@ class BatchLoader {
   std::int64_t bad_images() const { return bad_images_; }
 
  private:
-  using Order = std::shared_ptr<const std::vector<std::uint32_t>>;
+  /// The order of an epoch, made once by the thread that needs it first; the others wait for that, the mutex is free.
+  struct EpochOrder {
+    std::int64_t epoch = -1;
+    std::once_flag made;
+    std::vector<std::uint32_t> order;
+  };
   struct Slot {
     Batch batch;
     std::vector<std::uint8_t> pixels;  ///< one image as read
@@ -67,8 +72,8 @@ class BatchLoader {
   void run(const std::stop_token& stop, int thread);
   /// REQUIRES mutex_, which is released while the batch is made: takes the next batch number and fills its slot.
   void make_batch(std::unique_lock<std::mutex>& lock, const std::stop_token& stop);
-  /// REQUIRES mutex_. Batch numbers are taken in order, so the epochs asked for never go back.
-  Order order_of(std::int64_t epoch);
+  /// REQUIRES mutex_. Batch numbers are taken in order, so the epochs asked for never go back. Not yet made.
+  std::shared_ptr<EpochOrder> order_of(std::int64_t epoch);
   /// Gives up early, leaving the batch unfinished, once `stop` is requested.
   void fill(const BatchPlace& place, const std::vector<std::uint32_t>& order, Slot& slot, const std::stop_token& stop);
   /// Reads an image, or the one that replaces it, into slot.pixels. Returns its label; none if it is left out.
@@ -94,8 +99,7 @@ class BatchLoader {
   // Guarded by mutex_.
   std::int64_t next_batch_ = 0;  ///< to be made
   std::int64_t consumed_ = 0;    ///< batches the consumer has given back
-  std::int64_t order_epoch_ = -1;
-  Order order_;  ///< of order_epoch_
+  std::shared_ptr<EpochOrder> order_;
   std::set<std::uint32_t> known_bad_images_;
   std::vector<std::string> warnings_;  ///< not yet said: the log belongs to the consumer's thread
 
