@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,8 +23,10 @@ struct DatasetProperties {
   int channels = 0;
   int height = 0;                             ///< pixels
   int width = 0;                              ///< pixels
+  int classes_found = 0;                      ///< in the data: at most `classes`
   std::string description;                    ///< one line for the table at the start of a run
   std::string fingerprint;                    ///< equal for equal contents, wherever they were found
+  std::string warning = {};                   ///< what the user may not expect of the data; empty: nothing
   std::vector<std::string> class_names = {};  ///< by label; none where classes have numbers only
 };
 
@@ -46,6 +49,8 @@ class Dataset {
   int channels() const { return properties_.channels; }
   int height() const { return properties_.height; }
   int width() const { return properties_.width; }
+  int classes_found() const { return properties_.classes_found; }
+  const std::string& warning() const { return properties_.warning; }
   const std::string& description() const { return properties_.description; }
   const std::string& fingerprint() const { return properties_.fingerprint; }
   const std::vector<std::string>& class_names() const { return properties_.class_names; }
@@ -57,6 +62,8 @@ class Dataset {
 
   /// The file that image `index` came from, for people; empty where images have no files of their own.
   virtual std::string file(std::uint32_t /*index*/) const { return ""; }
+  /// A number that two images share hardly ever unless one is a copy of the other; none: they are made by code.
+  virtual std::optional<std::uint64_t> identity(std::uint32_t /*index*/) const { return std::nullopt; }
   /// Writes image `index` (< size()), cropped, as bytes, CHW, to `pixels` (image_bytes() long). Images that have the
   /// right size already are cropped only if the rule is random.
   virtual ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
@@ -74,7 +81,7 @@ struct OpenRequest {
   int classes = 0;                            ///< of the model
   std::string path = {};                      ///< of the part, resolved; empty for generated images
   std::string_view listing = {};              ///< of its files if they were listed before, on any machine
-  std::vector<std::string> class_names = {};  ///< of the training part, by label; empty: not known
+  std::vector<std::string> class_names = {};  ///< of the model or the training part, by label; empty: not known
 };
 
 }  // namespace dcs3gd::data

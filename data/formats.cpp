@@ -1,6 +1,7 @@
 #include "data/formats.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -36,8 +37,8 @@ const FormatInfo kFormats[] = {
     {"cifar10", {{0.4914F, 0.4822F, 0.4465F}, {0.2470F, 0.2435F, 0.2616F}}, open_stored<read_cifar10>},
     {"cifar100", {{0.5071F, 0.4865F, 0.4409F}, {0.2673F, 0.2564F, 0.2762F}}, open_stored<read_cifar100>},
     {"idx", {{0.2860F}, {0.3530F}}, open_stored<read_idx>},
-    {"image_folder", kImageNet, open_image_folder, FormatInfo::Files::listed},
-    {"shards", kImageNet, open_packed_photos},
+    {"image_folder", kImageNet, open_photo_dataset, FormatInfo::Files::listed},
+    {"shards", kImageNet, open_photo_dataset, FormatInfo::Files::listed},
 };
 
 void check_image_options(const DataOptions& options, int classes) {
@@ -83,6 +84,23 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
                     .path = info.is_generated() ? "" : part_path(options, part),
                     .listing = listing,
                     .class_names = class_names});
+}
+
+std::uint32_t count_shared(const Dataset& train, const Dataset& eval) {
+  std::unordered_map<std::uint64_t, std::uint32_t> images;
+  for (std::uint32_t index = 0; index < eval.size(); ++index) {
+    if (const auto identity = eval.identity(index)) ++images[*identity];
+  }
+  std::uint32_t shared = 0;
+  for (std::uint32_t index = 0; index < train.size() && !images.empty(); ++index) {
+    const auto identity = train.identity(index);
+    if (!identity) break;
+    if (const auto found = images.find(*identity); found != images.end()) {
+      shared += found->second;
+      images.erase(found);
+    }
+  }
+  return shared;
 }
 
 bool is_data_present(const DataOptions& options, Part part) {

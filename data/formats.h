@@ -44,11 +44,14 @@ NormalizeOptions normalization_of(const DataOptions& options);
 
 /// Opens one part of the data set that the options describe. Throws what FormatInfo::open throws. `seed` matters to
 /// generated images only, `classes` is the number of classes of the model. `listing`: of list_files(), made before or
-/// on another machine; empty: files are listed now. `class_names`: of the training part, if that is open already; else
-/// the evaluation part looks for them there.
+/// on another machine; empty: files are listed now. `class_names`: what labels mean, as the model's weights or the
+/// training part, if that is open already, say it; else the evaluation part looks for them in the training part.
 std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part part, std::uint64_t seed, int classes,
                                             std::string_view listing = {},
                                             const std::vector<std::string>& class_names = {});
+
+/// How many images of `eval` are copies of one of `train`, by Dataset::identity(). Takes a second for a million images.
+std::uint32_t count_shared(const Dataset& train, const Dataset& eval);
 
 /// Whether something lies at the part's path; true for generated images.
 bool is_data_present(const DataOptions& options, Part part);

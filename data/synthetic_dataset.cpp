@@ -207,6 +207,7 @@ DatasetProperties properties_of(const DataOptions& options, Part part, int class
           .channels = options.channels,
           .height = options.image_size,
           .width = options.image_size,
+          .classes_found = classes,
           .description = description,
           .fingerprint = description};  // the rest follows from the configuration
 }

@@ -42,7 +42,7 @@ void throw_if(const std::string& problem) {
 class LoaderBench {
  public:
   explicit LoaderBench(const LoaderBenchOptions& options)
-      : options_(options), photos_(data::open_photos(folder_of(options.data))), transform_(transform(options)) {
+      : options_(options), photos_(open_training_photos(options.data)), transform_(transform(options)) {
     const std::uint32_t images = std::min(photos_.source->size(), kMaxImages);
     for (std::uint32_t number = 0; number < images; ++number) {
       // Spread over the classes.
@@ -78,10 +78,11 @@ class LoaderBench {
   }
 
  private:
-  static std::string folder_of(const std::string& path) {
+  static data::Photos open_training_photos(const std::string& path) {
     std::error_code ignored;
     const std::string found = std::filesystem::exists(path, ignored) ? path : data::resolve_data_path(path);
-    return data::part_folder(found, data::Part::train);
+    const std::string folder = data::part_folder(found, data::Part::train);
+    return data::open_photos(folder, data::photo_form(folder));
   }
 
   static data::SampleTransform transform(const LoaderBenchOptions& options) {

@@ -75,7 +75,7 @@ class Reader {
     read_text();
     for (std::size_t i = 0; i < source_.overrides.size(); ++i) read_override(i + 1, source_.overrides[i]);
     complete();
-    check(conditions());
+    check(conditions(source_.is_trained));
     throw_if_problems();
     return std::move(configuration_);
   }
@@ -103,10 +103,18 @@ class Reader {
     if (equals == std::string::npos || key.empty()) {
       return add_problem({layer, {}}, "expected KEY=VALUE, for example run.epochs=10");
     }
-    const YamlDocument value = parse_yaml(std::string_view(assignment).substr(equals + 1));
+    const std::string_view text = std::string_view(assignment).substr(equals + 1);
+    const YamlDocument value = parse_yaml(text);
     if (value.problem) {
       incomplete_ = true;
       return add_problem({layer, {}}, key, value.problem->what);
+    }
+    if (value.root.kind == YamlValue::Kind::null && text.find_first_of("%#-.") == 0) {
+      return add_problem(
+          {layer, {}}, key,
+          format("YAML takes {} for a directive, a comment or a mark, not for a value. Put it in quotes, "
+                 "and these into others for the shell: --set '{}=\"{}\"'",
+                 shortened(text), key, shortened(text)));
     }
     read_key(key, {layer, {}}, value.root);
   }

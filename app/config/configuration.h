@@ -31,9 +31,14 @@ struct RunConfiguration {
   std::optional<double> loss_limit;  ///< a loss above it counts as diverged
 };
 
+/// A model has fewer.
+constexpr int kMaxClasses = 1'000'000;
+
 enum class ConvolutionMode { automatic, direct };
 
 struct ModelConfiguration {
+  static constexpr int kClassesOfData = 0;  ///< model.classes: auto
+
   std::string name = "resnet20";
   std::optional<std::string> file;  ///< describes the network in place of `name`, which then is but a word
   int classes = 10;
@@ -92,6 +97,7 @@ struct ConfigurationSource {
   std::string file_name;               ///< for messages, and its stem is the default of run.name
   std::string text;                    ///< YAML
   std::vector<std::string> overrides;  ///< KEY=VALUE, the value in YAML; later ones win over earlier ones and the text
+  bool is_trained = true;              ///< else data.train may be missing
 };
 
 /// Reads the file of a source; Error{input} if that fails.

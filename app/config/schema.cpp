@@ -43,6 +43,21 @@ ValueFormat<std::string> rule_name() {
   return choice<std::string>(words);
 }
 
+ValueFormat<int> class_count() {
+  const auto number = or_word("auto", whole<int>(2, kMaxClasses));
+  return {
+      .accepts = number.accepts,
+      .words = number.words,
+      .parse = [number](const YamlValue& value) -> std::optional<int> {
+        const auto parsed = number.parse(value);
+        return parsed ? std::optional(parsed->value_or(ModelConfiguration::kClassesOfData)) : std::nullopt;
+      },
+      .print =
+          [number](const int& classes) {
+            return number.print(classes == ModelConfiguration::kClassesOfData ? std::nullopt : std::optional(classes));
+          }};
+}
+
 std::string rules_help() {
   std::string help;
   for (const RuleInfo& rule : rules()) help += format("{}{}: {}", help.empty() ? "" : "; ", rule.name, rule.help);
@@ -93,7 +108,7 @@ std::vector<Field> schema(Configuration& configuration) {
   // clang-format off
   return {
       field("run.name", run.name, text(), "run folder within output_dir", may_change),
-      field("run.output_dir", run.output_dir, text(), "where run folders are made", may_change),
+      field("run.output_dir", run.output_dir, path(), "where run folders are made", may_change),
       field("run.seed", run.seed, whole<std::uint64_t>(0, kMaxCount), "seed of initialisation, order, augmentation and dropout"),
       field("run.epochs", run.epochs, whole<std::int64_t>(1, kMillion), "length of the run and of the learning-rate schedule", may_change),
       field("run.max_steps", run.max_steps, or_word("null", count(1)), "stop earlier without changing the schedule", may_change),
@@ -103,18 +118,18 @@ std::vector<Field> schema(Configuration& configuration) {
       field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none", may_change),
 
       field("model.name", model.name, text(), "network"),
-      field("model.file", model.file, or_word("null", text()), "a description of a network, in place of model.name"),
-      field("model.classes", model.classes, whole<int>(2, kMillion), "number of classes"),
+      field("model.file", model.file, or_word("null", path()), "a description of a network, in place of model.name"),
+      field("model.classes", model.classes, class_count(), "number of classes; auto: as many as the training data have"),
       field("model.precision", model.precision, precision, "format of activations and compute weights"),
       field("model.convolution", model.convolution, convolution, "auto: the fastest algorithm per layer"),
-      field("model.init", model.init, or_word("random", text()), "first weights: random or a .safetensors file"),
+      field("model.init", model.init, or_word("random", path()), "first weights: random or a .safetensors file"),
       field("model.init_skip", model.init_skip, list_of(text()), "modules that stay random when init is a file"),
       field("model.zero_init_residual", model.zero_init_residual, flag(), "last batch norm of each residual branch starts at 0"),
       field("model.dropout", model.dropout, real<float>(fraction()), "rate of dropout, VGG only"),
 
       field("data.format", data.format, format, "kind of data set"),
-      field("data.train", data.train, text_or_null(), "training images; relative to DCS3GD_DATA if set", may_change),
-      field("data.eval", data.eval, text_or_null(), "evaluation images; relative to DCS3GD_DATA if set", may_change),
+      field("data.train", data.train, text_or_null(path()), "training images; relative to DCS3GD_DATA if set", may_change),
+      field("data.eval", data.eval, text_or_null(path()), "evaluation images; relative to DCS3GD_DATA if set", may_change),
       field("data.image_size", data.image_size, whole<int>(1, 16384), "height and width in pixels"),
       field("data.channels", data.channels, whole<int>(1, 3), "1 grey, 3 colour"),
       field("data.shuffle", data.shuffle, flag(), "new order in each epoch"),
@@ -158,12 +173,12 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers", may_change),
       field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for", may_change),
       field("optimizer.lr.warmup_epochs", lr.warmup_epochs, real<double>(at_least(0)), "linear rise to the peak", may_change),
-      field("optimizer.lr.warmup_start", lr.warmup_start, real<double>(at_least(0)), "learning rate it rises from", may_change),
+      field("optimizer.lr.warmup_start", lr.warmup_start, real<double>(at_least(0)), "learning rate it rises from, whatever the batch", may_change),
       field("optimizer.lr.schedule", lr.schedule, schedule, "what follows the warm-up", may_change),
       field("optimizer.lr.milestones", lr.milestones, list_of(real<double>(at_least(0))), "epochs at which schedule step multiplies by gamma", may_change),
       field("optimizer.lr.gamma", lr.gamma, real<double>(above(0)), "factor of schedule step", may_change),
       field("optimizer.lr.power", lr.power, real<double>(above(0)), "exponent of schedule poly", may_change),
-      field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly", may_change),
+      field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly, whatever the batch", may_change),
 
       field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
       field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
@@ -202,11 +217,13 @@ std::string model_violation(const Configuration& c) {
   return format("must be {}; found {}{}", choice_accepts(names), shortened(name), did_you_mean(name, names));
 }
 
-std::string paths_violation(const Configuration& c) {
-  if (data::format_of(c.data).is_generated() || (!c.data.train.empty() && !c.data.eval.empty())) return "";
-  return format("data on disk needs data.train and data.eval; missing: {}{}{}",
-                c.data.train.empty() ? "data.train" : "", c.data.train.empty() && c.data.eval.empty() ? ", " : "",
-                c.data.eval.empty() ? "data.eval" : "");
+std::string paths_violation(const Configuration& c, bool is_trained) {
+  if (data::format_of(c.data).is_generated()) return "";
+  const bool no_train = is_trained && c.data.train.empty();
+  const bool no_eval = c.data.eval.empty();
+  if (!no_train && !no_eval) return "";
+  return format("data on disk needs {}data.eval; missing: {}{}{}", is_trained ? "data.train and " : "",
+                no_train ? "data.train" : "", no_train && no_eval ? ", " : "", no_eval ? "data.eval" : "");
 }
 
 /// For one of mean and std, which belong together.
@@ -226,11 +243,18 @@ std::string milestones_violation(const Configuration& c) {
 
 }  // namespace
 
-std::vector<Condition> conditions() {
+std::vector<Condition> conditions(bool is_trained) {
   return {
       {{"run.name"}, name_violation},
       {{"model.name", "model.file"}, model_violation},
-      {{"data.format", "data.train", "data.eval"}, paths_violation},
+      {{"data.format", "data.train", "data.eval"},
+       [is_trained](const Configuration& c) { return paths_violation(c, is_trained); }},
+      {{"model.classes", "data.format"},
+       [](const Configuration& c) {
+         const bool is_open =
+             c.model.classes == ModelConfiguration::kClassesOfData && data::format_of(c.data).is_generated();
+         return is_open ? "auto counts the classes of data on disk; generated data have as many as it says" : "";
+       }},
       {{"data.channels"},
        [](const Configuration& c) { return c.data.channels == 2 ? "must be 1 (grey) or 3 (colour); found 2" : ""; }},
       {{"data.normalize.mean", "data.normalize.std", "data.channels"},

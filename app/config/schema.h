@@ -39,7 +39,7 @@ struct Condition {
   std::function<std::string(const Configuration& configuration)> violation;  ///< what is wrong; empty: nothing
 };
 
-/// Conditions between keys.
-std::vector<Condition> conditions();
+/// Conditions between keys. A configuration that is not trained needs no data.train.
+std::vector<Condition> conditions(bool is_trained = true);
 
 }  // namespace dcs3gd::app

@@ -6,6 +6,7 @@
 #include <limits>
 #include <string_view>
 
+#include "core/files.h"
 #include "core/format.h"
 #include "core/lower_case.h"
 
@@ -117,8 +118,16 @@ ValueFormat<std::string> text() {
           .print = print_text};
 }
 
-ValueFormat<std::string> text_or_null() {
-  const ValueFormat<std::string> some_text = text();
+ValueFormat<std::string> path() {
+  ValueFormat<std::string> format = text();
+  format.parse = [parse = format.parse](const YamlValue& value) {
+    const std::optional<std::string> text = parse(value);
+    return text ? std::optional(expand_home(*text)) : std::nullopt;
+  };
+  return format;
+}
+
+ValueFormat<std::string> text_or_null(const ValueFormat<std::string>& some_text) {
   return {.accepts = "text, or null",
           .words = {},
           .parse = [=](const YamlValue& value) -> std::optional<std::string> {

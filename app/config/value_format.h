@@ -55,8 +55,10 @@ std::string choice_accepts(const std::vector<std::string>& words);
 ValueFormat<bool> flag();
 /// Not empty. A plain word that looks like a number is text here.
 ValueFormat<std::string> text();
-/// Text; null stands for the empty one.
-ValueFormat<std::string> text_or_null();
+/// Text that names a file or folder; a ~ at its beginning becomes the home folder, as no shell has seen it.
+ValueFormat<std::string> path();
+/// Such text, or null, which stands for the empty one.
+ValueFormat<std::string> text_or_null(const ValueFormat<std::string>& some_text);
 
 template <typename Whole>
 ValueFormat<Whole> whole(std::int64_t low, std::int64_t high) {

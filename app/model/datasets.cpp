@@ -1,5 +1,6 @@
 #include "app/model/datasets.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 #include <span>
@@ -19,23 +20,34 @@ namespace {
 constexpr double kSignOfLifeS = 0.2;
 constexpr const char* kStillListing = "still listing";
 
-std::string find_or_make_listing(const data::DataOptions& options, data::Part part, const ListingCache& cache,
+/// Evaluation images that are training images too: more is no accident.
+constexpr double kMaxSharedImages = 0.01;
+
+std::string find_or_make_listing(const data::DataOptions& options, data::Part part,
+                                 const std::vector<std::string>& class_names, const ListingCache& cache,
                                  const std::function<void()>& on_file) {
-  const data::FolderState state = data::files_state(options, part);
+  const data::FolderState state = data::files_state(options, part, class_names);
   std::string listing = cache.find(state);
   if (!listing.empty()) {
     const std::string problem = data::listing_problem(options, part, listing);
     if (problem.empty()) return listing;
     log::info(format("{}; {} is listed anew", problem, state.folder));
   }
-  listing = data::list_files(options, part, on_file);
-  cache.keep(state, listing);
+  listing = data::list_files(options, part, class_names, on_file);
+  if (data::may_be_kept(options, listing)) cache.keep(state, listing);
   return listing;
+}
+
+/// Whether this is the first rank of its host.
+bool speaks_for_host(const comm::Communicator& communicator) {
+  const auto first = std::ranges::find(communicator.places(), communicator.host(), &comm::RankPlace::host);
+  return first - communicator.places().begin() == communicator.rank();
 }
 
 }  // namespace
 
-std::string share_listing(const data::DataOptions& options, data::Part part, const ListingCache& cache,
+std::string share_listing(const data::DataOptions& options, data::Part part,
+                          const std::vector<std::string>& class_names, const ListingCache& cache,
                           comm::Communicator& communicator) {
   std::string listing;
   if (data::format_of(options).files != data::FormatInfo::Files::listed) return listing;
@@ -43,7 +55,7 @@ std::string share_listing(const data::DataOptions& options, data::Part part, con
   if (communicator.rank() == 0) {
     Stopwatch silence;
     error = attempt([&] {
-      listing = find_or_make_listing(options, part, cache, [&] {
+      listing = find_or_make_listing(options, part, class_names, cache, [&] {
         if (silence.elapsed_s() < kSignOfLifeS) return;
         communicator.from_rank_0(kStillListing);
         silence.restart_s();
@@ -61,20 +73,54 @@ std::string share_listing(const data::DataOptions& options, data::Part part, con
 std::shared_ptr<const data::Dataset> open_dataset(const data::DataOptions& options, data::Part part, std::uint64_t seed,
                                                   int classes, comm::Communicator& communicator,
                                                   const std::vector<std::string>& class_names) {
-  const std::string listing = share_listing(options, part, user_listing_cache(), communicator);
+  const std::string listing = share_listing(options, part, class_names, user_listing_cache(), communicator);
   std::shared_ptr<const data::Dataset> dataset;
-  agree(communicator, [&] { dataset = data::open_dataset(options, part, seed, classes, listing, class_names); });
+  agree(communicator, [&] {
+    if (!listing.empty() && speaks_for_host(communicator)) {
+      const std::string problem = data::listing_problem(options, part, listing);
+      if (!problem.empty()) throw Error(ErrorKind::input, format("{}; let all hosts see the same files", problem));
+    }
+    dataset = data::open_dataset(options, part, seed, classes, listing, class_names);
+  });
   return dataset;
 }
 
-Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator) {
+void warn_of_data(const Datasets& datasets, int classes) {
+  const data::Dataset& train = *datasets.train;
+  for (const data::Dataset* dataset : {&train, datasets.eval.get()}) {
+    if (!dataset->warning().empty()) log::warn(format("{}: {}", dataset->description(), dataset->warning()));
+  }
+  if (train.classes_found() < classes) {
+    log::warn(
+        format("model.classes is {}, the training data have {} classes: {} of the model's outputs stand for nothing; "
+               "set model.classes: {}, or auto",
+               classes, train.classes_found(), classes - train.classes_found(), train.classes_found()));
+  }
+  const std::uint32_t shared = data::count_shared(train, *datasets.eval);
+  if (shared > kMaxSharedImages * datasets.eval->size()) {
+    log::warn(
+        format("{} of the {} evaluation images are training images too: the accuracy will say little about other "
+               "images; name others in data.eval",
+               shared, datasets.eval->size()));
+  }
+}
+
+Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator,
+                       const std::vector<std::string>& class_names) {
   const std::uint64_t seed = configuration.run.seed;
   const int classes = configuration.model.classes;
   Datasets datasets;
-  datasets.train = open_dataset(configuration.data, data::Part::train, seed, classes, communicator);
+  datasets.train = open_dataset(configuration.data, data::Part::train, seed, classes, communicator, class_names);
   datasets.eval =
       open_dataset(configuration.data, data::Part::eval, seed, classes, communicator, datasets.train->class_names());
+  if (communicator.rank() == 0) warn_of_data(datasets, classes);
   return datasets;
+}
+
+int count_classes(const Configuration& configuration, comm::Communicator& communicator) {
+  if (configuration.model.classes != ModelConfiguration::kClassesOfData) return configuration.model.classes;
+  return open_dataset(configuration.data, data::Part::train, configuration.run.seed, kMaxClasses, communicator)
+      ->classes_found();
 }
 
 }  // namespace dcs3gd::app

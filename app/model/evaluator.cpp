@@ -42,7 +42,7 @@ Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterAre
   }
   const nn::BatchResult sum = sum_over_ranks(communicator_, mine);
   if (sum.images == 0) {
-    throw Error(ErrorKind::input, "none of the evaluation images could be read; the log names them",
+    throw Error(ErrorKind::failure, "none of the evaluation images could be read; the log names them",
                 ErrorScope::all_ranks);
   }
   const auto images = static_cast<double>(sum.images);

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 /// The first line of a file: form and version, the hashes of the folder's state and of the listing that follows.
 std::string head_of(const data::FolderState& state, std::string_view listing) {
-  return format("dcs3gd-train listing 1 state {} listing {}\n", hash_text(state.text), hash_text(listing));
+  return format("dcs3gd-train listing 2 state {} listing {}\n", hash_text(state.text), hash_text(listing));
 }
 
 }  // namespace

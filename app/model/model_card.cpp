@@ -24,6 +24,11 @@ NetworkDescription description_of(const ModelConfiguration& model) {
 
 ModelCard model_card(const Configuration& configuration) {
   const data::DataOptions& data = configuration.data;
+  if (configuration.model.classes == ModelConfiguration::kClassesOfData) {
+    throw Error(ErrorKind::input,
+                "model.classes is auto, and the weights do not say how many classes they have; set the "
+                "number");
+  }
   return {.name = configuration.model.file.value_or(configuration.model.name),
           .network = description_of(configuration.model).text,
           .settings = {.classes = configuration.model.classes,

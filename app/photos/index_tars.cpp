@@ -1,7 +1,6 @@
 #include "app/photos/index_tars.h"
 
 #include <atomic>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +30,9 @@ void index_folder(const std::string& folder, int threads) {
     }
     images += samples.index.records.size();
     ignored += samples.ignored;
+    if (const std::string problem = data::dotted_labels_problem(samples); !problem.empty()) {
+      log::warn(format("{}: {}", tar.path(), problem));
+    }
   });
   log::info(format("{}: {} images in {} tar files, {} other files passed over; {} indices there before", folder,
                    images.load(), tars.size(), ignored.load(), kept.load()));
@@ -39,10 +41,7 @@ void index_folder(const std::string& folder, int threads) {
 }  // namespace
 
 void index_tars(const std::string& path, int threads) {
-  for (const std::string& folder :
-       std::set{data::part_folder(path, data::Part::train), data::part_folder(path, data::Part::eval)}) {
-    index_folder(folder, threads);
-  }
+  for (const std::string& folder : data::part_folders(path).all()) index_folder(folder, threads);
 }
 
 }  // namespace dcs3gd::app

@@ -18,11 +18,13 @@ namespace {
 
 /// The parts at `path`, one after the other, with the classes of the training part.
 std::vector<data::Photos> open_parts(const std::string& path) {
-  const std::string train = data::part_folder(path, data::Part::train);
-  const std::string eval = data::part_folder(path, data::Part::eval);
   std::vector<data::Photos> parts;
-  parts.push_back(data::open_photos(train));
-  if (eval != train) parts.push_back(data::open_photos(eval, parts.front().classes));
+  for (const std::string& folder : data::part_folders(path).all()) {
+    const std::vector<std::string> classes = parts.empty() ? std::vector<std::string>() : parts.front().classes;
+    parts.push_back(data::open_photos(folder, data::photo_form(folder), classes));
+    if (const std::string& warning = parts.back().warning; !warning.empty())
+      log::warn(format("{}: {}", folder, warning));
+  }
   return parts;
 }
 

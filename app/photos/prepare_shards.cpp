@@ -49,7 +49,7 @@ class Packer {
       : input_(input),
         output_(std::move(output)),
         threads_(options.threads),
-        photos_(data::open_photos(input, classes)),
+        photos_(data::open_photos(input, data::PhotoForm::image_folder, classes)),
         plan_(plan_shards(*photos_.source, options.shard_bytes)),
         max_side_(options.max_side),
         quality_(options.quality),
@@ -130,7 +130,7 @@ class Packer {
                                .checksum = hash_bytes(content),
                                .bytes = static_cast<std::uint32_t>(bytes.size()),
                                .label = photos_.source->label(image)});
-      index.names.push_back(fs::path(name).lexically_relative(input_).string());
+      index.names += fs::path(name).lexically_relative(input_).string() + '\0';
       offset += bytes.size();
     }
     file.write(data::shard_footer(index, offset));
@@ -169,16 +169,16 @@ class Packer {
 }  // namespace
 
 void prepare_shards(const PrepareOptions& options) {
-  const std::string train = data::part_folder(options.input, data::Part::train);
-  const std::string eval = data::part_folder(options.input, data::Part::eval);
-  const bool has_parts = train != eval;
-  for (const std::string& folder : {train, eval}) {
+  const data::PartFolders folders = data::part_folders(options.input);
+  for (const std::string& folder : folders.all()) {
     if (data::photo_form(folder) == data::PhotoForm::image_folder) continue;
-    throw Error(ErrorKind::input, format("{}: expected folders of images, found shards", folder));
+    throw Error(ErrorKind::input, format("{}: expected folders of images, found shards or tar files", folder));
   }
-  Packer packer(train, has_parts ? (fs::path(options.output) / "train").string() : options.output, {}, options);
+  const bool has_parts = folders.eval != folders.train;
+  Packer packer(folders.train, has_parts ? (fs::path(options.output) / "train").string() : options.output, {}, options);
   packer.pack();
-  if (has_parts) Packer(eval, (fs::path(options.output) / "val").string(), packer.classes(), options).pack();
+  if (folders.all().size() < 2) return;
+  Packer(folders.eval, (fs::path(options.output) / "val").string(), packer.classes(), options).pack();
 }
 
 }  // namespace dcs3gd::app

@@ -144,6 +144,9 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
     print_layers(model);
     print_plan(configuration, model, memory, ranks, data.rows);
     for (const std::string& line : placement_warnings(ranks, command)) log::warn(line);
+    if (data.datasets.size() == 2) {
+      warn_of_data({data.datasets.front(), data.datasets.back()}, configuration.model.classes);
+    }
   }
   const RandomBatch batch(configuration.algorithm.batch_per_worker, model.graph.shape(model.graph.input()),
                           configuration.model.classes, static_cast<std::uint64_t>(communicator.rank()));

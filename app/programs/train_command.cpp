@@ -33,7 +33,9 @@ std::vector<std::filesystem::path> configuration_folders() {
 
 Configuration load_configuration(const CommandLine& command_line) {
   const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
-  return parse_configuration(read_configuration_file(file, command_line.overrides));
+  ConfigurationSource source = read_configuration_file(file, command_line.overrides);
+  source.is_trained = command_line.action != Action::evaluate;
+  return parse_configuration(source);
 }
 
 /// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
@@ -70,6 +72,29 @@ bool says_finished(const Configuration& configuration, const RunFolder& folder,
   return true;
 }
 
+/// What the labels of a checkpoint mean: the data must go on meaning it. Collective.
+std::vector<std::string> classes_of(const std::optional<Checkpoint>& checkpoint, comm::Communicator& communicator) {
+  std::optional<ModelCard> card;
+  agree(communicator, [&] {
+    if (checkpoint) card = read_model_card(checkpoint->model());
+  });
+  return card ? card->class_names : std::vector<std::string>();
+}
+
+/// A classifier that was trained for other classes is seldom meant to be kept. Says so on rank 0.
+void warn_of_other_classes(const Configuration& configuration, const std::optional<Checkpoint>& checkpoint,
+                           const data::Dataset& train, const comm::Communicator& communicator) {
+  const ModelConfiguration& model = configuration.model;
+  if (communicator.rank() != 0 || checkpoint || !model.init || !model.init_skip.empty()) return;
+  std::optional<ModelCard> card;
+  if (attempt([&] { card = read_model_card(*model.init); }) || !card) return;  // it is refused when it is loaded
+  if (card->class_names.empty() || card->class_names == train.class_names()) return;
+  log::warn(
+      format("{}: trained for other classes than those of the training data, or in another order; to begin with a "
+             "new classifier name its module in model.init_skip",
+             *model.init));
+}
+
 int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const TimeLimit time_limit(configuration.run.time_limit_minutes, std::getenv);
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
@@ -88,7 +113,8 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   StopSignals signals;
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
-  const Datasets datasets = open_datasets(configuration, communicator);
+  const Datasets datasets = open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator));
+  warn_of_other_classes(configuration, run_start.checkpoint, *datasets.train, communicator);
   std::optional<Trainer> trainer;
   agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
@@ -149,8 +175,10 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   }
 }
 
-int run_on_ranks(const Configuration& configuration, const CommandLine& command_line,
-                 comm::Communicator& communicator) {
+int run_on_ranks(Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+  if (command_line.action == Action::train || command_line.action == Action::dry_run) {
+    configuration.model.classes = count_classes(configuration, communicator);
+  }
   switch (command_line.action) {
     case Action::train:
       return train(configuration, command_line, communicator);

@@ -6,6 +6,8 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "data/paths.h"
+#include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
 #include "data/photos/shards.h"
 #include "data/photos/tar_shards.h"
@@ -52,10 +54,32 @@ Photos completed(Photos photos, const std::string& origin, const std::string& re
   return photos;
 }
 
+/// Images with other labels: the classes of their source have other places among those of the model.
+class Relabelled final : public PhotoSource {
+ public:
+  Relabelled(std::unique_ptr<const PhotoSource> source, std::vector<std::int32_t> labels)
+      : source_(std::move(source)), labels_(std::move(labels)) {}
+
+  std::uint32_t size() const override { return source_->size(); }
+  std::int32_t label(std::uint32_t index) const override {
+    return labels_[static_cast<std::size_t>(source_->label(index))];
+  }
+  std::uint64_t bytes(std::uint32_t index) const override { return source_->bytes(index); }
+  std::string name(std::uint32_t index) const override { return source_->name(index); }
+  std::uint64_t identity(std::uint32_t index) const override { return source_->identity(index); }
+  std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
+    return source_->fetch(index, file);
+  }
+
+ private:
+  std::unique_ptr<const PhotoSource> source_;
+  std::vector<std::int32_t> labels_;
+};
+
 Photos open_listed(const std::string& folder, const std::vector<std::string>& classes, std::string_view text) {
-  const std::vector<std::string> expected = classes.empty() ? list_classes(folder) : classes;
-  ImageListing listing = text.empty() ? list_images(folder, expected) : parse_listing(folder, text);
-  if (listing.classes != expected) {
+  ImageListing listing = text.empty() ? list_images(folder, classes.empty() ? list_classes(folder) : classes)
+                                      : parse_listing(folder, text);
+  if (!classes.empty() && listing.classes != classes) {
     throw Error(ErrorKind::input,
                 format("{}: other classes than when it was listed; let all hosts see the same files", folder));
   }
@@ -65,51 +89,108 @@ Photos open_listed(const std::string& folder, const std::vector<std::string>& cl
   return completed(std::move(photos), format("image_folder {}", folder), rest);
 }
 
-Photos open_packed_shards(const std::string& folder) {
+Photos open_packed_shards(const std::string& folder, const std::vector<std::string>& classes) {
   ShardManifest manifest = read_shard_manifest(folder);
   ShardPhotos shards = open_shards(folder, manifest);
   Photos photos{.source = std::move(shards.source), .classes = manifest.classes, .provenance = manifest.provenance};
   photos.fingerprint =
       format("{} images in {} classes, shards {}", photos.source->size(), photos.classes.size(), shards.checksums);
+  if (!classes.empty() && classes != manifest.classes) {
+    photos.source =
+        std::make_unique<Relabelled>(std::move(photos.source), labels_in(folder, manifest.classes, classes));
+    photos.classes = classes;
+  }
   return completed(std::move(photos), format("shards {}", folder), format(" in {} shards", manifest.shards.size()));
 }
 
-Photos open_tar_files(const std::string& folder, const std::vector<std::string>& classes) {
-  TarPhotos tars = open_tars(folder);
+Photos open_tar_files(const std::string& place, const std::vector<std::string>& classes, std::string_view walked) {
+  TarPhotos tars = open_tars(place, walked);
+  if (!classes.empty() && tars.classes > classes.size()) {
+    throw Error(ErrorKind::input,
+                format("{}: found the label {}, but the model learns or has learnt {} classes, 0 to {}", place,
+                       tars.classes - 1, classes.size(), classes.size() - 1));
+  }
   Photos photos{.source = std::move(tars.source),
-                .classes = classes.size() >= tars.classes ? classes : numbered_classes(tars.classes)};
+                .classes = classes.empty() ? numbered_classes(tars.classes) : classes,
+                .warning = std::move(tars.dotted_labels_problem)};
   photos.fingerprint = format("{} images, tar files {}", photos.source->size(), tars.checksums);
-  return completed(std::move(photos), format("shards {}", folder),
+  return completed(std::move(photos), format("shards {}", place),
                    format(" in {} tar files{}", tars.tars, passed_over(tars.ignored)));
+}
+
+/// Whether a folder holds photos itself, not in folders of its own; one that cannot be listed does not.
+bool holds_photos(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string extension = entry->path().extension().string();
+    if (!extension.empty() && is_image_extension(std::string_view(extension).substr(1))) return true;
+  }
+  return false;
+}
+
+bool is_part(const fs::path& folder) {
+  std::error_code ignored;
+  return fs::is_directory(folder, ignored) && !holds_photos(folder);
+}
+
+bool has_folder_of_photos(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code ignored;
+    if (entry->is_directory(ignored) && holds_photos(entry->path())) return true;
+  }
+  return false;
 }
 
 }  // namespace
 
-PhotoForm photo_form(const std::string& folder) {
-  if (holds_tars(folder)) return PhotoForm::tar_files;
+PhotoForm photo_form(const std::string& place) {
   std::error_code ignored;
-  return fs::exists(fs::path(folder) / kShardManifest, ignored) ? PhotoForm::shards : PhotoForm::image_folder;
+  if (fs::exists(place, ignored) && !fs::is_directory(place, ignored)) return PhotoForm::tar_files;
+  if (!fs::exists(place, ignored))
+    return expand_pattern(place) == std::vector{place} ? PhotoForm::image_folder : PhotoForm::tar_files;
+  if (fs::exists(fs::path(place) / kShardManifest, ignored)) return PhotoForm::shards;
+  return holds_tars(place) && !has_folder_of_photos(place) ? PhotoForm::tar_files : PhotoForm::image_folder;
+}
+
+std::vector<std::string> PartFolders::all() const {
+  return eval.empty() || eval == train ? std::vector{train} : std::vector{train, eval};
+}
+
+PartFolders part_folders(const std::string& path) {
+  const fs::path folder = (fs::path(path) / "").parent_path();  // without a slash at the end
+  if (!is_part(folder / "train")) return {folder.string(), folder.string()};
+  for (const char* name : {"val", "valid", "validation", "test"}) {
+    if (is_part(folder / name)) return {(folder / "train").string(), (folder / name).string()};
+  }
+  return {(folder / "train").string(), ""};
 }
 
 std::string part_folder(const std::string& path, Part part) {
-  const fs::path folder = (fs::path(path) / "").parent_path();  // without a slash at the end
-  const fs::path train = folder / "train";
-  const fs::path val = folder / "val";
-  std::error_code ignored;
-  if (!fs::is_directory(train, ignored) || !fs::is_directory(val, ignored)) return folder.string();
-  return (part == Part::train ? train : val).string();
+  const PartFolders folders = part_folders(path);
+  const std::string& folder = part == Part::train ? folders.train : folders.eval;
+  if (!folder.empty()) return folder;
+  throw Error(ErrorKind::input, format("{}: found the folder train but none of val, valid, validation and test; name "
+                                       "the folder of the evaluation images in data.eval",
+                                       path));
 }
 
-Photos open_photos(const std::string& folder, const std::vector<std::string>& classes, std::string_view listing) {
-  const PhotoForm form = photo_form(folder);
-  if (form == PhotoForm::image_folder) return open_listed(folder, classes, listing);
-  return form == PhotoForm::shards ? open_packed_shards(folder) : open_tar_files(folder, classes);
+Photos open_photos(const std::string& place, PhotoForm form, const std::vector<std::string>& classes,
+                   std::string_view listing) {
+  switch (form) {
+    case PhotoForm::image_folder:
+      return open_listed(place, classes, listing);
+    case PhotoForm::shards:
+      return open_packed_shards(place, classes);
+    case PhotoForm::tar_files:
+      break;
+  }
+  return open_tar_files(place, classes, listing);
 }
 
-std::vector<std::string> photo_classes(const std::string& folder) {
-  const PhotoForm form = photo_form(folder);
-  if (form == PhotoForm::image_folder) return list_classes(folder);
-  return form == PhotoForm::shards ? read_shard_manifest(folder).classes : open_tar_files(folder, {}).classes;
+std::vector<std::string> photo_classes(const std::string& place, PhotoForm form) {
+  if (form == PhotoForm::image_folder) return list_classes(place);
+  return form == PhotoForm::shards ? read_shard_manifest(place).classes : open_tar_files(place, {}, {}).classes;
 }
 
 }  // namespace dcs3gd::data

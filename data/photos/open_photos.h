@@ -16,10 +16,22 @@ namespace dcs3gd::data {
 /// files).
 enum class PhotoForm { image_folder, shards, tar_files };
 
-/// Tells the forms apart by the names in the folder. Only this function does.
-PhotoForm photo_form(const std::string& folder);
+/// Tells the forms apart by the names in the folder; what is no folder is a tar file or a pattern of some. Only this
+/// function does. Tar files beside folders count where none of the folders holds photos.
+PhotoForm photo_form(const std::string& place);
 
-/// The folder of one part below `path`: if it holds both `train` and `val`, the one of the two; else itself.
+/// The folders of the two parts below `path`: `train`, and the first there is of `val`, `valid`, `validation` and
+/// `test`, if `train` is there and no class of photos; else `path` itself for both. The second is empty if only `train`
+/// is there.
+struct PartFolders {
+  std::string train;
+  std::string eval;
+
+  /// Each once.
+  std::vector<std::string> all() const;
+};
+PartFolders part_folders(const std::string& path);
+/// One of them. Throws Error{input} if there is none.
 std::string part_folder(const std::string& path, Part part);
 
 /// An open folder of photos, of any form.
@@ -30,15 +42,17 @@ struct Photos {
   std::string summary;                      ///< "image_folder FOLDER: 144 images of 6 classes (…)"
   std::string fingerprint;                  ///< equal for equal files in equal order
   std::string provenance;                   ///< how the files were made; empty: they are as they were
+  std::string warning;                      ///< what a user may not expect; empty: nothing
 };
 
-/// Opens a folder. The classes of an image folder or of tar files are `classes`, or its own if that is empty; tar files
-/// have labels without names, so theirs are "0", "1", …. The files of an image folder are those of `listing`
-/// (data/photos/image_folder.h), or listed now if that is empty. Throws Error{input} for what is wrong.
-Photos open_photos(const std::string& folder, const std::vector<std::string>& classes = {},
+/// Opens photos of this form. `classes` say what a label means: the images of a class have its place there as their
+/// label, and a class that is not there is refused; empty: the classes are those that are found. Tar files have labels
+/// without names: places in `classes`, or else the classes "0", "1", …. `listing`: what data/photos/image_folder.h or
+/// tar_shards.h make of the files; empty: they are listed now. Throws Error{input} for what is wrong.
+Photos open_photos(const std::string& place, PhotoForm form, const std::vector<std::string>& classes = {},
                    std::string_view listing = {});
 
-/// The names of the classes at `folder`, by label, where its images are not needed. Of tar files this opens all.
-std::vector<std::string> photo_classes(const std::string& folder);
+/// The names of the classes, by label, where their images are not needed. Of tar files this opens all.
+std::vector<std::string> photo_classes(const std::string& place, PhotoForm form);
 
 }  // namespace dcs3gd::data

@@ -1,5 +1,6 @@
 #include "data/photos/photo_dataset.h"
 
+#include <filesystem>
 #include <utility>
 
 #include "core/error.h"
@@ -9,51 +10,65 @@
 #include "data/photos/image_folder.h"
 #include "data/photos/open_photos.h"
 #include "data/photos/shards.h"
+#include "data/photos/tar_shards.h"
 #include "data/read_buffers.h"
 
 namespace dcs3gd::data {
 namespace {
 
-/// The folder of a part, which must be an image folder.
-std::string image_folder(const DataOptions& options, Part part) {
-  std::string folder = part_folder(part_path(options, part), part);
-  if (photo_form(folder) == PhotoForm::image_folder) return folder;
-  throw Error(ErrorKind::input,
-              format("{}: expected folders of images, found shards; set data.format: shards", folder));
+/// Where a part lies, and in which form.
+struct PhotoPlace {
+  std::string path;
+  PhotoForm form = PhotoForm::image_folder;
+};
+
+bool is_image_folder(const DataOptions& options) { return options.format == "image_folder"; }
+
+PhotoPlace place_of(const DataOptions& options, Part part) {
+  const std::string path = part_folder(part_path(options, part), part);
+  std::error_code ignored;
+  const PhotoForm form = photo_form(path);
+  if (is_image_folder(options)) {
+    if (form == PhotoForm::image_folder) return {path, form};
+    throw Error(ErrorKind::input, format("{}: expected folders of images, found {}; set data.format: shards", path,
+                                         form == PhotoForm::shards ? "shards" : "tar files"));
+  }
+  if (form != PhotoForm::image_folder) return {path, form};
+  if (std::filesystem::is_directory(path, ignored) && holds_tars(path)) return {path, PhotoForm::tar_files};
+  throw Error(ErrorKind::input, format("{}: expected shards, found neither {} nor files NAME.tar; make shards with "
+                                       "dcs3gd-data prepare, or set data.format: image_folder",
+                                       path, kShardManifest));
 }
 
-/// Empty if that part is not there.
-std::vector<std::string> training_classes(const DataOptions& options) {
-  if (!has_part(options, Part::train)) return {};
-  return photo_classes(part_folder(part_path(options, Part::train), Part::train));
+/// What labels mean; empty: what the part itself says.
+std::vector<std::string> known_classes(const DataOptions& options, Part part,
+                                       const std::vector<std::string>& class_names) {
+  if (!class_names.empty() || part == Part::train || !has_part(options, Part::train)) return class_names;
+  const PhotoPlace training = place_of(options, Part::train);
+  return photo_classes(training.path, training.form);
 }
 
-/// The classes that label an image folder: its own if the training part is not there.
-std::vector<std::string> folder_classes(const DataOptions& options, const std::string& folder) {
-  std::vector<std::string> classes = training_classes(options);
+/// The classes that label an image folder.
+std::vector<std::string> folder_classes(const DataOptions& options, Part part,
+                                        const std::vector<std::string>& class_names, const std::string& folder) {
+  std::vector<std::string> classes = known_classes(options, part, class_names);
   return classes.empty() ? list_classes(folder) : classes;
 }
 
-std::shared_ptr<const Dataset> open_folder(const OpenRequest& request, const std::string& folder) {
-  std::vector<std::string> expected = request.class_names;
-  if (expected.empty() && request.part == Part::eval) expected = training_classes(request.options);
-  Photos photos = open_photos(folder, expected, request.listing);
-  if (!expected.empty() && photos.classes != expected) {
-    throw Error(ErrorKind::input, format("{}: other classes than those of the training images", folder));
+void check_class_count(const OpenRequest& request, const PhotoPlace& place, std::size_t classes, bool are_known) {
+  const auto outputs = static_cast<std::size_t>(request.classes);
+  if (classes < 2) {
+    throw Error(ErrorKind::input, format("{}: found one class; a model needs two at least to tell apart", place.path));
   }
-  if (photos.classes.size() > static_cast<std::size_t>(request.classes)) {
-    throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", folder,
-                                         request.classes, photos.classes.size(), photos.classes.size()));
+  if (classes > outputs) {
+    throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", place.path,
+                                         outputs, classes, classes));
   }
-  DatasetProperties properties{.size = photos.source->size(),
-                               .classes = request.classes,
-                               .channels = request.options.channels,
-                               .height = request.options.image_size,
-                               .width = request.options.image_size,
-                               .description = std::move(photos.summary),
-                               .fingerprint = std::move(photos.fingerprint),
-                               .class_names = std::move(photos.classes)};
-  return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
+  if (are_known || request.part == Part::train || place.form == PhotoForm::tar_files || classes == outputs) return;
+  throw Error(ErrorKind::input,
+              format("{}: found {} classes, the model has {}, and neither its weights nor data.train say which these "
+                     "are; name the training images in data.train",
+                     place.path, classes, outputs));
 }
 
 }  // namespace
@@ -76,36 +91,45 @@ ReadResult PhotoDataset::read(std::uint32_t index, const CropRule& crop_rule, Re
   return {.label = source_->label(index), .problem = {}};
 }
 
-std::shared_ptr<const Dataset> open_image_folder(const OpenRequest& request) {
-  const std::string folder = image_folder(request.options, request.part);
-  const std::string problem =
-      request.listing.empty() ? "" : listing_problem(request.options, request.part, request.listing);
-  if (!problem.empty()) throw Error(ErrorKind::input, format("{}; let all hosts see the same files", problem));
-  return open_folder(request, folder);
+std::shared_ptr<const Dataset> open_photo_dataset(const OpenRequest& request) {
+  const PhotoPlace place = place_of(request.options, request.part);
+  const std::vector<std::string> known = known_classes(request.options, request.part, request.class_names);
+  Photos photos = open_photos(place.path, place.form, known, request.listing);
+  check_class_count(request, place, photos.classes.size(), !known.empty());
+  DatasetProperties properties{.size = photos.source->size(),
+                               .classes = request.classes,
+                               .channels = request.options.channels,
+                               .height = request.options.image_size,
+                               .width = request.options.image_size,
+                               .classes_found = static_cast<int>(photos.classes.size()),
+                               .description = std::move(photos.summary),
+                               .fingerprint = std::move(photos.fingerprint),
+                               .warning = std::move(photos.warning),
+                               .class_names = std::move(photos.classes)};
+  return std::make_shared<PhotoDataset>(std::move(photos.source), std::move(properties));
 }
 
-std::shared_ptr<const Dataset> open_packed_photos(const OpenRequest& request) {
-  const std::string folder = part_folder(request.path, request.part);
-  if (photo_form(folder) == PhotoForm::image_folder) {
-    throw Error(ErrorKind::input, format("{}: expected shards, found neither {} nor tar files; make them with "
-                                         "dcs3gd-data prepare, or set data.format: image_folder",
-                                         folder, kShardManifest));
-  }
-  return open_folder(request, folder);
+std::string list_files(const DataOptions& options, Part part, const std::vector<std::string>& class_names,
+                       const std::function<void()>& on_file) {
+  const PhotoPlace place = place_of(options, part);
+  if (place.form == PhotoForm::tar_files) return walk_tars(place.path, on_file);
+  if (place.form == PhotoForm::shards) return "";
+  return to_text(list_images(place.path, folder_classes(options, part, class_names, place.path), on_file));
 }
 
-std::string list_files(const DataOptions& options, Part part, const std::function<void()>& on_file) {
-  const std::string folder = image_folder(options, part);
-  return to_text(list_images(folder, folder_classes(options, folder), on_file));
+FolderState files_state(const DataOptions& options, Part part, const std::vector<std::string>& class_names) {
+  const PhotoPlace place = place_of(options, part);
+  if (place.form != PhotoForm::image_folder) return {};
+  return folder_state(place.path, folder_classes(options, part, class_names, place.path));
 }
 
-FolderState files_state(const DataOptions& options, Part part) {
-  const std::string folder = image_folder(options, part);
-  return folder_state(folder, folder_classes(options, folder));
+bool may_be_kept(const DataOptions& options, std::string_view listing) {
+  return is_image_folder(options) && is_watched(listing);
 }
 
 std::string listing_problem(const DataOptions& options, Part part, std::string_view listing) {
-  return difference_to_folder(parse_listing(image_folder(options, part), listing));
+  if (!is_image_folder(options)) return "";  // sizes are compared when tar files are opened
+  return difference_to_folder(parse_listing(place_of(options, part).path, listing));
 }
 
 }  // namespace dcs3gd::data

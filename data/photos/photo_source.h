@@ -21,6 +21,8 @@ class PhotoSource {
   virtual std::uint64_t bytes(std::uint32_t index) const = 0;
   /// For messages.
   virtual std::string name(std::uint32_t index) const = 0;
+  /// A number that two images share hardly ever unless one is a copy of the other.
+  virtual std::uint64_t identity(std::uint32_t index) const = 0;
   /// Fills `file` with the bytes of the encoded image. Returns what is wrong with it, empty if nothing is; what is
   /// wrong with the machine is an Error{failure}.
   virtual std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const = 0;

@@ -6,10 +6,14 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <limits>
+#include <list>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "core/error.h"
@@ -72,31 +76,31 @@ Trailer read_trailer(const PositionedFile& file) {
   return trailer;
 }
 
-/// `data_bytes`: how far images may reach; none: up to the index.
-ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> data_bytes = {}) {
-  const Trailer trailer = read_trailer(file);
-  const std::uint64_t room = data_bytes.value_or(trailer.records_offset);
+/// The index in its records and names; `room`: how far images may reach.
+ShardIndex parse_index(const std::string& path, std::string_view text, const Trailer& trailer, std::uint64_t room) {
+  if (checksum_of(text) != trailer.checksum) refuse(path, "the checksum of its index is wrong");
   const std::size_t record_bytes = trailer.images * sizeof(ShardRecord);
-  std::string text(record_bytes + trailer.names_bytes, '\0');
-  read_part(file, trailer.records_offset, std::as_writable_bytes(std::span(text)));
-  if (checksum_of(text) != trailer.checksum) refuse(file.path(), "the checksum of its index is wrong");
-
-  ShardIndex index{
-      .records = std::vector<ShardRecord>(trailer.images), .names = {}, .source_hash = trailer.source_hash};
+  ShardIndex index{.records = std::vector<ShardRecord>(trailer.images),
+                   .names = std::string(text.substr(record_bytes)),
+                   .source_hash = trailer.source_hash};
   if (record_bytes > 0) std::memcpy(index.records.data(), text.data(), record_bytes);
   for (const ShardRecord& record : index.records) {
     if (record.offset > room || record.bytes > room - record.offset || record.label < 0) {
-      refuse(file.path(), "a record of its index does not fit the file");
+      refuse(path, "a record of its index does not fit the file");
     }
   }
-  for (std::size_t begin = record_bytes; begin < text.size(); begin += index.names.back().size() + 1) {
-    index.names.emplace_back(text.c_str() + begin);
-  }
-  const bool ends_with_name = trailer.names_bytes == 0 || text.back() == '\0';
-  if (!ends_with_name || index.names.size() != index.records.size()) {
-    refuse(file.path(), "the names in its index are damaged");
-  }
+  const bool ends_with_name = index.names.empty() || index.names.back() == '\0';
+  const auto names = static_cast<std::size_t>(std::ranges::count(index.names, '\0'));
+  if (!ends_with_name || names != index.records.size()) refuse(path, "the names in its index are damaged");
   return index;
+}
+
+/// `data_bytes`: how far images may reach; none: up to the index.
+ShardIndex read_index(const PositionedFile& file, std::optional<std::uint64_t> data_bytes = {}) {
+  const Trailer trailer = read_trailer(file);
+  std::string text(trailer.images * sizeof(ShardRecord) + trailer.names_bytes, '\0');
+  read_part(file, trailer.records_offset, std::as_writable_bytes(std::span(text)));
+  return parse_index(file.path(), text, trailer, data_bytes.value_or(trailer.records_offset));
 }
 
 std::string shard_path(const std::string& folder, const ShardManifest::Shard& shard) {
@@ -105,10 +109,61 @@ std::string shard_path(const std::string& folder, const ShardManifest::Shard& sh
 
 /// The records and names of an index as a file has them.
 std::string index_text(const ShardIndex& index) {
-  std::string text(bytes_of(index.records.data(), index.records.size()));
-  for (const std::string& name : index.names) text += name + '\0';
-  return text;
+  return std::string(bytes_of(index.records.data(), index.records.size())) + index.names;
 }
+
+/// Open files, those used last; their number is a share of what the process may have open, for there are other parts of
+/// the data set, and libraries. A file that was closed is opened again and must be the one it was.
+class OpenFiles {
+ public:
+  using File = std::shared_ptr<const PositionedFile>;
+
+  /// None, and what is wrong in `problem`, if the file cannot be opened or is another one now.
+  File open(const PackedFile& file, std::string& problem) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto found = places_.find(&file); found != places_.end()) {
+        files_.splice(files_.begin(), files_, found->second);
+        return files_.front().second;
+      }
+    }
+    auto opened = std::make_shared<const PositionedFile>(file.path, PositionedFile::IfMissing::wait);
+    problem = opened->problem();
+    if (problem.empty() && opened->size() != file.bytes) {
+      problem = format("the file has {} bytes, {} when the program started", opened->size(), file.bytes);
+    } else if (problem.empty() && !file.has_checksums && opened->modified_ns() != file.modified_ns) {
+      problem = "the file was changed since the program started";
+    }
+    if (!problem.empty()) return nullptr;
+    const std::lock_guard lock(mutex_);
+    if (places_.contains(&file)) return opened;  // another thread was faster
+    files_.emplace_front(&file, opened);
+    places_[&file] = files_.begin();
+    if (files_.size() > most_) remove(std::prev(files_.end()));
+    return opened;
+  }
+  void close(const PackedFile& file) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = places_.find(&file); found != places_.end()) remove(found->second);
+  }
+
+ private:
+  using Place = std::list<std::pair<const PackedFile*, File>>::iterator;
+
+  /// REQUIRES mutex_.
+  void remove(Place place) {
+    places_.erase(place->first);
+    files_.erase(place);
+  }
+
+  static constexpr std::uint64_t kShareOfLimit = 8;
+  static constexpr std::uint64_t kMost = 4096;
+
+  const std::size_t most_ = std::clamp<std::uint64_t>(descriptor_limit() / kShareOfLimit, 1, kMost);
+  std::mutex mutex_;
+  std::list<std::pair<const PackedFile*, File>> files_;  ///< the one used last first
+  std::unordered_map<const PackedFile*, Place> places_;
+};
 
 class PackedFiles final : public PhotoSource {
  public:
@@ -118,7 +173,9 @@ class PackedFiles final : public PhotoSource {
       firsts_.push_back(total);
       total += file.index.records.size();
     }
-    if (total == 0 || total > std::numeric_limits<std::uint32_t>::max()) refuse(origin, "no images, or too many");
+    if (total == 0 || total > std::numeric_limits<std::uint32_t>::max()) {
+      throw Error(ErrorKind::input, format("{}: {}", origin, total == 0 ? "no images in it" : "too many images"));
+    }
     size_ = static_cast<std::uint32_t>(total);
   }
 
@@ -127,14 +184,24 @@ class PackedFiles final : public PhotoSource {
   std::uint64_t bytes(std::uint32_t index) const override { return place_of(index).record().bytes; }
   std::string name(std::uint32_t index) const override {
     const Place place = place_of(index);
-    return format("{}: {}", place.in.file.path(), place.in.index.names[place.number]);
+    const std::string& names = place.in.index.names;
+    std::size_t begin = 0;
+    for (std::size_t number = 0; number < place.number; ++number) begin = names.find('\0', begin) + 1;
+    return format("{}: {}", place.in.path, names.c_str() + begin);
+  }
+  std::uint64_t identity(std::uint32_t index) const override {
+    const Place place = place_of(index);
+    const ShardRecord& record = place.record();
+    if (place.in.has_checksums) return record.checksum;
+    return checksum_of(
+        format("{} {} {}", std::filesystem::path(place.in.path).filename().string(), record.offset, record.bytes));
   }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
     const Place place = place_of(index);
     const ShardRecord& record = place.record();
     if (record.bytes > kMaxDecoderBytes) return "the file is too large";
     file.resize(record.bytes);
-    std::string problem = place.in.file.try_read(record.offset, std::as_writable_bytes(std::span(file)));
+    std::string problem = read(place.in, record.offset, std::as_writable_bytes(std::span(file)));
     if (problem.empty() && place.in.has_checksums && hash_bytes(std::as_bytes(std::span(file))) != record.checksum) {
       problem = "its checksum is wrong";
     }
@@ -148,6 +215,19 @@ class PackedFiles final : public PhotoSource {
     const ShardRecord& record() const { return in.index.records[number]; }
   };
 
+  /// Once more with the file opened anew if that fails: a network file system may have lost it in between.
+  std::string read(const PackedFile& in, std::uint64_t offset, std::span<std::byte> into) const {
+    std::string problem;
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      const OpenFiles::File file = open_files_.open(in, problem);
+      if (file == nullptr) break;
+      problem = file->try_read(offset, into);
+      if (problem.empty()) break;
+      open_files_.close(in);
+    }
+    return problem;
+  }
+
   Place place_of(std::uint32_t index) const {
     const auto next = std::ranges::upper_bound(firsts_, std::uint64_t{index});
     const auto file = static_cast<std::size_t>(next - firsts_.begin() - 1);
@@ -155,11 +235,19 @@ class PackedFiles final : public PhotoSource {
   }
 
   std::vector<PackedFile> files_;
+  mutable OpenFiles open_files_;
   std::vector<std::uint64_t> firsts_;  ///< number of the first image of each file
   std::uint32_t size_ = 0;
 };
 
 }  // namespace
+
+PackedFile::PackedFile(const PositionedFile& file, ShardIndex its_index, bool checksums)
+    : path(file.path()),
+      bytes(file.size()),
+      modified_ns(file.modified_ns()),
+      index(std::move(its_index)),
+      has_checksums(checksums) {}
 
 std::string shard_header() { return std::string(kMagic); }
 
@@ -179,6 +267,17 @@ ShardIndex read_shard_index(const std::string& path) { return read_index(open_sh
 
 ShardIndex read_index_of(const std::string& path, std::uint64_t data_bytes) {
   return read_index(open_shard(path), data_bytes);
+}
+
+ShardIndex index_from_footer(const std::string& path, std::string_view footer, std::uint64_t data_bytes) {
+  Trailer trailer;
+  if (footer.size() < sizeof(Trailer)) refuse(path, "its index is cut off");
+  const std::size_t text_bytes = footer.size() - sizeof(Trailer);
+  std::memcpy(&trailer, footer.data() + text_bytes, sizeof(Trailer));
+  const bool fits = trailer.images <= text_bytes / sizeof(ShardRecord) &&
+                    trailer.names_bytes == text_bytes - trailer.images * sizeof(ShardRecord);
+  if (!fits) refuse(path, "the sizes in its index do not fit");
+  return parse_index(path, footer.substr(0, text_bytes), trailer, data_bytes);
 }
 
 std::uint64_t index_checksum(const ShardIndex& index) { return checksum_of(index_text(index)); }
@@ -227,17 +326,16 @@ ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest
   std::vector<PackedFile> files;
   std::string hashes;
   for (const ShardManifest::Shard& shard : manifest.shards) {
-    PackedFile packed{.file = open_shard(shard_path(folder, shard)), .index = {}};
-    packed.index = read_index(packed.file);
-    if (packed.index.records.size() != shard.images)
-      refuse(packed.file.path(), "not the shard that the manifest names");
-    for (const ShardRecord& record : packed.index.records) {
+    const PositionedFile file = open_shard(shard_path(folder, shard));
+    ShardIndex index = read_index(file);
+    if (index.records.size() != shard.images) refuse(file.path(), "not the shard that the manifest names");
+    for (const ShardRecord& record : index.records) {
       if (static_cast<std::size_t>(record.label) >= manifest.classes.size()) {
-        refuse(packed.file.path(), "a label without a class");
+        refuse(file.path(), "a label without a class");
       }
     }
-    hashes += hash_text(index_checksum(packed.index));
-    files.push_back(std::move(packed));
+    hashes += hash_text(index_checksum(index));
+    files.emplace_back(file, std::move(index), true);
   }
   return {.source = open_packed(folder, std::move(files)), .checksums = hash_text(hashes)};
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/files.h"
@@ -35,13 +36,17 @@ struct ShardRecord {
 
 struct ShardIndex {
   std::vector<ShardRecord> records;
-  std::vector<std::string> names;
+  std::string names;              ///< one for each record, each ended by a zero: for messages, so memory comes first
   std::uint64_t source_hash = 0;  ///< of the files and settings that the shard was made from
 };
 
-/// An open file in which images lie one after the other.
+/// A file in which images lie one after the other, as it was when its index was read.
 struct PackedFile {
-  PositionedFile file;
+  PackedFile(const PositionedFile& file, ShardIndex its_index, bool checksums);
+
+  std::string path;
+  std::uint64_t bytes = 0;
+  std::int64_t modified_ns = 0;
   ShardIndex index;
   bool has_checksums = true;
 };
@@ -66,6 +71,9 @@ ShardIndex read_shard_index(const std::string& path);
 /// Reads, from a file that ends as shards do, the index of images in another file of `data_bytes` bytes. Throws
 /// Error{input}.
 ShardIndex read_index_of(const std::string& path, std::uint64_t data_bytes);
+/// The index in a footer, all of it in memory, of images in a file of `data_bytes` bytes. Throws Error{input} naming
+/// `path`.
+ShardIndex index_from_footer(const std::string& path, std::string_view footer, std::uint64_t data_bytes);
 /// The checksum of the records and names.
 std::uint64_t index_checksum(const ShardIndex& index);
 
@@ -82,7 +90,8 @@ struct ShardPhotos {
 /// Reads and checks every index; the images are checked when they are fetched. Throws Error{input} for what is wrong.
 ShardPhotos open_shards(const std::string& folder, const ShardManifest& manifest);
 
-/// The images of files in this order; `origin` is for messages. Throws Error{input} if there is none.
+/// The images of files in this order; `origin` is for messages. Files are opened when they are read, and as many stay
+/// open as a share of the process' limit allows. Throws Error{input} if there is no image.
 std::unique_ptr<const PhotoSource> open_packed(const std::string& origin, std::vector<PackedFile> files);
 
 }  // namespace dcs3gd::data

@@ -91,6 +91,7 @@ struct Member {
   std::uint64_t bytes = 0;
   char type = 0;
   std::string name;
+  bool begins_archive = false;  ///< it is the first after an end mark
 
   bool is_file() const { return type == '0' || type == '7'; }
 };
@@ -100,12 +101,13 @@ class TarWalk {
  public:
   explicit TarWalk(const PositionedFile& tar) : tar_(tar) {}
 
-  /// The next member with the name and size that headers in front of it give it; none at the end mark.
+  /// The next member with the name and size that headers in front of it give it; none at the end of the file.
   std::optional<Member> next() {
     std::optional<std::string> long_name;
     std::optional<std::uint64_t> long_size;
+    bool begins_archive = false;
     while (true) {
-      std::optional<Member> member = read_header(long_size);
+      std::optional<Member> member = read_header(long_size, begins_archive);
       if (!member) return member;
       switch (member->type) {
         case 'L':
@@ -122,19 +124,28 @@ class TarWalk {
           refuse(tar_, member->header, "a sparse file or a part of several volumes; pack the files anew without");
         default:
           if (long_name) member->name = *long_name;
+          member->begins_archive = begins_archive;
           return member;
       }
     }
   }
 
  private:
-  std::optional<Member> read_header(const std::optional<std::uint64_t>& long_size) {
+  std::optional<Member> read_header(const std::optional<std::uint64_t>& long_size, bool& begins_archive) {
     Block block{};
-    if (tar_.size() < at_ || tar_.size() - at_ < kBlockBytes) {
-      refuse(tar_, tar_.size(), "the file ends without tar's end mark; it is cut off: fetch it again");
+    while (true) {
+      const std::uint64_t left = tar_.size() - std::min(at_, tar_.size());
+      const std::span part = std::span(block).first(std::min(left, kBlockBytes));
+      read_into(tar_, at_, part);
+      const bool is_zero = std::ranges::all_of(part, [](std::uint8_t byte) { return byte == 0; });
+      if (left < kBlockBytes && !(begins_archive && is_zero)) {
+        refuse(tar_, tar_.size(), "the file ends without tar's end mark; it is cut off: fetch it again");
+      }
+      if (left < kBlockBytes) return std::nullopt;
+      if (!is_zero) break;
+      begins_archive = true;  // an end mark, and after it more zeros or, where files were put together, another archive
+      at_ += kBlockBytes;
     }
-    read_into(tar_, at_, block);
-    if (std::ranges::all_of(block, [](std::uint8_t byte) { return byte == 0; })) return std::nullopt;
     const std::span header(block);
     if (header_number(header.subspan(148, 8)) != header_checksum(header)) {
       refuse(tar_, at_, "expected a tar header, found something else (its checksum is wrong); the file is damaged");
@@ -221,11 +232,14 @@ class SampleBuilder {
     const SampleName name = sample_name(member.name);
     const bool is_image = is_image_extension(name.extension);
     const bool is_label = lower_case(std::string(name.extension)) == "cls";
+    if (member.is_file() && lower_case(std::string(name.extension)).ends_with(".cls")) {
+      if (samples_.dotted_labels++ == 0) samples_.first_dotted_label = printable(member.name);
+    }
     if (!member.is_file() || !(is_image || is_label)) {
       ++samples_.ignored;
       return;
     }
-    if (name.key != key_) {
+    if (name.key != key_ || member.begins_archive) {
       finish();
       key_ = name.key;
       begin_ = member.header;
@@ -271,7 +285,7 @@ class SampleBuilder {
     }
     samples_.index.records.push_back(
         {.offset = image_->offset, .bytes = static_cast<std::uint32_t>(image_->bytes), .label = *label_});
-    samples_.index.names.push_back(printable(image_->name));
+    samples_.index.names += printable(image_->name) + '\0';
     image_.reset();
     label_.reset();
   }
@@ -287,11 +301,22 @@ class SampleBuilder {
 
 }  // namespace
 
-TarSamples index_tar(const PositionedFile& tar) {
+TarSamples index_tar(const PositionedFile& tar, const std::function<void()>& on_member) {
   TarWalk walk(tar);
   SampleBuilder samples(tar);
-  while (const std::optional<Member> member = walk.next()) samples.add(*member);
+  while (const std::optional<Member> member = walk.next()) {
+    samples.add(*member);
+    on_member();
+  }
   return samples.take();
+}
+
+std::string dotted_labels_problem(const TarSamples& samples) {
+  if (samples.dotted_labels == 0) return "";
+  return format(
+      "{} labels such as '{}' belong to no image: a name is split at its first dot, so that what comes before "
+      "it would have to be the sample's; rename the files",
+      samples.dotted_labels, samples.first_dotted_label);
 }
 
 }  // namespace dcs3gd::data

@@ -29,6 +29,7 @@ DatasetProperties checked_properties(const StoredImages& images, int image_size,
           .channels = channels,
           .height = image_size,
           .width = image_size,
+          .classes_found = images.labels.empty() ? 0 : std::ranges::max(images.labels) + 1,
           .description = format("{}: {} images of {}{}", origin, images.labels.size(), shape,
                                 padded ? format(", zero-padded to {}x{}", image_size, image_size) : ""),
           .fingerprint = format("{} images of {} with the hashes {} and {}", images.labels.size(), shape,
@@ -40,6 +41,11 @@ DatasetProperties checked_properties(const StoredImages& images, int image_size,
 
 StoredDataset::StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin)
     : Dataset(checked_properties(images, image_size, channels, classes, origin)), images_(std::move(images)) {}
+
+std::optional<std::uint64_t> StoredDataset::identity(std::uint32_t index) const {
+  const std::size_t bytes = images_.pixels.size() / images_.labels.size();
+  return hash_bytes(std::as_bytes(std::span(images_.pixels).subspan(index * bytes, bytes)));
+}
 
 ReadResult StoredDataset::read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                                std::span<std::uint8_t> pixels) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ class StoredDataset final : public Dataset {
   /// image_size or have another number of channels.
   StoredDataset(StoredImages images, int image_size, int channels, int classes, const std::string& origin);
 
+  std::optional<std::uint64_t> identity(std::uint32_t index) const override;
   ReadResult read(std::uint32_t index, const CropRule& crop_rule, ReadBuffers& buffers,
                   std::span<std::uint8_t> pixels) const override;
 

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,11 +10,13 @@
 #include "data/batch_loader.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
+#include "data/photos/open_photos.h"
 #include "data/photos/shards.h"
 #include "data/transform/color_jitter.h"
 #include "data/transform/resample.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
+#include "tests/support/file_helpers.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -49,6 +53,14 @@ class PhotoFolder {
   TemporaryFolder folder_;
 };
 
+/// The message of the Error{failure} that `action` must throw: what goes wrong in a run is no wrong input.
+template <typename Action>
+std::string failure(Action&& action) {
+  const Error error = test::error_of(action);
+  CHECK(error.kind() == ErrorKind::failure);
+  return error.what();
+}
+
 std::vector<std::vector<float>> all_images(const std::shared_ptr<const Dataset>& dataset, const DataOptions& options,
                                            const SamplePlan& plan, int threads) {
   BatchLoader loader(dataset, options, plan, threads);
@@ -77,7 +89,8 @@ TEST_CASE("image folder: classes and images in the order of their names") {
   CHECK(classes == std::vector<std::string>{"a", "b", "c"});
   const ImageListing listing = list_images(folder.path(), classes);
   CHECK(listing.class_counts == std::vector<std::uint32_t>{7, 7, 7});
-  CHECK(listing.ignored == 2);
+  CHECK(listing.ignored == 1);
+  CHECK(listing.subfolders == 1);
   CHECK(std::string(listing.name(0)) == "a/10.JPEG");
   CHECK(std::string(listing.name(6)) == "a/link.jpg");
   CHECK(std::string(listing.name(7)) == "b/0.png");
@@ -86,7 +99,7 @@ TEST_CASE("image folder: classes and images in the order of their names") {
 
   const auto dataset = open_dataset(folder.options(), Part::train, 1, 5);
   CHECK(dataset->size() == 21);
-  CHECK(contains(dataset->description(), "21 images of 3 classes (a 7, b 7, c 7), 2 other files passed over"));
+  CHECK(contains(dataset->description(), "21 images of 3 classes (a 7, b 7, c 7), 1 other files passed over"));
   const std::string fingerprint = dataset->fingerprint();
   CHECK(fingerprint == open_dataset(folder.options(), Part::train, 1, 5)->fingerprint());
   write_file(folder.path("a/10.JPEG"), Bytes(5));
@@ -109,7 +122,8 @@ TEST_CASE("image folder: evaluation has the labels of training") {
   CHECK(label == 1);
 
   fs::rename(both / "val/b", both / "val/z");
-  CHECK(contains(input_error([&] { open_dataset(options, Part::eval, 1, 2); }), "val/z: no class of this name"));
+  CHECK(contains(input_error([&] { open_dataset(options, Part::eval, 1, 2); }),
+                 "val/z: no class of this name among those that the model learns or has learnt (a, b)"));
 }
 
 TEST_CASE("image folder: what cannot be opened") {
@@ -183,7 +197,7 @@ TEST_CASE("photos: bad images end the run or are replaced by the next good one")
   const SamplePlan plan{.batch_per_worker = 13};
   {
     BatchLoader loader(dataset, options, plan, 2);
-    const std::string message = input_error([&] { loader.next(); });
+    const std::string message = failure([&] { loader.next(); });
     CHECK(contains(message, folder.path("a/12.png") + ": the file is empty"));
     CHECK(contains(message, "data.loader.on_bad_image: skip"));
   }
@@ -213,12 +227,111 @@ TEST_CASE("photos: bad images end the run or are replaced by the next good one")
 
   for (const char* name : {"a", "b"}) fs::remove_all(folder.path(name));
   BatchLoader none(dataset, options, plan, 1);
-  CHECK(contains(input_error([&] { none.next(); }), "64 images in a row cannot be read"));
+  CHECK(contains(failure([&] { none.next(); }), "64 images in a row cannot be read"));
+}
+
+TEST_CASE("photos: too many bad images in all end the run, however they are spread") {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = (i < 100 ? "a/" : "b/") + std::to_string(1000 + i) + ".png";
+    fs::create_directories(folder / (i < 100 ? "a" : "b"));
+    write_file(folder / name, i % 3 == 0 ? Bytes{'?'} : png_file({4, 4}, 1, Bytes(16, 9)));
+  }
+  DataOptions options;
+  options.format = "image_folder";
+  options.train = options.eval = folder.path();
+  options.image_size = 4;
+  options.loader.on_bad_image = OnBadImage::skip;
+  const auto dataset = open_dataset(options, Part::train, 1, 2);
+  BatchLoader loader(dataset, options, {.batch_per_worker = 200}, 1);
+  CHECK(contains(failure([&] { loader.next(); }), "that makes 65 of 200 images that this rank cannot read"));
+}
+
+TEST_CASE("photos: a folder that goes away for a moment does no harm") {
+  const PhotoFolder folder;
+  DataOptions options = folder.options();
+  const auto dataset = open_dataset(options, Part::train, 1, 2);
+  fs::rename(folder.path("a"), folder.path("gone"));
+  std::jthread storage([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    fs::rename(folder.path("gone"), folder.path("a"));
+  });
+  BatchLoader loader(dataset, options, {.batch_per_worker = 13}, 1);
+  CHECK(loader.next()->count == 13);
+}
+
+TEST_CASE("image folder: images in folders below a class are its images, in torchvision's order") {
+  const PhotoFolder folder;
+  const Bytes photo = png_file({4, 4}, 3, picture({4, 4}, 3, 1));
+  fs::create_directories(folder.path("a/more/deep"));
+  fs::create_directories(folder.path("a/.hidden"));
+  for (const char* name : {"a/more/1.png", "a/more/deep/0.png", "a/.hidden/0.png", "a/zz.png"}) {
+    write_file(folder.path(name), photo);
+  }
+  const ImageListing listing = list_images(folder.path(), list_classes(folder.path()));
+  CHECK(listing.class_counts == std::vector<std::uint32_t>{9, 7});
+  std::vector<std::string> names;
+  for (std::uint32_t index = 5; index < 9; ++index) names.emplace_back(listing.name(index));
+  // sorted(os.walk(…)): all of a folder before those below it.
+  CHECK(names == std::vector<std::string>{"a/9.png", "a/zz.png", "a/more/1.png", "a/more/deep/0.png"});
+  CHECK(listing.ignored == 0);
+  CHECK_FALSE(is_watched(to_text(listing)));
+  CHECK(open_dataset(folder.options(), Part::train, 1, 2, to_text(listing))->size() == 16);
+  fs::create_directory_symlink("..", folder.path("a/more/back"));
+  CHECK(contains(input_error([&] { list_images(folder.path(), list_classes(folder.path())); }), "lead back"));
+}
+
+TEST_CASE("image folder: labels mean what the model's classes of those names mean, in whatever order those are") {
+  const PhotoFolder folder;
+  const std::vector<std::string> names{"z", "b", "y", "a"};
+  const auto dataset = open_dataset(folder.options(), Part::eval, 1, 4, "", names);
+  std::int32_t label = -1;
+  read_image(*dataset, 0, &label);
+  CHECK(label == 1);
+  read_image(*dataset, 12, &label);
+  CHECK(label == 3);
+  CHECK(dataset->class_names() == names);
+  CHECK(contains(input_error([&] {
+                   open_dataset(folder.options(), Part::eval, 1, 2, "", {"cat", "dog"});
+                 }),
+                 "no class of this name among those that the model learns or has learnt (cat, dog)"));
+
+  DataOptions alone = folder.options();
+  alone.train = folder.path("nowhere");
+  CHECK(contains(input_error([&] { open_dataset(alone, Part::eval, 1, 3); }),
+                 "found 2 classes, the model has 3, and neither its weights nor data.train say which these are"));
+  CHECK(open_dataset(alone, Part::eval, 1, 2)->size() == 13);
+}
+
+TEST_CASE("image folder: parts by their names, and roots that are no classes") {
+  const PhotoFolder folder;
+  const TemporaryFolder both;
+  fs::create_directory_symlink(folder.path(), both / "train");
+  DataOptions options = folder.options();
+  options.train = options.eval = both.path();
+  CHECK(open_dataset(options, Part::train, 1, 2)->size() == 13);
+  CHECK(contains(input_error([&] { open_dataset(options, Part::eval, 1, 2); }),
+                 "found the folder train but none of val, valid, validation and test; name the folder"));
+  fs::create_directories(both / "test/a");
+  write_file(both / "test/a/1.png", png_file({4, 4}, 3, picture({4, 4}, 3, 1)));
+  CHECK(open_dataset(options, Part::eval, 1, 2)->size() == 1);
+  CHECK(count_shared(*open_dataset(options, Part::train, 1, 2), *open_dataset(options, Part::eval, 1, 2)) == 0);
+  fs::remove_all(both / "test/a");
+  fs::create_directories(both / "test/a");
+  fs::copy_file(folder.path("a/8.JPEG"), both / "test/a/8.JPEG");
+  CHECK(count_shared(*open_dataset(options, Part::train, 1, 2), *open_dataset(options, Part::eval, 1, 2)) == 1);
+
+  // A class that is called train.
+  fs::rename(folder.path("a"), folder.path("train"));
+  fs::rename(folder.path("b"), folder.path("val"));
+  CHECK(open_dataset(folder.options(), Part::train, 1, 2)->size() == 13);
+  fs::remove_all(folder.path("val"));
+  CHECK(contains(input_error([&] { open_dataset(folder.options(), Part::train, 1, 2); }), "found one class"));
 }
 
 TEST_CASE("shards: every damage of a shard is named or harmless") {
   const TemporaryFolder folder;
-  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .source_hash = 7};
+  ShardIndex index{.records = {}, .names = std::string("a/1.png\0b/2.png\0", 16), .source_hash = 7};
   std::string content = shard_header();
   for (std::int32_t label = 0; label < 2; ++label) {
     const Bytes file = png_file({5, 4}, 3, picture({5, 4}, 3, static_cast<std::uint64_t>(label)));
@@ -269,11 +382,17 @@ TEST_CASE("shards: every damage of a shard is named or harmless") {
     write_file(path, Bytes(whole.begin(), whole.begin() + static_cast<std::ptrdiff_t>(at)));
     CHECK(is_noticed());
   }
-  // Cut off while it is open.
   write_file(path, whole);
+  // Labels of the manifest's classes become the model's.
+  const Photos photos = open_photos(folder.path(), PhotoForm::shards, {"b", "c", "a"});
+  CHECK(photos.source->label(0) == 2);
+  CHECK(photos.source->label(1) == 0);
+  CHECK(photos.class_counts == std::vector<std::uint32_t>{1, 0, 1});
+  CHECK(contains(input_error([&] { open_photos(folder.path(), PhotoForm::shards, {"a", "c"}); }), "/b: no class"));
+  // Cut off after it was opened.
   const auto source = open_shards(folder.path(), manifest).source;
   fs::resize_file(path, 20);
-  CHECK(contains(source->fetch(1, file), "the file ends at byte"));
+  CHECK(contains(source->fetch(1, file), "the file has 20 bytes"));
 }
 
 TEST_CASE("photos: resampling by its definition") {

@@ -57,7 +57,7 @@ void make_images(const Seeds& seeds) {
 }
 
 void make_shard(const Seeds& seeds) {
-  ShardIndex index{.records = {}, .names = {"a/1.png", "b/2.png"}, .source_hash = 7};
+  ShardIndex index{.records = {}, .names = std::string("a/1.png\0b/2.png\0", 16), .source_hash = 7};
   std::string content = shard_header();
   for (std::int32_t label = 0; label < 2; ++label) {
     const Bytes file = png_file({2, 2}, 3, picture({2, 2}, 3, 1));

@@ -9,6 +9,7 @@
 #include "app/config/network_reader.h"
 #include "core/error.h"
 #include "tests/app/config/configuration_test_support.h"
+#include "tests/support/file_helpers.h"
 
 using namespace dcs3gd::app;
 using namespace dcs3gd::test;
@@ -283,4 +284,32 @@ TEST_CASE("every beginning of a configuration is read or refused, never a crash"
     const std::string message = problems(text.substr(0, length));
     if (!message.empty()) CHECK(message.starts_with("f:"));
   }
+}
+
+TEST_CASE("a value that YAML takes for something else is told as that") {
+  for (const std::string value : {"%s", "#1", "---", "..."}) {
+    CHECK(override_problem("run.name=" + value) ==
+          "--set run.name=" + value + ": run.name: YAML takes " + value +
+              " for a directive, a comment or a mark, not for a value. Put it in quotes, and these into others for the "
+              "shell: --set 'run.name=\"" +
+              value + "\"'");
+    CHECK(override_problem("run.name=\"" + value + "\"") == "");
+  }
+  CHECK(override_problem("run.max_steps=null") == "");
+}
+
+TEST_CASE("evaluation needs no training data; classes are counted in data on disk") {
+  const std::string text = "data: {format: image_folder, eval: photos}";
+  CHECK(contains(problems(text), "missing: data.train"));
+  CHECK(parse_configuration({.file_name = "f", .text = text, .overrides = {}, .is_trained = false}).data.eval ==
+        "photos");
+  try {
+    parse_configuration({.file_name = "f", .text = "data: {format: idx}", .overrides = {}, .is_trained = false});
+    FAIL("accepted");
+  } catch (const Error& error) {
+    CHECK(contains(error.what(), "data on disk needs data.eval; missing: data.eval"));
+  }
+  CHECK(problems("model: {classes: auto}\ndata: {format: idx, train: a, eval: a}") == "");
+  CHECK(contains(problems("model: {classes: auto}"), "generated data have as many as it says"));
+  CHECK(contains(problems("model: {classes: 1}"), "must be a whole number from 2 to 1000000, or auto; found 1"));
 }

@@ -1,5 +1,6 @@
 #include "app/config/configuration.h"
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 
 #include "app/config/schema.h"
 #include "tests/app/config/configuration_test_support.h"
+#include "tests/support/file_helpers.h"
 
 using namespace dcs3gd::app;
 using namespace dcs3gd::test;
@@ -345,4 +347,28 @@ TEST_CASE("an override that cures a rule's violation in the file is enough") {
 
 TEST_CASE("checkpoint.every_epochs 0 is the same as null") {
   CHECK(plain(parse("{checkpoint: {every_epochs: 0}}")) == plain(parse("{checkpoint: {every_epochs: null}}")));
+}
+
+TEST_CASE("paths in a file pass no shell: ~ is the home folder in each") {
+  const char* old = std::getenv("HOME");
+  const std::string home = old != nullptr ? old : "";
+  setenv("HOME", "/homes/me", 1);
+  const Configuration c = parse(
+      "run: {output_dir: ~/runs}\nmodel: {file: ~/net.yaml, init: \"~/w.safetensors\"}\n"
+      "data: {format: image_folder, train: ~/train, eval: ~/val}\n");
+  CHECK(c.run.output_dir == "/homes/me/runs");
+  CHECK(c.model.file == "/homes/me/net.yaml");
+  CHECK(c.model.init == "/homes/me/w.safetensors");
+  CHECK(c.data.train == "/homes/me/train");
+  CHECK(c.data.eval == "/homes/me/val");
+  CHECK(parse("{}", {"run.output_dir=a/~/b"}).run.output_dir == "a/~/b");
+  CHECK(parse("{}", {"run.output_dir=~root/b"}).run.output_dir == "/root/b");
+  if (old != nullptr) setenv("HOME", home.c_str(), 1);
+}
+
+TEST_CASE("model.classes: auto is kept until the data are counted") {
+  const std::string text = "model: {classes: auto}\ndata: {format: idx, train: a, eval: a}";
+  const Configuration c = parse(text);
+  CHECK(c.model.classes == ModelConfiguration::kClassesOfData);
+  CHECK(contains(to_lines(c), "model.classes: auto\n"));
 }

@@ -60,7 +60,7 @@ class Photos {
 std::string shared(const data::DataOptions& options, const ListingCache& cache, data::Part part = data::Part::train) {
   std::vector<std::string> listings(3);
   comm::run_ranks_as_threads(3, {}, [&](comm::Communicator& communicator) {
-    listings[static_cast<std::size_t>(communicator.rank())] = share_listing(options, part, cache, communicator);
+    listings[static_cast<std::size_t>(communicator.rank())] = share_listing(options, part, {}, cache, communicator);
   });
   CHECK(listings[1] == listings[0]);
   CHECK(listings[2] == listings[0]);
@@ -91,7 +91,8 @@ TEST_CASE("a folder that cannot be listed is told on all ranks; data that are no
   fs::create_directory(photos.path("train/empty"));
   std::vector<std::string> messages(2);
   comm::run_ranks_as_threads(2, {}, [&](comm::Communicator& communicator) {
-    const Error error = test::error_of([&] { share_listing(photos.options(), data::Part::train, {}, communicator); });
+    const Error error =
+        test::error_of([&] { share_listing(photos.options(), data::Part::train, {}, {}, communicator); });
     CHECK(error.kind() == ErrorKind::input);
     messages[static_cast<std::size_t>(communicator.rank())] = error.what();
   });
@@ -104,7 +105,7 @@ TEST_CASE("a kept listing is used for as long as nobody adds, removes or renames
   const Photos photos;
   const std::string first = shared(photos.options(), photos.cache());
   // What stands in the file is what is used.
-  const data::FolderState state = data::files_state(photos.options(), data::Part::train);
+  const data::FolderState state = data::files_state(photos.options(), data::Part::train, {});
   std::string marked = first;
   marked.replace(marked.find("2.jpg"), 5, "1.jpg");
   photos.cache().keep(state, marked);
@@ -113,7 +114,7 @@ TEST_CASE("a kept listing is used for as long as nobody adds, removes or renames
   const auto listed_anew = [&] {
     const std::string found = shared(photos.options(), photos.cache());
     CHECK(found == shared(photos.options(), {}));
-    CHECK(found == photos.cache().find(data::files_state(photos.options(), data::Part::train)));
+    CHECK(found == photos.cache().find(data::files_state(photos.options(), data::Part::train, {})));
     return found;
   };
   photos.write("train/dog/2.png", 10);
@@ -164,6 +165,44 @@ TEST_CASE("where nothing can be kept, listings are made anew and nothing fails")
   CHECK(listing == shared(photos.options(), {}));
 }
 
+TEST_CASE("a listing with folders within classes is not kept: their times are not watched") {
+  const Photos photos;
+  fs::create_directory(photos.path("train/cat/more"));
+  shared(photos.options(), photos.cache());
+  CHECK_FALSE(fs::exists(photos.cache().folder));
+  photos.write("train/cat/more/3.jpg", 10);
+  CHECK(shared(photos.options(), photos.cache()).find("cat/more/3.jpg") != std::string::npos);
+}
+
+TEST_CASE(
+    "model.classes: auto is what the training data have, on all ranks; another data set's labels keep their meaning") {
+  const Photos photos;
+  photos.write("train/ant/1.jpg", 10);
+  Configuration configuration;
+  configuration.data = photos.options();
+  configuration.model.classes = ModelConfiguration::kClassesOfData;
+  comm::run_ranks_as_threads(2, {}, [&](comm::Communicator& communicator) {
+    CHECK(count_classes(configuration, communicator) == 3);
+    Configuration counted = configuration;
+    counted.model.classes = 3;
+    CHECK(count_classes(counted, communicator) == 3);
+    const Datasets datasets = open_datasets(counted, communicator);
+    CHECK(datasets.eval->class_names() == std::vector<std::string>{"ant", "cat", "dog"});
+    // Names of a model: an evaluation folder with one class of them, no training data.
+    data::DataOptions options = photos.options();
+    options.train = "nowhere";
+    options.eval = photos.path("val").string();
+    const auto alone = open_dataset(options, data::Part::eval, 1, 4, communicator, {"dog", "eel", "cat", "ant"});
+    CHECK(alone->size() == 1);
+    CHECK(alone->class_names().front() == "dog");
+    const Error unknown = test::error_of([&] {
+      open_dataset(options, data::Part::eval, 1, 2, communicator, {"bird", "cat"});
+    });
+    CHECK(unknown.kind() == ErrorKind::input);
+    CHECK(test::contains(unknown.what(), "val/dog: no class of this name among those"));
+  });
+}
+
 TEST_CASE("what is short or has just changed is not kept") {
   const Photos photos;
   ListingCache cache = photos.cache();
@@ -181,13 +220,12 @@ TEST_CASE("another host's files are noticed") {
   const std::string listing = shared(photos.options(), {});
   const Photos other;
   other.write("train/cat/2.jpg", 12);
-  const Error size = test::error_of([&] { fingerprint(other.options(), listing); });
-  CHECK(size.kind() == ErrorKind::input);
-  CHECK(test::contains(size.what(), "train/cat/2.jpg: 12 bytes, 10 when it was listed"));
+  const auto problem = [&] { return data::listing_problem(other.options(), data::Part::train, listing); };
+  CHECK(test::contains(problem(), "train/cat/2.jpg: 12 bytes, 10 when it was listed"));
   fs::remove(other.path("train/cat/2.jpg"));
-  const Error absent = test::error_of([&] { fingerprint(other.options(), listing); });
-  CHECK(test::contains(absent.what(), "train/cat/2.jpg"));
-  CHECK(test::contains(absent.what(), "let all hosts see the same files"));
+  CHECK(test::contains(problem(), "train/cat/2.jpg"));
+  other.write("train/fox/1.jpg", 1);
+  CHECK(test::contains(problem(), "other classes than were listed"));
   for (const std::string& text : {listing.substr(0, listing.size() - 1), listing + '\0', std::string("1 a"),
                                   std::string("x\0", 2), listing + listing}) {
     const Error damaged = test::error_of([&] { fingerprint(photos.options(), text); });

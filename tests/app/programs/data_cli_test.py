@@ -5,11 +5,14 @@ import json
 import math
 import os
 import pathlib
+import re
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "support"))
 from cli_support import CliTest, main, write_photos, write_png
@@ -71,9 +74,9 @@ class DataTest(CliTest):
         content = (self.folder / "runs" / name / "model.safetensors").read_bytes()
         return content[8 + int.from_bytes(content[:8], "little"):]
 
-    def assert_refused(self, name, *settings, says, **options):
+    def assert_refused(self, name, *settings, says, code=2, **options):
         result = self.train(name, *settings, **options)
-        self.assertEqual(result.code, 2, result)
+        self.assertEqual(result.code, code, result)
         for words in says:
             self.assertIn(words, result.err, result)
         self.assertNotIn("\x00", result.err)
@@ -185,8 +188,8 @@ class DataTest(CliTest):
     def test_bad_images(self):
         bad = self.folder / "photos/train/dog/003.png"
         bad.write_bytes(bad.read_bytes()[:200])
-        self.assert_refused("stops", says=["dog/003.png", "ends before", "on_bad_image: skip"])
-        self.assert_refused("stops2", ranks=2, says=["dog/003.png"])
+        self.assert_refused("stops", code=1, says=["dog/003.png", "ends before", "on_bad_image: skip"])
+        self.assert_refused("stops2", code=1, ranks=2, says=["dog/003.png"])
         skip = "data.loader.on_bad_image=skip"
         one_thread = self.assert_trains("skips", skip)
         self.assertEqual(self.assert_trains("skips0", skip, "data.loader.threads=0"), one_thread)
@@ -196,7 +199,7 @@ class DataTest(CliTest):
         self.assertTrue(all(step["data_wait_ms"] >= 0 for step in steps))
         for path in (self.folder / "photos/val").rglob("*.png"):
             path.write_bytes(b"?")
-        self.assert_refused("nothing", skip, ranks=2, says=["none of the evaluation images could be read"])
+        self.assert_refused("nothing", skip, code=1, ranks=2, says=["none of the evaluation images could be read"])
 
     def test_files_that_change_during_training(self):
         photos = self.folder / "photos/train"
@@ -216,7 +219,7 @@ class DataTest(CliTest):
                 self.assertTrue(wait_until(lambda: self.steps(name)))
                 change(photos / "cat/002.png")
                 err = process.communicate(timeout=TIMEOUT_S)[1]
-                self.assertEqual(process.returncode, 2, err)
+                self.assertEqual(process.returncode, 1, err)  # the run had begun
                 self.assertIn(says, err)
 
         write_photos(self.folder / "photos", 8)
@@ -226,9 +229,18 @@ class DataTest(CliTest):
         for number, (change, _) in enumerate(changes.values()):
             change(photos / f"dog/{number:03}.png")
         self.assertTrue(wait_until(lambda: self.steps("skips")[-1]["bad_images"] > 2 * len(changes)))
-        process.send_signal(signal.SIGUSR1)
+        time.sleep(2)
+        # A folder that is away for a moment is waited for; one that is gone ends the run.
+        for away_s in (0.25, None):
+            known = self.steps("skips")[-1]
+            photos.rename(self.folder / "away")
+            if away_s:
+                time.sleep(away_s)
+                (self.folder / "away").rename(photos)
+                self.assertTrue(wait_until(lambda: self.steps("skips")[-1]["step"] > known["step"] + 5))
         err = process.communicate(timeout=TIMEOUT_S)[1]
-        self.assertEqual(process.returncode, 75, err)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertRegex(err, "64 images in a row cannot be read|that this rank cannot read")
         logs = "".join(path.read_text() for path in (self.folder / "runs/skips").glob("log*.txt"))
         for number in range(len(changes)):
             self.assertIn(f"dog/{number:03}.png", logs)
@@ -297,6 +309,64 @@ class DataTest(CliTest):
         self.refuse("index", "photos", says="expected tar files")
         self.assertFalse((self.folder / "runs").exists())
 
+    def test_labels_mean_what_the_weights_say(self):
+        self.assert_trains("names")
+        csv_of = lambda name: [line.split(",")[2:6] for line in self.read(name).splitlines()[1:]]
+        whole = self.train("names", flags=["--eval", "runs/names/model.safetensors", "--predictions", "whole.csv"])
+        self.assertEqual(whole.code, 0, whole)
+        # The training data elsewhere or not named, the second class not there: the same labels and answers.
+        shutil.copytree(self.folder / "photos/val", self.folder / "part")
+        shutil.rmtree(self.folder / "part/dog")
+        expected = [row for row in csv_of("whole.csv") if row[1] != "dog"]
+        for train in ("elsewhere", "null", "part"):
+            result = self.train("names", f"data.train={train}", "data.eval=part",
+                                flags=["--eval", "runs/names/model.safetensors", "--predictions", "part.csv"])
+            self.assertEqual(result.code, 0, result)
+            self.assertEqual(csv_of("part.csv"), expected)
+        (self.folder / "part/cat").rename(self.folder / "part/cow")
+        self.assert_refused("names", "data.eval=part", flags=["--eval", "runs/names/model.safetensors"],
+                            says=["part/cow: no class of this name", "(cat, dog, emu)"])
+        self.assert_refused("none", "data.train=null", says=["missing: data.train"])
+        # Packed by itself, the part has labels of its own.
+        (self.folder / "part/cow").rename(self.folder / "part/cat")
+        self.succeed("prepare", "part", "packed_part")
+        result = self.train("names", "data.format=shards", "data.train=null", "data.eval=packed_part",
+                            flags=["--eval", "runs/names/model.safetensors", "--predictions", "packed.csv"])
+        self.assertEqual(result.code, 0, result)
+        self.assertEqual(csv_of("packed.csv"), expected)
+
+    def test_classes_that_are_counted_and_what_is_seldom_meant(self):
+        self.assertNotIn("model.classes", self.train("auto", "model.classes=auto").err)
+        self.assertIn("classes: 3\n", re.sub(" +#.*", "", self.read("runs/auto/config.yaml")))
+        self.assertEqual(self.tensors("auto"), self.assert_trains("three"))
+        result = self.train("more", "model.classes=10")
+        self.assertIn("model.classes is 10, the training data have 3 classes: 7 of the model's outputs", result.err)
+        self.assertIn("the training data have 3 classes", self.train("dry", "model.classes=10", flags=["--dry-run"]).err)
+        for number, path in enumerate(sorted((self.folder / "photos/val").rglob("*.png"))):
+            path.rename(path.with_name(f"other{number}.png"))
+        self.assertNotIn("evaluation images are training images", self.train("other").err)
+        result = self.train("same", "data.train=photos/train", "data.eval=photos/train")
+        self.assertIn("24 of the 24 evaluation images are training images too", result.err)
+        self.assert_refused("one", "data.train=photos/only", says=["nothing found"])
+        shutil.copytree(self.folder / "photos/train/cat", self.folder / "only/cat")
+        self.assert_refused("one", "data.train=only", "data.eval=only", says=["found one class"])
+
+    def test_more_shards_than_files_may_be_open(self):
+        (self.folder / "many").mkdir()
+        photo = next((self.folder / "photos/train/cat").iterdir()).read_bytes()
+        for number in range(300):
+            with tarfile.open(self.folder / f"many/{number:03}.tar", "w") as tar:
+                for name, content in (("a.cls", str(number % 3).encode()), ("a.png", photo)):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        for limits in (["-S"], ["-S", "-H"]):
+            script = "".join(f"ulimit {limit} -n 100 && " for limit in limits) + 'exec "$0" "$@"'
+            line = ["bash", "-c", script, *self.command(["verify", "many"])]
+            done = subprocess.run(line, cwd=self.folder, capture_output=True, encoding="utf-8", timeout=TIMEOUT_S, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("all 300 images can be read", done.stdout)
+
     def test_folders_that_cannot_be_trained_on(self):
         empty = self.folder / "photos/train/fox"
         empty.mkdir()
@@ -324,6 +394,10 @@ class DataTest(CliTest):
         self.assertEqual(self.names(), ["photos", "photos.yaml"])
 
     def test_wrong_usage(self):
+        for flags in (("-h", "--help"), ("-v", "--version")):
+            first, second = (self.succeed(flag).out for flag in flags)
+            self.assertEqual(first, second)
+        self.assertRegex(first, r"^dcs3gd-data \d+\.\d+\.\d+\n$")
         self.refuse(says="--help")
         self.refuse("prepare", "photos", says="output")
         self.refuse("verify", "photos", "--threads", "0", says="--threads")
