@@ -116,7 +116,7 @@ std::vector<std::string> expand_pattern(const std::string& pattern) {
 }
 
 std::string resolve_data_path(const std::string& path) {
-  const std::string complete = complete_path(path);
+  std::string complete = complete_path(path);
   if (is_present(complete)) return complete;
   const char* folder = data_folder();
   const std::string reason = fs::path(path).is_absolute() ? "the path is absolute"

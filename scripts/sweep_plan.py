@@ -61,7 +61,7 @@ class Sweep:
     slurm_options: list = field(default_factory=list)
 
     def folder(self):
-        return Path(self.output_dir) / self.name
+        return Path(self.output_dir).expanduser() / self.name
 
 
 @dataclass

@@ -3,8 +3,8 @@
     /usr/bin/python3 image_pixels_test.py SHOW_IMAGES     (the program of show_images.cpp)
 
 Tolerances, in levels of 0 … 255: decoding is equal to the bit where Pillow runs the same libjpeg-turbo; scaling differs
-by 1, seldom 2, where two roundings fall apart, and by less than 1 on average where the decoder has shrunk the image. The photos are
-written here; those under DCS3GD_DATA are looked at as well if they are there.
+by 1, seldom 2, where two roundings fall apart, and by less than 1 on average where the decoder has shrunk a photo, more
+for fine patterns. The photos are written here; those under DCS3GD_DATA are looked at as well if they are there.
 """
 
 import os
@@ -152,6 +152,21 @@ class ImagePixelsTest(unittest.TestCase):
             with Image.open(path) as image:
                 for size in (224, 96, 32):
                     self.check_scaling(show("center", path, size), image, path.name)
+
+    def test_shrinking_fine_patterns(self):
+        """What the decoder's shrinking does to a scan that is dithered to black and white: more than to photos."""
+        y, x = numpy.mgrid[:500, :500]
+        grey = (120 + 80 * numpy.sin(x * 0.03) * numpy.cos(y * 0.02)).astype(numpy.uint8)
+        path = pathlib.Path(self.temporary.name) / "dithered.jpg"
+        Image.fromarray(grey).convert("1").convert("L").save(path, quality=90)
+        with Image.open(path) as image:
+            for size, most in ((32, 1), (48, 2), (64, 3), (96, 5), (120, 1), (224, 1)):
+                shown = show("center", path, size)
+                left, top, width, height = shown.window
+                expected = image.convert("RGB").resize(shown.scaled, Image.BILINEAR)
+                expected = expected.crop((left, top, left + width, top + height))
+                with self.subTest(size):
+                    self.assertLess(difference(shown.pixels, expected)[0], most)
 
     def test_torchvision_agrees(self):
         """The whole of evaluation, and training's crop given its box, as torchvision computes them."""

@@ -4,6 +4,7 @@
 """
 
 import math
+import pathlib
 import sys
 import unittest
 
@@ -11,6 +12,12 @@ from scripts_support import import_script
 from sweep_support import FAKE_TRAINER, HEAD, SweepTest
 
 sweep_plan = import_script("sweep_plan")
+
+
+class Folder(unittest.TestCase):
+    def test_a_tilde_is_the_home_folder(self):
+        sweep = sweep_plan.Sweep(name="s", config="c.yaml", output_dir="~/runs")
+        self.assertEqual(sweep.folder(), pathlib.Path.home() / "runs/s")
 
 
 class Random(SweepTest):
