@@ -4,12 +4,21 @@
 #include <concepts>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 
 namespace dcs3gd {
 
-using fmt::format;
+/// fmt::format, as an object: where the standard library has std::format, too, a call with a std::string would find
+/// both functions.
+struct Format {
+  template <typename... Values>
+  std::string operator()(fmt::format_string<Values...> text, Values&&... values) const {
+    return fmt::format(text, std::forward<Values>(values)...);
+  }
+};
+inline constexpr Format format;
 
 /// "1 rank", "2 ranks"
 template <std::integral Count>
