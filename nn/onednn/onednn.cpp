@@ -192,9 +192,13 @@ namespace {
 
 dnnl::pooling_forward::primitive_desc pooling_forward_desc(const Device& device, const PoolingRequest& request,
                                                            prop_kind kind) {
-  return describe<dnnl::pooling_forward>(device.engine, user_scratchpad(), kind, pooling_algorithm(request.algorithm),
-                                         request.src, request.dst, request.strides, request.kernel, request.padding,
-                                         request.padding);
+  return with_windows(
+      [&](const auto&... windows) {
+        return describe<dnnl::pooling_forward>(device.engine, user_scratchpad(), kind,
+                                               pooling_algorithm(request.algorithm), request.src, request.dst,
+                                               windows...);
+      },
+      request.strides, request.kernel, request.padding);
 }
 
 }  // namespace
@@ -205,9 +209,13 @@ Planned pooling_forward(const Device& device, const PoolingRequest& request, boo
 }
 
 Planned pooling_backward(const Device& device, const PoolingRequest& request) {
-  return plan_backward<dnnl::pooling_backward>(
-      device, pooling_forward_desc(device, request, prop_kind::forward_training), pooling_algorithm(request.algorithm),
-      request.src, request.dst, request.strides, request.kernel, request.padding, request.padding);
+  return with_windows(
+      [&](const auto&... windows) {
+        return plan_backward<dnnl::pooling_backward>(
+            device, pooling_forward_desc(device, request, prop_kind::forward_training),
+            pooling_algorithm(request.algorithm), request.src, request.dst, windows...);
+      },
+      request.strides, request.kernel, request.padding);
 }
 
 Planned reorder(const Device& device, const Descriptor& src, const Descriptor& dst) {

@@ -61,4 +61,10 @@ typename Primitive::primitive_desc describe_backward(const dnnl::engine& engine,
   return {typename Primitive::desc(arguments...), attributes, engine, hint};
 }
 
+/// Calls `describe_with` with what a pooling's descriptor is told of its windows (in version 3, their dilation too).
+template <typename Describe>
+auto with_windows(const Describe& describe_with, const Dims& strides, const Dims& kernel, const Dims& padding) {
+  return describe_with(strides, kernel, padding, padding);
+}
+
 }  // namespace dcs3gd::nn::onednn
