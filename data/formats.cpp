@@ -77,13 +77,18 @@ std::shared_ptr<const Dataset> open_dataset(const DataOptions& options, Part par
                                             std::string_view listing, const std::vector<std::string>& class_names) {
   const FormatInfo& info = format_of(options);
   check_image_options(options, classes);
-  return info.open({.options = options,
-                    .part = part,
-                    .seed = seed,
-                    .classes = classes,
-                    .path = info.is_generated() ? "" : part_path(options, part),
-                    .listing = listing,
-                    .class_names = class_names});
+  auto dataset = info.open({.options = options,
+                            .part = part,
+                            .seed = seed,
+                            .classes = classes,
+                            .path = info.is_generated() ? "" : part_path(options, part),
+                            .listing = listing,
+                            .class_names = class_names});
+  if (part == Part::train && dataset->classes_found() < 2) {
+    throw Error(ErrorKind::input,
+                format("{}: found one class; a model needs two at least to tell apart", dataset->description()));
+  }
+  return dataset;
 }
 
 std::uint32_t count_shared(const Dataset& train, const Dataset& eval) {

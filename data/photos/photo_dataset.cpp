@@ -57,9 +57,6 @@ std::vector<std::string> folder_classes(const DataOptions& options, Part part,
 
 void check_class_count(const OpenRequest& request, const PhotoPlace& place, std::size_t classes, bool are_known) {
   const auto outputs = static_cast<std::size_t>(request.classes);
-  if (classes < 2) {
-    throw Error(ErrorKind::input, format("{}: found one class; a model needs two at least to tell apart", place.path));
-  }
   if (classes > outputs) {
     throw Error(ErrorKind::input, format("{}: model.classes is {}, found {} classes; set model.classes: {}", place.path,
                                          outputs, classes, classes));

@@ -271,6 +271,8 @@ class DataTest(CliTest):
             result = self.train(name, *shards)
             self.assertIn("2 of 2 tar files were read", result.err, result)
             self.assertEqual(self.tensors(name), from_folder)
+        two_ranks = self.train("walked", *shards, ranks=2)
+        self.assertEqual(two_ranks.err.count("tar files were read"), 2, two_ranks)  # of each part by rank 0 alone
         self.assertIn("12 images in 2 tar files, 12 other files passed over; 0 indices", self.succeed("index", "gnu").out)
         self.assertIn("; 2 indices there before", self.succeed("index", "gnu").out)
         self.assertEqual(self.names("gnu/val"), ["000.tar", "000.tar.index", "001.tar", "001.tar.index"])
@@ -327,6 +329,10 @@ class DataTest(CliTest):
         self.assert_refused("names", "data.eval=part", flags=["--eval", "runs/names/model.safetensors"],
                             says=["part/cow: no class of this name", "(cat, dog, emu)"])
         self.assert_refused("none", "data.train=null", says=["missing: data.train"])
+        # A run goes on with the classes it began with.
+        (self.folder / "photos/train/cat").rename(self.folder / "photos/train/cow")
+        self.assert_refused("names", "run.epochs=3", says=["train/cow: no class of this name", "(cat, dog, emu)"])
+        (self.folder / "photos/train/cow").rename(self.folder / "photos/train/cat")
         # Packed by itself, the part has labels of its own.
         (self.folder / "part/cow").rename(self.folder / "part/cat")
         self.succeed("prepare", "part", "packed_part")
