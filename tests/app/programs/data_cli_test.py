@@ -333,6 +333,13 @@ class DataTest(CliTest):
         (self.folder / "photos/train/cat").rename(self.folder / "photos/train/cow")
         self.assert_refused("names", "run.epochs=3", says=["train/cow: no class of this name", "(cat, dog, emu)"])
         (self.folder / "photos/train/cow").rename(self.folder / "photos/train/cat")
+        # To begin with weights for other classes is seldom meant.
+        shutil.copytree(self.folder / "photos", self.folder / "others")
+        for part in ("train", "val"):
+            (self.folder / "others" / part / "cat").rename(self.folder / "others" / part / "gnu")
+        tuned = ["data.train=others", "data.eval=others", "model.init=runs/names/model.safetensors"]
+        self.assertIn("trained for other classes", self.train("kept", *tuned).err)
+        self.assertNotIn("trained for other classes", self.train("new", *tuned, "model.init_skip=[fc]").err)
         # Packed by itself, the part has labels of its own.
         (self.folder / "part/cow").rename(self.folder / "part/cat")
         self.succeed("prepare", "part", "packed_part")
