@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <string_view>
 #include <system_error>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/format.h"
+#include "core/hash.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
 
@@ -79,6 +81,9 @@ class PhotoList final : public PhotoSource {
     return error ? 0 : bytes;
   }
   std::string name(std::uint32_t index) const override { return files_[index]; }
+  std::uint64_t identity(std::uint32_t index) const override {
+    return hash_bytes(std::as_bytes(std::span(files_[index])));
+  }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
     if (files_[index] != kStandardInput) return read_image_file(files_[index], file);
     file = standard_input_;
