@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <random>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -19,12 +20,13 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/printable.h"
 
 namespace dcs3gd {
 namespace {
 
 constexpr mode_t kNewFileMode = 0666;  // less the umask
-constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND;
+constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW;
 
 /// Repeats a system call that a signal interrupted.
 template <typename Call>
@@ -61,12 +63,12 @@ std::string file_problem(const std::string& path) {
   if (std::ranges::find(kOfTheFile, code) != kOfTheFile.end()) return reason;
   const bool is_limit = code == EMFILE || code == ENFILE;
   throw Error(ErrorKind::failure,
-              format("{}: cannot be read: {}{}", path, reason,
+              format("{}: cannot be read: {}{}", printable(path), reason,
                      is_limit ? format("; {} may be open: raise the limit with ulimit -n", descriptor_limit()) : ""));
 }
 
 void refuse_if(const std::string& path, const std::string& problem) {
-  if (!problem.empty()) throw Error(ErrorKind::input, format("{}: {}", path, problem));
+  if (!problem.empty()) throw Error(ErrorKind::input, format("{}: {}", printable(path), problem));
 }
 
 }  // namespace
@@ -97,6 +99,21 @@ bool sync_folder(const std::string& folder) {
   return retry_interrupted([&] { return ::fsync(descriptor.get()); }) == 0 || errno == EINVAL;
 }
 
+void create_folders_durably(const std::string& path) {
+  namespace fs = std::filesystem;
+  fs::path folder = fs::path(path).lexically_normal();
+  if (!folder.has_filename()) folder = folder.parent_path();  // of "a/b/"
+  const std::string parent = folder.parent_path().string();
+  std::error_code error;
+  if (fs::is_directory(folder, error)) return;
+  if (!parent.empty() && parent != path) create_folders_durably(parent);
+  fs::create_directory(folder, error);
+  if (error) throw Error(ErrorKind::failure, format("cannot create {}: {}", path, error.message()));
+  if (!sync_folder(parent.empty() ? "." : parent)) {
+    throw Error(ErrorKind::failure, format("cannot make {} durable: {}", path, system_reason()));
+  }
+}
+
 void rename_durably(const std::string& from, const std::string& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) {
     throw Error(ErrorKind::failure, format("cannot rename {} to {}: {}", from, to, system_reason()));
@@ -118,7 +135,8 @@ bool write_fully(int descriptor, std::span<const std::byte> bytes) {
 
 AppendedFile::AppendedFile(std::string path) : path_(std::move(path)), descriptor_(path_, kAppend) {
   if (!descriptor_.is_open()) {
-    throw Error(ErrorKind::failure, format("cannot open {}: {}", path_, system_reason()));
+    throw Error(ErrorKind::failure, format("cannot open {}: {}", path_,
+                                           errno == ELOOP ? "it is a link, which is not followed" : system_reason()));
   }
 }
 
@@ -184,8 +202,12 @@ PositionedFile open_file(std::string path) {
   return file;
 }
 
-AtomicFile::AtomicFile(std::string path)
-    : path_(std::move(path)), temporary_(path_ + ".tmp"), descriptor_(temporary_, O_WRONLY | O_CREAT | O_TRUNC) {
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  std::random_device random;
+  do {
+    temporary_ = format("{}.{:08x}{}", path_, random(), kUnfinishedSuffix);
+    descriptor_ = FileDescriptor(temporary_, O_WRONLY | O_CREAT | O_EXCL);
+  } while (!descriptor_.is_open() && errno == EEXIST);
   if (!descriptor_.is_open()) fail("cannot create");
 }
 
@@ -211,6 +233,44 @@ void write_file_atomically(const std::string& path, std::string_view content) {
   AtomicFile file(path);
   file.write(content);
   file.commit();
+}
+
+OutputFile::OutputFile(const std::string& path) : path_(printable(path)) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::file_status target = fs::status(path, ignored);
+  const bool is_link = fs::is_symlink(fs::symlink_status(path, ignored));
+  // Behind a link of these folders is what another process has opened, by its path or no longer.
+  const std::string folder = fs::weakly_canonical(fs::path(path).parent_path(), ignored).string();
+  const bool is_open_elsewhere = is_link && (folder.starts_with("/dev") || folder.starts_with("/proc"));
+  if (fs::is_directory(target)) {
+    throw Error(ErrorKind::input, format("{}: is a folder, expected the name of a file", path_));
+  }
+  if (is_link && !fs::exists(target)) throw Error(ErrorKind::input, format("{}: is a link that leads nowhere", path_));
+  if (is_open_elsewhere || (fs::exists(target) && !fs::is_regular_file(target))) {
+    descriptor_ = FileDescriptor(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY);  // a pipe that nobody reads
+    if (!descriptor_.is_open() || ::fcntl(descriptor_.get(), F_SETFL, O_APPEND) != 0) {
+      throw Error(ErrorKind::input, format("{}: cannot be written: {}", path_, system_reason()));
+    }
+    return;
+  }
+  try {
+    file_.emplace(is_link ? fs::canonical(path).string() : path);
+  } catch (const Error& error) {
+    throw Error(ErrorKind::input, error.what());
+  }
+}
+
+void OutputFile::write(std::string_view text) {
+  if (file_) {
+    file_->write(text);
+  } else if (!write_fully(descriptor_.get(), std::as_bytes(std::span(text)))) {
+    throw Error(ErrorKind::failure, format("cannot write {}: {}", path_, system_reason()));
+  }
+}
+
+void OutputFile::commit() {
+  if (file_) file_->commit();
 }
 
 std::uint64_t descriptor_limit() {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,9 @@ std::string system_reason();
 /// systems cannot sync folders and say so; that is no failure.
 bool sync_folder(const std::string& folder);
 
+/// Creates the folder and those above it, as far as they are missing, and makes them durable. Throws Error{failure}.
+void create_folders_durably(const std::string& path);
+
 /// Renames a file or folder within a folder and makes that durable. Throws Error{failure}.
 void rename_durably(const std::string& from, const std::string& to);
 
@@ -44,7 +48,7 @@ bool write_fully(int descriptor, std::span<const std::byte> bytes);
 /// A file that only grows, by whole records. Not thread-safe.
 class AppendedFile {
  public:
-  /// Opens the file, to write after what it holds. Throws Error{failure} if it cannot.
+  /// Opens the file, to write after what it holds. Throws Error{failure} if it cannot, or if there is a link.
   explicit AppendedFile(std::string path);
 
   /// The record is in the file whole, or not at all, when this returns. When the disk is full records are lost, the run
@@ -95,9 +99,13 @@ class PositionedFile {
 /// Opens a file to be read by position. Throws.
 PositionedFile open_file(std::string path);
 
-/// Writes a file that appears whole or not at all: under a temporary name (`<path>.tmp`) in the same folder, then
-/// fsync, rename, fsync of the folder. A crash or full disk at any point leaves the old file, if there was one, as it
-/// was. All members throw Error{failure} naming file and reason. One writer per path at a time.
+/// The end of the names of files and folders that are not whole yet.
+constexpr const char* kUnfinishedSuffix = ".tmp";
+
+/// Writes a file that appears whole or not at all: under a temporary name (`<path>.1a2b3c4d.tmp`) in the same folder,
+/// then fsync, rename, fsync of the folder. A crash or full disk at any point leaves the old file, if there was one, as
+/// it was. Of several writers of one path the last one to commit counts. All members throw Error{failure} naming file
+/// and reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
@@ -122,6 +130,23 @@ class AtomicFile {
 
 /// An AtomicFile with this content.
 void write_file_atomically(const std::string& path, std::string_view content);
+
+/// A file whose name a user has chosen, which may stand for anything: a regular file is replaced as by AtomicFile,
+/// where a link leads; a device or pipe is written into. Members throw Error{failure} naming file and reason.
+class OutputFile {
+ public:
+  /// Throws Error{input} if nothing can be written there, such as into a folder or where a link leads nowhere.
+  explicit OutputFile(const std::string& path);
+
+  void write(std::string_view text);
+  /// All is there. Nothing may be written afterwards.
+  void commit();
+
+ private:
+  std::string path_;
+  std::optional<AtomicFile> file_;  ///< none: written into what is there
+  FileDescriptor descriptor_;
+};
 
 /// Files that this process may have open at a time.
 std::uint64_t descriptor_limit();

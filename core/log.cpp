@@ -1,19 +1,24 @@
 #include "core/log.h"
 
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <memory>
 #include <mutex>
+#include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <spdlog/sinks/base_sink.h>
-#include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/spdlog.h>
 
+#include "core/files.h"
 #include "core/format.h"
+#include "core/printable.h"
 
 namespace dcs3gd::log {
 namespace {
@@ -75,6 +80,44 @@ class ConsoleSink final : public spdlog::sinks::base_sink<std::mutex> {
   int missed_ = 0;  ///< lines since the last that was read
 };
 
+/// The log's file, there from its first line on: of thousands of ranks most have nothing to say.
+class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit FileSink(std::string path) : path_(std::move(path)) {}
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    if (is_refused_) return;
+    if (!file_.is_open()) file_ = FileDescriptor(path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
+    is_refused_ = !file_.is_open();
+    if (is_refused_) fail("cannot be opened, going on without it");
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    if (!write_fully(file_.get(), std::as_bytes(std::span(line.data(), line.size())))) fail("cannot be written");
+  }
+  void flush_() override {}
+
+ private:
+  [[noreturn]] void fail(const char* what) const {
+    const std::string reason = errno == ELOOP ? "it is a link, which is not followed" : system_reason();
+    throw spdlog::spdlog_ex(format("{}: {}: {}", path_, what, reason));
+  }
+
+  std::string path_;
+  FileDescriptor file_;
+  bool is_refused_ = false;
+};
+
+/// A message as it may be shown: what names of files and the like bring along neither moves a terminal's cursor nor
+/// begins a line as this log does.
+std::string shown(std::string_view message) {
+  std::string lines = printable_lines(message);
+  for (std::size_t at = lines.find('\n'); at != std::string::npos; at = lines.find('\n', at + 1)) {
+    lines.insert(at + 1, "  ");
+  }
+  return lines;
+}
+
 struct Log {
   Log() { use({console}, "%H:%M:%S %v", spdlog::level::info); }
 
@@ -106,19 +149,11 @@ Log& instance() {
 void open(const Options& options) {
   Log& log = instance();
   std::vector<spdlog::sink_ptr> sinks{log.console};
-  std::string refused;
-  if (!options.file.empty()) {
-    try {
-      sinks.push_back(std::make_shared<spdlog::sinks::basic_file_sink_mt>(options.file));
-    } catch (const spdlog::spdlog_ex& exception) {
-      refused = exception.what();
-    }
-  }
+  if (!options.file.empty()) sinks.push_back(std::make_shared<FileSink>(options.file));
   log.console->set_has_file(sinks.size() > 1);
   const std::string rank = options.rank_count > 1 ? format("[rank {}] ", options.rank) : "";
   log.use(std::move(sinks), "%H:%M:%S " + rank + "%v", options.rank == 0 ? spdlog::level::info : spdlog::level::warn);
   log.status_line = options.status_line && options.rank == 0;
-  if (!refused.empty()) warn(format("log file: {}; going on without it", refused));
 }
 
 void close() {
@@ -127,9 +162,9 @@ void close() {
   open({});
 }
 
-void info(std::string_view message) { instance().logger->info(message); }
-void warn(std::string_view message) { instance().logger->warn("warning: {}", message); }
-void error(std::string_view message) { instance().logger->error("error: {}", message); }
+void info(std::string_view message) { instance().logger->info("{}", shown(message)); }
+void warn(std::string_view message) { instance().logger->warn("warning: {}", shown(message)); }
+void error(std::string_view message) { instance().logger->error("error: {}", shown(message)); }
 
 void status(std::string_view line) {
   Log& log = instance();

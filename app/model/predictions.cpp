@@ -1,8 +1,6 @@
 #include "app/model/predictions.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 #include <vector>
 
 #include "app/job/agreement.h"
@@ -53,12 +51,8 @@ PredictionFile::PredictionFile(comm::Communicator& communicator, const std::stri
     : communicator_(communicator), dataset_(dataset) {
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    std::error_code ignored;
-    if (std::filesystem::is_directory(path, ignored)) {
-      throw Error(ErrorKind::input, format("--predictions {}: is a folder, expected the name of a file", path));
-    }
     const auto problem = attempt([&] { file_.emplace(path); });
-    if (problem) throw Error(ErrorKind::input, format("--predictions: {}", problem->what()));
+    if (problem) throw Error(problem->kind(), format("--predictions {}", problem->what()));
     lines_ = header(dataset);
   });
 }

@@ -25,8 +25,7 @@ namespace dcs3gd::app {
 /// class, name and probability of a place stand side by side.
 class PredictionFile {
  public:
-  /// Collective. Rank 0 creates the file, which appears under its name when all is in it. Throws Error{input} with
-  /// ErrorScope::all_ranks if it cannot.
+  /// Collective. Rank 0 opens the OutputFile. Throws Error{input} with ErrorScope::all_ranks if it cannot.
   PredictionFile(comm::Communicator& communicator, const std::string& path, const data::Dataset& dataset);
 
   /// Collective: every rank's next batch of an evaluation, with its logits.
@@ -37,7 +36,7 @@ class PredictionFile {
  private:
   comm::Communicator& communicator_;
   const data::Dataset& dataset_;
-  std::optional<AtomicFile> file_;  ///< rank 0's
+  std::optional<OutputFile> file_;  ///< rank 0's
   std::string lines_;               ///< rank 0's, to be written
 };
 

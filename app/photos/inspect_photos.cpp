@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/printable.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/open_photos.h"
 
@@ -57,7 +58,7 @@ void inspect_photos(const std::string& path) {
     std::printf("  fingerprint  %s\n", photos.fingerprint.c_str());
     std::printf("  %5s  %9s  class\n", "label", "images");
     for (std::size_t label = 0; label < photos.classes.size(); ++label) {
-      std::printf("  %5zu  %9u  %s\n", label, photos.class_counts[label], photos.classes[label].c_str());
+      std::printf("  %5zu  %9u  %s\n", label, photos.class_counts[label], printable(photos.classes[label]).c_str());
     }
   }
 }

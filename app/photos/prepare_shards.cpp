@@ -166,6 +166,15 @@ class Packer {
   std::atomic<int> kept_ = 0;
 };
 
+/// Shards among the images that they are made from would make the folder one of another kind.
+void refuse_within(const std::string& output, const std::string& input) {
+  const fs::path inside = fs::weakly_canonical(output).lexically_relative(fs::canonical(input));
+  if (inside.empty() || *inside.begin() == "..") return;
+  throw Error(ErrorKind::input,
+              format("{}: the shards would lie in the folder of their images, {}; choose a folder outside of it",
+                     output, input));
+}
+
 }  // namespace
 
 void prepare_shards(const PrepareOptions& options) {
@@ -174,6 +183,7 @@ void prepare_shards(const PrepareOptions& options) {
     if (data::photo_form(folder) == data::PhotoForm::image_folder) continue;
     throw Error(ErrorKind::input, format("{}: expected folders of images, found shards or tar files", folder));
   }
+  refuse_within(options.output, options.input);
   const bool has_parts = folders.eval != folders.train;
   Packer packer(folders.train, has_parts ? (fs::path(options.output) / "train").string() : options.output, {}, options);
   packer.pack();

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/printable.h"
 #include "data/paths.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
@@ -50,7 +51,7 @@ std::string passed_over(std::uint64_t files) { return files > 0 ? format(", {} o
 /// Adds what follows from the images; `origin` and `rest` are the ends of the summary.
 Photos completed(Photos photos, const std::string& origin, const std::string& rest) {
   photos.class_counts = count_classes(*photos.source, photos.classes.size());
-  photos.summary = format("{}: {}{}", origin, class_summary(photos.classes, photos.class_counts), rest);
+  photos.summary = printable(format("{}: {}{}", origin, class_summary(photos.classes, photos.class_counts), rest));
   return photos;
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/printable.h"
 #include "data/paths.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
@@ -84,7 +85,7 @@ ReadResult PhotoDataset::read(std::uint32_t index, const CropRule& crop_rule, Re
                               std::span<std::uint8_t> pixels) const {
   std::string problem = source_->fetch(index, buffers.file);
   if (problem.empty()) problem = decode_photo(buffers.file, crop_rule, channels(), buffers.image, pixels);
-  if (!problem.empty()) return {.label = 0, .problem = format("{}: {}", source_->name(index), problem)};
+  if (!problem.empty()) return {.label = 0, .problem = printable(format("{}: {}", source_->name(index), problem))};
   return {.label = source_->label(index), .problem = {}};
 }
 

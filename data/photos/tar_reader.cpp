@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/lower_case.h"
+#include "core/printable.h"
 #include "data/photos/image_decoder.h"
 
 namespace dcs3gd::data {
@@ -41,11 +42,7 @@ std::vector<std::uint8_t> read_bytes(const PositionedFile& tar, std::uint64_t of
 }
 
 /// Text from a file, safe to print and without zeros.
-std::string printable(std::string_view text) {
-  std::string shown(text.substr(0, kMaxPrintedBytes));
-  for (char& c : shown) c = static_cast<std::uint8_t>(c) < 0x20 || c == 0x7F ? '?' : c;
-  return shown;
-}
+std::string shown(std::string_view text) { return printable(text.substr(0, kMaxPrintedBytes)); }
 
 /// Up to the first zero.
 std::string_view text_of(std::span<const std::uint8_t> field) {
@@ -168,7 +165,7 @@ class TarWalk {
     const std::uint64_t room = tar_.size() - member.offset;
     if (member.bytes > room) {
       refuse(tar_, at_,
-             format("'{}' has {} bytes, the file only {} more; it is cut off: fetch it again", printable(member.name),
+             format("'{}' has {} bytes, the file only {} more; it is cut off: fetch it again", shown(member.name),
                     member.bytes, room));
     }
     at_ = member.offset + (member.bytes + kBlockBytes - 1) / kBlockBytes * kBlockBytes;
@@ -233,7 +230,7 @@ class SampleBuilder {
     const bool is_image = is_image_extension(name.extension);
     const bool is_label = lower_case(std::string(name.extension)) == "cls";
     if (member.is_file() && lower_case(std::string(name.extension)).ends_with(".cls")) {
-      if (samples_.dotted_labels++ == 0) samples_.first_dotted_label = printable(member.name);
+      if (samples_.dotted_labels++ == 0) samples_.first_dotted_label = shown(member.name);
     }
     if (!member.is_file() || !(is_image || is_label)) {
       ++samples_.ignored;
@@ -257,7 +254,7 @@ class SampleBuilder {
   }
 
  private:
-  std::string shown_key() const { return printable(key_); }
+  std::string shown_key() const { return shown(key_); }
 
   std::int32_t read_label(const Member& member) const {
     std::vector<std::uint8_t> content;
@@ -266,8 +263,8 @@ class SampleBuilder {
     const std::optional<std::uint64_t> label = number_of(trimmed(text), 10);
     if (!label || *label >= static_cast<std::uint64_t>(kMaxTarClasses)) {
       refuse(tar_, member.offset,
-             format("'{}': expected a class number from 0 to {}, found '{}'", printable(member.name),
-                    kMaxTarClasses - 1, printable(text)));
+             format("'{}': expected a class number from 0 to {}, found '{}'", shown(member.name), kMaxTarClasses - 1,
+                    shown(text)));
     }
     return static_cast<std::int32_t>(*label);
   }
@@ -281,11 +278,11 @@ class SampleBuilder {
                     shown_key(), image_ ? "no label" : "no image"));
     }
     if (image_->bytes > std::numeric_limits<std::uint32_t>::max()) {
-      refuse(tar_, image_->header, format("'{}' has {} bytes, too many", printable(image_->name), image_->bytes));
+      refuse(tar_, image_->header, format("'{}' has {} bytes, too many", shown(image_->name), image_->bytes));
     }
     samples_.index.records.push_back(
         {.offset = image_->offset, .bytes = static_cast<std::uint32_t>(image_->bytes), .label = *label_});
-    samples_.index.names += printable(image_->name) + '\0';
+    samples_.index.names += shown(image_->name) + '\0';
     image_.reset();
     label_.reset();
   }

@@ -173,6 +173,37 @@ TEST_CASE("a file that cannot be opened costs one warning that names it, not the
   CHECK(without_times(output.out) == "T one\nT two\n");
 }
 
+TEST_CASE("a file is there from its first line on") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  bool was_there = true;
+  output_of([&] {
+    log::open({.rank = 3, .rank_count = 4, .file = path});
+    was_there = std::filesystem::exists(path);
+    log::info("a line");
+  });
+  CHECK_FALSE(was_there);
+  CHECK(without_times(content_of(path)) == "T [rank 3] a line\n");
+}
+
+TEST_CASE("a link in place of the file is not followed") {
+  const TemporaryFolder folder;
+  std::ofstream(folder / "target") << "mine";
+  std::filesystem::create_symlink("target", folder / "log.txt");
+  const Output output = output_of([&] {
+    log::open({.file = folder / "log.txt"});
+    log::info("a line");
+  });
+  CHECK(count_of("is a link", output.err) == 1);
+  CHECK(without_times(output.out) == "T a line\n");
+  CHECK(content_of(folder / "target") == "mine");
+}
+
+TEST_CASE("no message forges a line of the log or speaks to the terminal") {
+  const Output output = output_of([] { log::info("photo a\n12:34:56 error: forged\x1b[31m.jpg: bad"); });
+  CHECK(without_times(output.out) == "T photo a\n  T error: forged?[31m.jpg: bad\n");
+}
+
 TEST_CASE("a full disk costs one warning; the console goes on") {
   const Output output = output_of([&] {
     log::open({.file = "/dev/full"});
