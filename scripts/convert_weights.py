@@ -29,6 +29,8 @@ import zipfile
 from array import array
 from pathlib import Path
 
+from output_file import output_file
+
 MOST_HEADER_BYTES = 100_000_000  # as safetensors' reference implementation; of a pickle too
 MOST_GROWTH = 8  # bytes of fp32 for one of the file, beyond which tensors that share their numbers are a trap
 PARTS = ("state_dict", "model_state_dict", "model", "net")
@@ -494,24 +496,6 @@ def without_wrappers(tensors):
     return tensors, taken
 
 
-def write_durably(target, write):
-    """The file appears whole or not at all."""
-    temporary = Path(f"{target}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(Path(target).absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def convert(source, target):
     """Returns the tensors and lines that say what was changed."""
     from_safetensors, to_safetensors = (Path(path).suffix == ".safetensors" for path in (source, target))
@@ -526,10 +510,11 @@ def convert(source, target):
             notes.append(f"{count} tensors of {kind} became F32, {'rounded' if kind == 'F64' else 'the same numbers'}")
     if left_out:
         notes.append(f"{len(left_out)} entries left out that are no tensors of floats, the first {left_out[0]!r}")
-    if to_safetensors:
-        write_durably(target, lambda file: write_safetensors(file, tensors, *metadata))
-    else:
-        write_durably(target, lambda file: write_pth(file, tensors))
+    with output_file(target) as path, open(path, "wb") as file:
+        if to_safetensors:
+            write_safetensors(file, tensors, *metadata)
+        else:
+            write_pth(file, tensors)
     return tensors, notes
 
 

@@ -12,8 +12,8 @@ import html
 import math
 import statistics
 import sys
-from pathlib import Path
 
+from output_file import output_file
 from run_results import RunError, milliseconds, number, read_run
 
 STYLE = """
@@ -335,9 +335,8 @@ ends a run that diverged or failed; a dotted upright line is where a run was con
 def write_report(folders, path):
     """Throws RunError if a folder holds no readable run, OSError if the page cannot be written."""
     runs = [read_run(folder) for folder in folders]
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(page(runs), encoding="utf-8")
-    temporary.replace(path)
+    with output_file(path) as file:
+        file.write_text(page(runs), encoding="utf-8")
 
 
 def main():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-NOT_FINISHED = "running or interrupted"
+NOT_FINISHED = "status unknown (running, or ended without a word)"
 
 
 class RunError(Exception):

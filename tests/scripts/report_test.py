@@ -120,7 +120,7 @@ class Report(ScriptTest):
         with open(folder / "metrics.jsonl", "a", encoding="utf-8") as metrics:
             metrics.write('{"event":"step","step":41,"ep')
         text, _ = self.report("run")
-        self.assertIn("running or interrupted", text)
+        self.assertIn(run_results.NOT_FINISHED, text)
         self.assertNotIn("unreadable", text)
 
     def test_unreadable_lines_are_told(self):
@@ -189,13 +189,13 @@ class Reading(ScriptTest):
         self.assertEqual([step["step"] for step in run.steps], list(range(1, 31)))
         self.assertEqual(run.column("loss")[19:21], [2.5 / 20, 7.0])
         self.assertEqual([event["step"] for event in run.evaluations], [20])
-        self.assertEqual((len(run.starts), run.status), (2, "running or interrupted"))
+        self.assertEqual((len(run.starts), run.status), (2, run_results.NOT_FINISHED))
 
     def test_an_end_before_a_resumption_is_none(self):
         end = {"event": "end", "status": "stopped", "exit_code": 75, "wall_s": 3.0}
         start = {"event": "start", "ranks": 2, "workers": 2, "resumed_from": 40}
         run = self.run_of(lines=[end, start, self.step_event(41)], end=None)
-        self.assertEqual((run.status, run.wall_s()), ("running or interrupted", 3.0))
+        self.assertEqual((run.status, run.wall_s()), (run_results.NOT_FINISHED, 3.0))
 
     def test_steps_per_epoch(self):
         self.assertEqual(self.run_of().steps_per_epoch(), 20)
