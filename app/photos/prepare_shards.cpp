@@ -168,7 +168,8 @@ class Packer {
 
 /// Shards among the images that they are made from would make the folder one of another kind.
 void refuse_within(const std::string& output, const std::string& input) {
-  const fs::path inside = fs::weakly_canonical(output).lexically_relative(fs::canonical(input));
+  const fs::path inside =
+      fs::weakly_canonical(fs::absolute(output)).lexically_relative(fs::weakly_canonical(fs::absolute(input)));
   if (inside.empty() || *inside.begin() == "..") return;
   throw Error(ErrorKind::input,
               format("{}: the shards would lie in the folder of their images, {}; choose a folder outside of it",

@@ -406,6 +406,24 @@ class DataTest(CliTest):
         self.assertRegex(result.out, r"training data +not on this machine: imagenet/train")
         self.assertEqual(self.names(), ["photos", "photos.yaml"])
 
+    def test_shards_are_not_put_among_their_images(self):
+        (self.folder / "link").symlink_to("photos")
+        for output in ("photos", "photos/", "photos/train", "photos/new", "link", "x/../photos"):
+            self.refuse("prepare", "photos", output, says="in the folder of their images")
+        self.assertEqual(self.names("photos"), ["train", "val"])
+
+    def test_names_forge_no_lines(self):
+        evil = "a\n12:34:56 error: forged\x1b[31m\x1b]0;owned\x07\x9b"
+        (self.folder / f"photos/train/cat/{evil}.jpg").write_bytes(b"no photo")
+        for part in ("train", "val"):
+            (self.folder / f"photos/{part}/cat").rename(self.folder / f"photos/{part}/cat{evil}")
+        for command in ("inspect", "verify"):
+            result = self.run_program(command, "photos")
+            for text in (result.out, result.err):
+                self.assertNotRegex(text, r"(?m)^12:34:56 error")
+                self.assertNotRegex(text, r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+        self.assertIn("forged", result.out + result.err)
+
     def test_wrong_usage(self):
         for flags in (("-h", "--help"), ("-v", "--version")):
             first, second = (self.succeed(flag).out for flag in flags)
