@@ -370,7 +370,8 @@ def find_config(sweep_file, config):
 def claim(folder):
     """An open file whose lock keeps a second sweep out of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w", encoding="utf-8")
+    lock = open(folder / ".lock", "w", encoding="utf-8",
+                opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o666))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
