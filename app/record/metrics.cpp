@@ -1,17 +1,22 @@
 #include "app/record/metrics.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <span>
+#include <string_view>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
 namespace {
 
 using Json = nlohmann::ordered_json;  // keeps the order of keys; writes NaN and Inf as null
+
+constexpr std::uint64_t kReadBytes = 1 << 16;
 
 template <typename Number>
 Json or_null(const std::optional<Number>& number) {
@@ -72,7 +77,47 @@ Json to_json(const EndEvent& event) {
           {"best_top1", or_null(event.best_top1)},
           {"final_top1", or_null(event.final_top1)},
           {"wall_s", event.wall_s},
-          {"images_per_s", event.images_per_s}};
+          {"images_per_s", event.images_per_s},
+          {"wall_images_per_s", event.wall_images_per_s}};
+}
+
+Json parsed(std::string_view line) { return Json::parse(line, nullptr, false); }
+
+/// Whether a line, with its end, stays when a run continues from `step`.
+bool is_kept(std::string_view line, std::int64_t step) {
+  const Json json = parsed(line);
+  return line.ends_with('\n') && json.is_object() && json.value("step", std::int64_t{0}) <= step;
+}
+
+/// Whether all lines before this one stay, too. Those of steps and evaluations are in order.
+bool is_anchor(std::string_view line, std::int64_t step) {
+  if (!is_kept(line, step)) return false;
+  const Json json = parsed(line);
+  const std::string event = json.value("event", "");
+  return event == "step" || event == "eval";
+}
+
+std::string read_from(const PositionedFile& file, std::uint64_t begin, std::uint64_t end) {
+  std::string text(end - begin, '\0');
+  file.read(begin, std::as_writable_bytes(std::span(text)));
+  return text;
+}
+
+/// Where the last anchor begins; 0 if there is none.
+std::uint64_t last_anchor(const PositionedFile& file, std::int64_t step) {
+  for (std::uint64_t bytes = kReadBytes;; bytes *= 4) {
+    const std::uint64_t begin = file.size() - std::min(bytes, file.size());
+    const std::string text = read_from(file, begin, file.size());
+    std::string_view rest = text;
+    while (!rest.empty()) {
+      const std::size_t line_end = rest.size() > 1 ? rest.rfind('\n', rest.size() - 2) : std::string_view::npos;
+      if (line_end == std::string_view::npos && begin > 0) break;  // the line may begin before the text
+      const std::size_t first = line_end == std::string_view::npos ? 0 : line_end + 1;
+      if (is_anchor(rest.substr(first), step)) return begin + first;
+      rest = rest.substr(0, first);
+    }
+    if (begin == 0) return 0;
+  }
 }
 
 }  // namespace
@@ -87,21 +132,23 @@ MetricsWriter::MetricsWriter(std::string path) : file_(std::move(path)) {}
 void MetricsWriter::write(const Event& event) { file_.append(to_json_line(event) + "\n"); }
 
 void rewind_metrics(const std::string& path, std::int64_t step) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return;
+  if (!std::filesystem::exists(path)) return;
+  const PositionedFile file = open_file(path);
+  const std::uint64_t anchor = last_anchor(file, step);
+  const std::string text = read_from(file, anchor, file.size());
   std::string kept;
-  bool dropped = false;
-  for (std::string line; std::getline(file, line);) {
-    const Json json = Json::parse(line, nullptr, false);
-    const bool is_whole = json.is_object() && !file.eof();  // eof: the newline is missing
-    if (is_whole && json.value("step", std::int64_t{0}) <= step) {
-      kept += line + "\n";
-    } else {
-      dropped = true;
-    }
+  for (std::size_t at = 0, end = 0; at < text.size(); at = end) {
+    end = std::min(text.find('\n', at), text.size() - 1) + 1;
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    if (is_kept(line, step)) kept += line;
   }
-  if (file.bad()) throw Error(ErrorKind::failure, format("cannot read {}", path));
-  if (dropped) write_file_atomically(path, kept);
+  if (kept.size() == text.size()) return;
+  AtomicFile anew(path);
+  for (std::uint64_t at = 0; at < anchor; at += kReadBytes) {
+    anew.write(read_from(file, at, std::min(at + kReadBytes, anchor)));
+  }
+  anew.write(kept);
+  anew.commit();
 }
 
 void write_summary(const std::string& path, const EndEvent& event) {

@@ -47,7 +47,7 @@ struct StepEvent {
   double wait_ms = 0;           ///< all-reduce time not hidden
   double overlap = 0;           ///< 1 − wait / all_reduce
   double data_wait_ms = 0;      ///< until the loader had the step's batches
-  std::int64_t bad_images = 0;  ///< that rank 0's loader has passed over so far, in batches made ahead too
+  std::int64_t bad_images = 0;  ///< that the loaders of all ranks have passed over so far, in batches made ahead too
 };
 
 struct EvalEvent {
@@ -74,7 +74,8 @@ struct EndEvent {
   std::optional<double> best_top1 = std::nullopt;  ///< none without an evaluation
   std::optional<double> final_top1 = std::nullopt;
   double wall_s = 0;
-  double images_per_s = 0;  ///< mean over the run's training steps
+  double images_per_s = 0;       ///< mean over the run's training steps
+  double wall_images_per_s = 0;  ///< the same images over wall_s, with evaluations and checkpoints
 };
 
 using Event = std::variant<StartEvent, StepEvent, EvalEvent, CheckpointEvent, EndEvent>;
@@ -95,8 +96,8 @@ class MetricsWriter {
 };
 
 /// Takes back the lines of steps after `step`, and a line that was not finished, so that a run that continues from
-/// there has each step once. The file appears whole or stays as it was; nothing is done without one. Throws
-/// Error{failure}.
+/// there has each step once. Reads the file from its end, as far as that takes. It appears whole or stays as it was;
+/// nothing is done without one. Throws Error.
 void rewind_metrics(const std::string& path, std::int64_t step);
 
 /// Writes summary.json atomically. Throws Error{failure} if it cannot.

@@ -57,6 +57,7 @@ void RunRecord::write_end(EndEvent event) {
   const double images = static_cast<double>(options_.images_per_step * steps_);
   event.wall_s = wall_.elapsed_s();
   event.images_per_s = steps_ > 0 ? 1e3 * images / totals_.step_ms : 0;
+  event.wall_images_per_s = images / event.wall_s;
   write(event);
   if (options_.rank != 0) return;
   log_end(event);
@@ -75,8 +76,9 @@ void RunRecord::log_end(const EndEvent& event) const {
                           : format(", compute {:.1f} ms, all-reduce {:.1f} ms, wait {:.1f} ms, overlap {:.3f}",
                                    totals_.compute_ms / steps, totals_.all_reduce_ms / steps, totals_.wait_ms / steps,
                                    share_hidden(totals_.wait_ms, totals_.all_reduce_ms));
-  log::info(format("{}: {} steps in {}, {:.1f} img/s; mean step {:.1f} ms{}", event.status, steps_,
-                   format_duration(event.wall_s), event.images_per_s, totals_.step_ms / steps, communication));
+  log::info(format("{}: {} steps in {}, {:.1f} img/s, {:.1f} with evaluations and checkpoints; mean step {:.1f} ms{}",
+                   event.status, steps_, format_duration(event.wall_s), event.images_per_s, event.wall_images_per_s,
+                   totals_.step_ms / steps, communication));
 }
 
 /// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.

@@ -26,7 +26,7 @@ struct RunRecordOptions {
 struct StepContext {
   std::int64_t epoch = 0;       ///< 1-based
   double data_wait_ms = 0;      ///< until the loader had the step's batches
-  std::int64_t bad_images = 0;  ///< that the loader has passed over so far
+  std::int64_t bad_images = 0;  ///< that the loaders have passed over so far
 };
 
 /// The record of one run: metrics.jsonl, TensorBoard's file and summary.json, all written by rank 0, the progress on

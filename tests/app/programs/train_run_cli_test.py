@@ -17,7 +17,8 @@ KEYS = {
              "staleness_sharpness", "images_per_s", "step_ms", "compute_ms", "all_reduce_ms", "wait_ms", "overlap", "data_wait_ms", "bad_images"],
     "eval": ["event", "step", "epoch", "top1", "top5", "loss", "images"],
     "checkpoint": ["event", "step", "epoch", "path", "wall_s", "stall_s"],
-    "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s"],
+    "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s",
+            "wall_images_per_s"],
 }
 
 

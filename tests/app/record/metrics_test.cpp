@@ -80,9 +80,10 @@ TEST_CASE("events are lines of JSON with the documented keys in the documented o
                               .best_top1 = 0.75,
                               .final_top1 = 0.5,
                               .wall_s = 60.5,
-                              .images_per_s = 1000}) ==
+                              .images_per_s = 1000,
+                              .wall_images_per_s = 800}) ==
         R"({"event":"end","status":"done","exit_code":0,"best_top1":0.75,"final_top1":0.5,"wall_s":60.5,)"
-        R"("images_per_s":1000.0})");
+        R"("images_per_s":1000.0,"wall_images_per_s":800.0})");
 }
 
 TEST_CASE("numbers read back as they were; NaN, Inf and what is not known are null") {
@@ -188,6 +189,29 @@ TEST_CASE("rewinding takes back the lines of later steps and a line cut off; the
   test::write_file(path, whole + R"({"event":"step","step":1})");  // without its end
   rewind_metrics(path, 3);
   CHECK(test::content_of(path) == whole);
+}
+
+TEST_CASE("a long file is rewound from its end, whatever order checkpoints are told in") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  const auto line = [](const std::string& event, int number) {
+    return R"({"event":")" + event + R"(","step":)" + std::to_string(number) + R"(,"text":")" +
+           std::string(static_cast<std::size_t>(number % 97) * 50, 'x') + "\"}\n";
+  };
+  for (const int last : {1, 40, 41, 97, 2000}) {
+    CAPTURE(last);
+    std::string kept = R"({"event":"start"})"
+                       "\n";
+    for (int number = 1; number <= last; ++number) kept += line("step", number);
+    std::string dropped;
+    for (int number = last + 1; number < last + 300; ++number) dropped += line("step", number);
+    const std::string late = line("checkpoint", last);
+    test::write_file(path, kept + dropped + late + line("step", last + 300) + std::string(1000, '\0'));
+    rewind_metrics(path, last);
+    CHECK((test::content_of(path) == kept + late));
+    rewind_metrics(path, last);
+    CHECK((test::content_of(path) == kept + late));
+  }
 }
 
 TEST_CASE("the status of a run is that of its summary") {
