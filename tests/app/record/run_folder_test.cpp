@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "comm/thread_world.h"
 #include "core/error.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
@@ -142,6 +143,79 @@ TEST_CASE("a process that ends without a word gives its claim back") {
     return true;
   }));
   const RunFolderClaim claim(folder, IfUsed::refuse);
+}
+
+TEST_CASE("a lock file that is removed is made anew; one of another process ends the claim") {
+  const TemporaryFolder temporary;
+  const RunFolder folder(temporary.path(), "run");
+  RunFolderClaim claim(folder, IfUsed::refuse);
+  const std::string own = test::content_of(folder.lock());
+  CHECK_MESSAGE(contains(own, "process " + std::to_string(getpid()) + " on "), own);
+  fs::remove(folder.lock());
+  claim.expect_held();
+  CHECK(contains(test::content_of(folder.lock()), own.substr(0, own.find('\n'))));
+  CHECK(contains(test::error_of([&] { RunFolderClaim(folder, IfUsed::go_on); }).what(), "in use"));
+
+  fs::remove(folder.lock());
+  const RunFolderClaim other(folder, IfUsed::go_on);
+  CHECK(claim.taken_by().empty());  // not looked at yet
+  const Error error = test::error_of([&] { claim.expect_held(); });
+  CHECK(error.kind() == ErrorKind::failure);
+  CHECK_MESSAGE(contains(error.what(), "was taken over by process "), error.what());
+  CHECK_FALSE(claim.taken_by().empty());
+  CHECK(other.taken_by().empty());
+}
+
+TEST_CASE("a link in place of the lock file is not followed, and what a crash left unfinished goes") {
+  const TemporaryFolder temporary;
+  const RunFolder folder(temporary.path(), "run");
+  fs::create_directories(folder.checkpoints() + "/step-00000001.tmp");
+  test::write_file(folder.best() + ".0a1b2c3d.tmp", "half");
+  { const RunFolderClaim claim(folder, IfUsed::go_on); }
+  CHECK_FALSE(fs::exists(folder.best() + ".0a1b2c3d.tmp"));
+  CHECK(fs::exists(folder.checkpoints() + "/step-00000001.tmp"));
+
+  test::write_file(temporary / "target", "mine");
+  fs::remove(folder.lock());
+  fs::create_symlink(temporary / "target", folder.lock());
+  const Error error = test::error_of([&] { RunFolderClaim(folder, IfUsed::go_on); });
+  CHECK(error.kind() == ErrorKind::input);
+  CHECK_MESSAGE(contains(error.what(), "is a link"), error.what());
+  CHECK(test::content_of(temporary / "target") == "mine");
+}
+
+TEST_CASE("a folder that a rank does not share is refused, and nothing is left of the question") {
+  const TemporaryFolder temporary;
+  const auto ask = [&](const std::string& folder_of_last_rank) {
+    std::string said;
+    try {
+      comm::run_ranks_as_threads(3, {}, [&](comm::Communicator& communicator) {
+        const bool is_last = communicator.rank() == 2;
+        expect_shared(communicator, RunFolder(temporary / (is_last ? folder_of_last_rank : "a"), "run"));
+      });
+    } catch (const Error& error) {
+      CHECK(error.kind() == ErrorKind::input);
+      CHECK(error.scope() == ErrorScope::all_ranks);
+      said = error.what();
+    }
+    return said;
+  };
+  CHECK(ask("a").empty());
+  CHECK_FALSE(fs::exists(temporary / "a"));
+  fs::create_directories(temporary / "a/run/checkpoints");
+  fs::create_directories(temporary / "b/run/checkpoints");
+  CHECK(ask("a").empty());
+  const std::string refusal = ask("b");
+  CHECK_MESSAGE(contains(refusal, "rank 2 on "), refusal);
+  CHECK_MESSAGE(contains(refusal, "run.output_dir"), refusal);
+  // Only the checkpoints are elsewhere.
+  fs::remove_all(temporary / "b");
+  fs::create_directories(temporary / "b");
+  fs::create_directory_symlink(temporary / "a/run", temporary / "b/run");
+  CHECK(ask("b").empty());
+  fs::remove(temporary / "b/run");
+  CHECK_MESSAGE(contains(ask("b"), "No such file"), "a folder that is missing on the last rank");
+  for (const auto& entry : fs::recursive_directory_iterator(temporary.path())) CHECK(entry.is_directory());
 }
 
 TEST_CASE("of processes that start together, one gets each folder, and no results are lost") {
