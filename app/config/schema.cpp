@@ -169,7 +169,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's form of momentum"),
       field("optimizer.weight_decay", sgd.weight_decay, real<float>(at_least(0)), "decay of convolution and linear weights"),
       field("optimizer.decay_norm_and_bias", sgd.decay_norm_and_bias, flag(), "decay batch norms and biases too"),
-      field("optimizer.lr.base", lr.base, real<double>(above(0)), "peak learning rate for reference_batch images per step", may_change),
+      field("optimizer.lr.base", lr.base, real<double>({.low = 0, .high = 1e6, .low_included = false}), "peak learning rate for reference_batch images per step", may_change),
       field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers", may_change),
       field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for", may_change),
       field("optimizer.lr.warmup_epochs", lr.warmup_epochs, real<double>(at_least(0)), "linear rise to the peak", may_change),

@@ -1,5 +1,6 @@
 #include "app/model/evaluator.h"
 
+#include <cmath>
 #include <string_view>
 
 #include "core/error.h"
@@ -44,6 +45,13 @@ Evaluation Evaluator::evaluate(const ParameterArena& weights, const ParameterAre
   if (sum.images == 0) {
     throw Error(ErrorKind::failure, "none of the evaluation images could be read; the log names them",
                 ErrorScope::all_ranks);
+  }
+  if (!std::isfinite(sum.loss_sum)) {
+    throw Error(
+        ErrorKind::diverged,
+        "the loss on the evaluation images is NaN or Inf: the weights are too large (lower optimizer.lr.base or "
+        "warm up longer), or a running variance is negative",
+        ErrorScope::all_ranks);
   }
   const auto images = static_cast<double>(sum.images);
   return {.top1 = static_cast<double>(sum.correct_top1) / images,

@@ -4,7 +4,9 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "app/job/agreement.h"
 #include "core/error.h"
@@ -23,6 +25,10 @@ std::filesystem::path cache_file(const std::string& machine) {
   if (folder.empty()) return {};
   return folder / ("convolutions-" + hash_text(machine) + ".txt");
 }
+
+constexpr std::string_view kChecksum = "# checksum of what follows: ";
+
+std::string checksum_line(std::string_view choices) { return format("{}{}\n", kChecksum, hash_text(choices)); }
 
 std::string rest_of(std::ifstream& file) { return {std::istreambuf_iterator<char>(file), {}}; }
 
@@ -62,18 +68,28 @@ nn::ConvolutionChoices known_or_measured(const Measure& measure_missing) {
   return choices;
 }
 
-nn::ConvolutionChoices choices_of_run(const Measure& measure_missing, const std::string& file_of_run) {
+/// Those of a run that continues; none, with a word, if its file is not as it was written.
+nn::ConvolutionChoices choices_of_run(const std::string& file_of_run) {
   std::ifstream file(file_of_run);
-  try {
-    nn::ConvolutionChoices choices = nn::ConvolutionChoices::from_text(rest_of(file));
-    measure_missing(choices);
-    return choices;
-  } catch (const Error& error) {
-    throw Error(ErrorKind::input, format("{}: {}", file_of_run, error.what()));
+  const std::string text = rest_of(file);
+  // Files of earlier versions have no checksum.
+  const std::size_t head = text.starts_with(kChecksum) ? text.find('\n') + 1 : 0;
+  std::optional<nn::ConvolutionChoices> choices;
+  const bool is_whole = head == 0 ? !text.empty() : text.substr(0, head) == checksum_line(text.substr(head));
+  if (is_whole) {
+    attempt([&] { choices = nn::ConvolutionChoices::from_text(text.substr(head)); });
   }
+  if (choices) return *choices;
+  log::warn(format("{} is damaged: its convolutions are chosen anew, so the run goes on exactly but for rounding",
+                   file_of_run));
+  return {};
 }
 
 }  // namespace
+
+std::string text_for_run(const nn::ConvolutionChoices& choices) {
+  return checksum_line(choices.to_text()) + choices.to_text();
+}
 
 nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const nn::ConvolutionChoices& mine) {
   return nn::ConvolutionChoices::from_text(communicator.from_rank_0(mine.to_text()));
@@ -88,8 +104,12 @@ nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configura
   nn::ConvolutionChoices choices;
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    choices = std::filesystem::exists(file_of_run) ? choices_of_run(measure_missing, file_of_run)
-                                                   : known_or_measured(measure_missing);
+    if (std::filesystem::exists(file_of_run)) choices = choices_of_run(file_of_run);
+    if (choices == nn::ConvolutionChoices()) {
+      choices = known_or_measured(measure_missing);
+    } else {
+      measure_missing(choices);
+    }
   });
   return choices_of_rank_0(communicator, choices);
 }

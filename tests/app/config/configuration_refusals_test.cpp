@@ -90,7 +90,7 @@ TEST_CASE("wrong types") {
         "f:1:1: comm: must be a section with the keys algorithm, wire, ranks_per_host, segment_bytes, core, timeout_s; "
         "found 5");
   CHECK(override_problem("optimizer.lr.base=x") ==
-        "--set optimizer.lr.base=x: optimizer.lr.base: must be a number above 0; found x");
+        "--set optimizer.lr.base=x: optimizer.lr.base: must be a number above 0 and at most 1000000; found x");
 }
 
 TEST_CASE("values out of range") {
@@ -106,7 +106,7 @@ TEST_CASE("values out of range") {
         "f:1:18: data.augment.mixup: must be a number of at least 0 and at most 100; found 200");
   for (const std::string value : {"0", "-1", ".nan", "nan", ".inf", "inf", "1e999", "-1e-3"}) {
     CHECK(problems("optimizer: {lr: {base: " + value + "}}") ==
-          "f:1:18: optimizer.lr.base: must be a number above 0; found " + value);
+          "f:1:18: optimizer.lr.base: must be a number above 0 and at most 1000000; found " + value);
   }
   CHECK(problems("optimizer: {weight_decay: 1e39}") ==
         "f:1:13: optimizer.weight_decay: must be a number of at least 0; found 1e39");
@@ -125,7 +125,7 @@ TEST_CASE("overrides that are none") {
   CHECK(override_problem("=5") == "--set =5: expected KEY=VALUE, for example run.epochs=10");
   CHECK(override_problem("") == "--set : expected KEY=VALUE, for example run.epochs=10");
   CHECK(override_problem("optimizer.lr.base=") ==
-        "--set optimizer.lr.base=: optimizer.lr.base: must be a number above 0; found null");
+        "--set optimizer.lr.base=: optimizer.lr.base: must be a number above 0 and at most 1000000; found null");
   CHECK(override_problem("run.name=a: b: c") == "--set run.name=a: b: c: run.name: not valid YAML: illegal map value");
   CHECK(override_problem("run.=1") == "--set run.=1: run.: unknown key. Did you mean run?");
 }

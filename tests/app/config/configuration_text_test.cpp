@@ -42,9 +42,9 @@ TEST_CASE("text is printed so that every YAML reader takes it for text") {
 }
 
 TEST_CASE("numbers are printed in the form that YAML 1.1 readers take for numbers too") {
-  const Configuration c = parse("{optimizer: {weight_decay: 1e-05, lr: {base: 1e30, gamma: 5e-4}}}");
+  const Configuration c = parse("{optimizer: {weight_decay: 1e-05, lr: {power: 1e30, gamma: 5e-4}}}");
   CHECK(plain(c).find("weight_decay: 1.0e-05\n") != std::string::npos);
-  CHECK(plain(c).find("base: 1.0e+30\n") != std::string::npos);
+  CHECK(plain(c).find("power: 1.0e+30\n") != std::string::npos);
   CHECK(plain(c).find("gamma: 0.0005\n") != std::string::npos);
 }
 
