@@ -60,6 +60,16 @@ std::optional<Error> attempt(const std::function<void()>& task) {
   }
 }
 
+std::optional<Error> failure_of_all(const std::function<void()>& task) {
+  try {
+    task();
+    return std::nullopt;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::failure || error.scope() != ErrorScope::all_ranks) throw;
+    return error;
+  }
+}
+
 void agree(comm::Communicator& communicator, const std::optional<Error>& mine) {
   const std::vector<std::string> blobs = communicator.all_gather(pack(mine));
   for (std::size_t rank = 0; rank < blobs.size(); ++rank) {
@@ -86,10 +96,13 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
   for (const std::size_t rank : odd) {
     names += format("{}rank {} on {}", names.empty() ? "" : ", ", rank, communicator.places()[rank].host);
   }
-  throw Error(kind,
-              format("{}: another {} than on rank {} on {}: {}; {}", names, what, usual,
-                     communicator.places()[usual].host, difference(texts[odd.front()], texts[usual]), advice),
-              ErrorScope::all_ranks);
+  const bool has_majority = 2 * odd.size() < hashes.size();
+  throw Error(
+      kind,
+      format("{}: another {} than on rank {} on {}{}: {}; {}", names, what, usual, communicator.places()[usual].host,
+             has_majority ? "" : " (no majority says which of them is wrong)",
+             difference(texts[odd.front()], texts[usual]), advice),
+      ErrorScope::all_ranks);
 }
 
 int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {

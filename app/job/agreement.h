@@ -15,6 +15,9 @@ namespace dcs3gd::app {
 /// What `task` throws; none if it succeeds.
 std::optional<Error> attempt(const std::function<void()>& task);
 
+/// The failure of `task` that all ranks meet, none if it succeeds; whatever else it throws is thrown on.
+std::optional<Error> failure_of_all(const std::function<void()>& task);
+
 /// Collective: if a rank has an error, throws the first rank's with ErrorScope::all_ranks, on all of them.
 void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
 
@@ -22,8 +25,8 @@ void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
 void agree(comm::Communicator& communicator, const std::function<void()>& task);
 
 /// Collective: throws Error{kind} with ErrorScope::all_ranks if the ranks do not all have the same text. It names the
-/// odd ranks and, of the first of them, the lines that differ. `what` is "configuration" or the like, `advice` what to
-/// do.
+/// odd ranks, says whether a majority makes them that, and, of the first of them, the lines that differ. `what` is
+/// "configuration" or the like, `advice` what to do.
 void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
                  std::string_view advice);
 

@@ -2,10 +2,13 @@
 
 #include <atomic>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 
+#include "comm/communicator.h"
 #include "core/error.h"
 
 namespace dcs3gd::app {
@@ -31,5 +34,11 @@ class BackgroundTask {
   std::optional<Error> error_;  ///< the thread's while there is one
   std::jthread thread_;
 };
+
+/// Collective: waits until no rank's task is at work. The ranks hear of each other meanwhile, so storage that hangs on
+/// one of them is no time-out on the others; one warning says who is waited for. False if it takes longer than
+/// `patience_s` by rank 0's clock. `what` is what the tasks make.
+bool all_done(comm::Communicator& communicator, const BackgroundTask& task, std::string_view what,
+              double patience_s = std::numeric_limits<double>::infinity());
 
 }  // namespace dcs3gd::app

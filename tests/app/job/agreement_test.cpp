@@ -79,6 +79,9 @@ TEST_CASE("ranks that have the same go on; the odd one is named with what it has
   CHECK(test::contains(odd_first, "rank 0 on "));
   CHECK(test::contains(odd_first, "another list than on rank 1 on "));
   CHECK(test::contains(odd_first, ": 'c' instead of 'b'; make them equal"));
+  CHECK_FALSE(test::contains(odd_first, "no majority"));
+  const std::string all_differ = error_with([](int rank) { return std::to_string(rank); });
+  CHECK(test::contains(all_differ, "(no majority says which of them is wrong)"));
 
   const std::string shorter = error_with([](int rank) { return rank == 2 ? "a" : "a\nb\nc\nd\ne\nf\ng"; });
   CHECK(shorter.starts_with("rank 2 on "));
