@@ -46,7 +46,12 @@ std::optional<Checkpoint> try_open(comm::Communicator& communicator, const std::
       const PositionedFile file = open_file(format("{}/{}", path, kManifestFile));
       manifest_text.resize(file.size());
       file.read(0, std::as_writable_bytes(std::span(manifest_text)));
-      parse_manifest(manifest_text);
+      const CheckpointManifest manifest = parse_manifest(manifest_text);
+      const std::string name = fs::path(path).filename().string();
+      const std::string own_name = checkpoint_name(manifest.position.step);
+      if (name != own_name && step_of_checkpoint(name)) {
+        throw Error(ErrorKind::input, format("it is {}, renamed", own_name));
+      }
     });
   }
   const auto first_problem = [&] {
@@ -162,6 +167,12 @@ void turn_velocities_into_updates(RuleState& state, double learning_rate) {
 }
 
 }  // namespace
+
+bool is_intact(const std::string& path, const FileDigest& digest) {
+  std::optional<FileDigest> found;
+  attempt([&] { found = digest_of(path); });
+  return found == digest;
+}
 
 std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicator, const std::string& folder) {
   // Rank 0's list counts; a name a line.

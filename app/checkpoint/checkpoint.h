@@ -31,6 +31,9 @@ struct Checkpoint {
   bool is_exact_for(int workers) const { return workers == manifest.workers() && manifest.format > 1; }
 };
 
+/// Whether the file is the one that this digest was made of.
+bool is_intact(const std::string& path, const FileDigest& digest);
+
 /// Collective: the newest checkpoint of the folder whose files are all as they were written; none if there is no
 /// checkpoint at all. Each damaged one is named in a warning. Throws Error{input} if none is whole.
 std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicator, const std::string& folder);

@@ -17,15 +17,6 @@ namespace fs = std::filesystem;
 constexpr std::string_view kPrefix = "step-";
 constexpr std::size_t kStepDigits = 8;  // at least
 
-/// The step of a checkpoint's folder; none for any other name, such as that of an unfinished one.
-std::optional<std::int64_t> step_of(const std::string& name) {
-  if (!name.starts_with(kPrefix)) return std::nullopt;
-  const std::string digits = name.substr(kPrefix.size());
-  const bool is_number = digits.size() >= kStepDigits && digits.size() <= 18 &&
-                         digits.find_first_not_of("0123456789") == std::string::npos;
-  return is_number ? std::optional(std::stoll(digits)) : std::nullopt;
-}
-
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
   std::error_code error;
@@ -39,12 +30,20 @@ std::vector<std::string> names_in(const std::string& folder) {
 
 std::string checkpoint_name(std::int64_t step) { return format("{}{:0{}}", kPrefix, step, kStepDigits); }
 
+std::optional<std::int64_t> step_of_checkpoint(const std::string& name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  const std::string digits = name.substr(kPrefix.size());
+  const bool is_number = digits.size() >= kStepDigits && digits.size() <= 18 &&
+                         digits.find_first_not_of("0123456789") == std::string::npos;
+  return is_number ? std::optional(std::stoll(digits)) : std::nullopt;
+}
+
 std::string worker_file(int worker) { return format("worker-{:05}.state", worker); }
 
 std::vector<std::int64_t> checkpoint_steps(const std::string& folder) {
   std::vector<std::int64_t> steps;
   for (const std::string& name : names_in(folder)) {
-    if (const auto step = step_of(name)) steps.push_back(*step);
+    if (const auto step = step_of_checkpoint(name)) steps.push_back(*step);
   }
   std::ranges::sort(steps, std::greater());
   return steps;

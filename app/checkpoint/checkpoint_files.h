@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "app/model/safetensors.h"
 #include "app/rules/update_rule.h"
+#include "core/files.h"
 
 /// What the folder of a checkpoint and the files in it are called, for those who write and those who read them.
 namespace dcs3gd::app {
@@ -14,10 +16,11 @@ constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kSharedFile = "shared.state";
 constexpr const char* kStatisticsPrefix = "statistics.";  ///< of the running statistics in a worker's file
-constexpr const char* kUnfinishedSuffix = ".tmp";         ///< of a folder that is being written
 
 /// The name of a checkpoint's folder: step-00001234.
 std::string checkpoint_name(std::int64_t step);
+/// The step in that name; none for any other name, such as that of an unfinished one.
+std::optional<std::int64_t> step_of_checkpoint(const std::string& name);
 /// worker-00003.state
 std::string worker_file(int worker);
 

@@ -1,5 +1,8 @@
 #include "app/checkpoint/checkpoint_manifest.h"
 
+#include <algorithm>
+#include <utility>
+
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -23,15 +26,42 @@ std::optional<Number> optional_number(const Json& json) {
   return json.is_null() ? std::nullopt : std::optional(json.get<Number>());
 }
 
+Json to_json(const FileDigest& digest) { return {{"bytes", digest.bytes}, {"xxh3", hash_text(digest.hash)}}; }
+
+FileDigest to_digest(const Json& json) {
+  return {json.at("bytes").get<std::uint64_t>(), std::stoull(json.at("xxh3").get<std::string>(), nullptr, 16)};
+}
+
+/// No number that a run cannot have, whoever wrote it.
+void expect_possible(const CheckpointManifest& manifest) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;  // what JSON's readers keep exactly
+  const auto expect = [](const char* key, std::int64_t value, std::int64_t least, std::int64_t most) {
+    if (value >= least && value <= most) return;
+    throw Error(ErrorKind::input, format("manifest.json: {} is {}, expected {} to {}", key, value, least, most));
+  };
+  constexpr std::int64_t kMostRanks = 1 << 20;
+  const auto& [step, epoch, images] = manifest.position;
+  expect("step", step, 0, kMost);
+  expect("epochs_done", epoch, 0, std::min(step, kMost));
+  expect("images_used_in_epoch", images, 0, kMost);
+  expect("ranks", manifest.ranks, 1, kMostRanks);
+  expect("workers_per_rank", manifest.workers_per_rank, 1, kMostRanks / manifest.ranks);
+  expect("threads", manifest.threads, 1, kMostRanks);
+  expect("evaluated_at_step", manifest.evaluated_at_step.value_or(0), 0, step);
+  for (const auto& [key, top1] : {std::pair("best_top1", manifest.best_top1), {"final_top1", manifest.final_top1}}) {
+    if (top1.value_or(0) < 0 || top1.value_or(0) > 1) {
+      throw Error(ErrorKind::input, format("manifest.json: {} is {}, expected 0 to 1", key, *top1));
+    }
+  }
+}
+
 std::string dump(const Json& json) { return json.dump(kIndent, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
 
 std::string to_text(const CheckpointManifest& manifest) {
   Json files = Json::object();
-  for (const auto& [name, digest] : manifest.files) {
-    files[name] = {{"bytes", digest.bytes}, {"xxh3", hash_text(digest.hash)}};
-  }
+  for (const auto& [name, digest] : manifest.files) files[name] = to_json(digest);
   Json json = {{"format", manifest.format},
                {"version", manifest.version},
                {"step", manifest.position.step},
@@ -49,6 +79,7 @@ std::string to_text(const CheckpointManifest& manifest) {
                {"final_top1", or_null(manifest.final_top1)},
                {"files", files}};
   if (manifest.format > 1) json["rule"] = manifest.rule;
+  if (manifest.format > 2) json["best_file"] = manifest.best_file ? to_json(*manifest.best_file) : Json(nullptr);
   json["xxh3"] = hash_text(dump(json));
   return dump(json) + "\n";
 }
@@ -79,12 +110,13 @@ CheckpointManifest parse_manifest(const std::string& text) {
                                 .best_top1 = optional_number<double>(json.at("best_top1")),
                                 .final_top1 = optional_number<double>(json.at("final_top1"))};
     for (const auto& [name, entry] : json.at("files").items()) {
-      const auto hash = entry.at("xxh3").get<std::string>();
-      manifest.files[name] = {entry.at("bytes").get<std::uint64_t>(), std::stoull(hash, nullptr, 16)};
+      manifest.files[name] = to_digest(entry);
     }
     if (format_number > 1) manifest.rule = json.at("rule").get<std::map<std::string, double>>();
+    if (format_number > 2 && !json.at("best_file").is_null()) manifest.best_file = to_digest(json.at("best_file"));
     // Writing it again shows every change, in the checksum or anywhere else.
     if (to_text(manifest) != text) throw damaged;
+    expect_possible(manifest);
     return manifest;
   } catch (const Json::exception&) {
     throw damaged;

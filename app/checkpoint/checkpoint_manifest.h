@@ -15,8 +15,8 @@ namespace dcs3gd::app {
 /// a manifest is a whole one.
 struct CheckpointManifest {
   /// Of the folder; grows when an older program could not read it. 1, of versions before 0.3, had velocities in place
-  /// of updates, and no numbers of the rule.
-  static constexpr int kFormat = 2;
+  /// of updates, and no numbers of the rule; 2 did not know the best model's file.
+  static constexpr int kFormat = 3;
 
   int format = kFormat;
   std::string version;  ///< of the program that wrote it
@@ -30,6 +30,7 @@ struct CheckpointManifest {
   std::vector<std::string> configuration;         ///< "key: value", app/config/configuration.h
   std::optional<std::int64_t> evaluated_at_step;  ///< of the last evaluation; none before the first
   std::optional<double> best_top1;
+  std::optional<FileDigest> best_file;      ///< best.safetensors
   std::optional<double> final_top1;         ///< of that evaluation
   std::map<std::string, FileDigest> files;  ///< by name
 

@@ -36,8 +36,8 @@ void unpack(const std::string& text, Digests& into) {
 void create_anew(const std::string& folder) {
   std::error_code error;
   fs::remove_all(folder, error);
-  fs::create_directories(folder, error);
-  if (error) throw Error(ErrorKind::failure, format("cannot create {}: {}", folder, error.message()));
+  if (error) throw Error(ErrorKind::failure, format("cannot remove {}: {}", folder, error.message()));
+  create_folders_durably(folder);
 }
 
 /// Whether rank 0 sees what all ranks have written.
@@ -102,8 +102,13 @@ std::vector<CheckpointFile> CheckpointCopy::take(std::vector<CheckpointFile> fil
   return files;
 }
 
-CheckpointWriter::CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep)
-    : communicator_(communicator), folder_(std::move(folder)), keep_(keep), task_("dcs3gd-save") {}
+CheckpointWriter::CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep,
+                                   std::function<void()> before_publish)
+    : communicator_(communicator),
+      folder_(std::move(folder)),
+      keep_(keep),
+      before_publish_(std::move(before_publish)),
+      task_("dcs3gd-save") {}
 
 void CheckpointWriter::begin(CheckpointManifest manifest, std::vector<CheckpointFile> files) {
   path_ = format("{}/{}", folder_, checkpoint_name(manifest.position.step));
@@ -120,6 +125,8 @@ void CheckpointWriter::begin(CheckpointManifest manifest, std::vector<Checkpoint
   task_.start([this, files = std::move(files)] { write_files(files); });
   stage_ = Stage::files;
 }
+
+bool CheckpointWriter::wait(double patience_s) const { return all_done(communicator_, task_, path_, patience_s); }
 
 bool CheckpointWriter::advance() {
   if (stage_ == Stage::none) return false;
@@ -150,6 +157,7 @@ void CheckpointWriter::publish() {
   const trace::Span span("checkpoint", "publish");
   check_visible(temporary_, manifest_.files);
   write_file_atomically(format("{}/{}", temporary_, kManifestFile), to_text(manifest_));
+  before_publish_();
   rename_durably(temporary_, path_);
   prune(folder_, keep_);
 }

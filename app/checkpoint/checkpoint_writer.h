@@ -1,6 +1,8 @@
 #pragma once
 
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,24 +53,31 @@ class CheckpointCopy {
 ///   advance  all files are durable: rank 0 writes the manifest, gives the folder its name, removes all but the newest
 ///   advance  there it is
 ///
-/// All ranks call begin() and advance() at the same points of the program. advance() waits where it must; it does not
-/// when every rank has said is_ready(), which the ranks let each other know by the numbers that travel with a step.
+/// All ranks call begin() and advance() at the same points of the program. advance() waits where it must, without a
+/// sign of life; it does not after wait(), nor when every rank has said is_ready(), which the ranks let each other know
+/// by the numbers that travel with a step.
 class CheckpointWriter {
  public:
-  /// All but the newest `keep` are removed.
-  CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep);
+  /// All but the newest `keep` are removed. `before_publish` is called in rank 0's thread before anything is renamed or
+  /// removed, and may throw.
+  CheckpointWriter(
+      comm::Communicator& communicator, std::string folder, int keep, std::function<void()> before_publish = [] {});
 
   /// Collective, when none is being written. The arrays must stay as they are until is_writing() is false again.
   /// The manifest's list of files is filled in here. Throws Error{failure} with ErrorScope::all_ranks.
   void begin(CheckpointManifest manifest, std::vector<CheckpointFile> files);
   /// The same on all ranks.
   bool is_writing() const { return stage_ != Stage::none; }
+  /// Collective: waits until all ranks are ready for advance(); false if that takes longer (all_done()).
+  bool wait(double patience_s) const;
   /// Whether one is being written and this rank has nothing left to do in its stage.
   bool is_ready() const { return is_writing() && !task_.is_running(); }
   /// Collective: ends the stage of the checkpoint that is being written; whether that was the last one. Throws
   /// Error{failure} with ErrorScope::all_ranks if a rank could not write: it is given up, and what was there before is
   /// as it was.
   bool advance();
+  /// The best model's file, for the manifest of the checkpoint that is being written.
+  void set_best_file(const std::optional<FileDigest>& digest) { manifest_.best_file = digest; }
 
  private:
   enum class Stage { none, files, manifest };
@@ -79,6 +88,7 @@ class CheckpointWriter {
   comm::Communicator& communicator_;
   const std::string folder_;
   const int keep_;
+  const std::function<void()> before_publish_;
 
   Stage stage_ = Stage::none;
   std::string path_;       ///< of the checkpoint that is being written

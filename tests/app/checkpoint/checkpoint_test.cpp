@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <functional>
+#include <future>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <sys/stat.h>
 
 #include "app/checkpoint/checkpoint_files.h"
 #include "app/checkpoint/checkpoint_writer.h"
@@ -139,23 +140,70 @@ TEST_CASE("a copy keeps what was, in the same memory every time") {
   CHECK(std::ranges::count(second[1].arrays[0].arena->values(), 2.0F) == 6);
 }
 
-TEST_CASE("begin() does not wait for the files") {
+TEST_CASE("a number that no run has is refused, in whatever file with the right checksum") {
+  const TinyCheckpoints checkpoints;
+  const CheckpointManifest whole = parse_manifest(content_of(checkpoints.newest("manifest.json")));
+  const auto is_refused = [&](const std::function<void(CheckpointManifest&)>& change) {
+    CheckpointManifest changed = whole;
+    change(changed);
+    write_file(checkpoints.newest("manifest.json"), to_text(changed));
+    return checkpoints.find() == 2;
+  };
+  CHECK_FALSE(is_refused([](CheckpointManifest&) {}));
+  for (const int number : {0, -2, 1 << 30}) {
+    CAPTURE(number);
+    CHECK(is_refused([&](CheckpointManifest& m) { m.ranks = number; }));
+    CHECK(is_refused([&](CheckpointManifest& m) { m.workers_per_rank = number; }));
+    CHECK(is_refused([&](CheckpointManifest& m) { m.threads = number; }));
+  }
+  constexpr auto kMost = std::numeric_limits<std::int64_t>::max();
+  for (const std::int64_t step : {std::int64_t{-5}, std::int64_t{2}, std::int64_t{4}, kMost}) {
+    CAPTURE(step);
+    CHECK(is_refused([&](CheckpointManifest& m) { m.position.step = step; }));
+  }
+  for (const std::int64_t number : {std::int64_t{-1}, kMost}) {
+    CAPTURE(number);
+    CHECK(is_refused([&](CheckpointManifest& m) { m.position.epoch = number; }));
+    CHECK(is_refused([&](CheckpointManifest& m) { m.position.images = number; }));
+    CHECK(is_refused([&](CheckpointManifest& m) { m.evaluated_at_step = number; }));
+  }
+  CHECK(is_refused([](CheckpointManifest& m) { m.position.epoch = 4; }));  // more epochs than steps
+  CHECK(is_refused([](CheckpointManifest& m) { m.best_top1 = 1.5; }));
+  CHECK(is_refused([](CheckpointManifest& m) { m.final_top1 = -0.5; }));
+}
+
+TEST_CASE("begin() does not wait for the files, and a wait has an end") {
   const TemporaryFolder temporary;
   const std::string folder = temporary.path().string();
-  // Opening a pipe waits for someone who reads it; and a pipe cannot be made durable.
-  REQUIRE(mkfifo((folder + "/slow.tmp").c_str(), 0600) == 0);
+  std::promise<void> may_go_on;
+  CheckpointManifest manifest{.version = "test", .position = {.step = 1}};
   const auto communicator = comm::Communicator::open({});
-  CheckpointWriter writer(*communicator, folder, 3);
-  writer.begin({.version = "test", .position = {.step = 1}}, {{"../slow", {}}});
+  CheckpointWriter writer(*communicator, folder, 3, [&, waits = may_go_on.get_future().share()] { waits.wait(); });
+  writer.begin(manifest, {});
   CHECK(writer.is_writing());
-  CHECK_FALSE(writer.is_ready());
   CHECK(fs::exists(folder + "/step-00000001.tmp"));
-  const std::ifstream reader(folder + "/slow.tmp");
+  CHECK(writer.wait(1000));
+  CHECK_FALSE(writer.advance());  // the last stage, which now stands still
+  CHECK_FALSE(writer.is_ready());
+  CHECK_FALSE(writer.wait(0.01));
+  may_go_on.set_value();
+  CHECK(writer.wait(1000));
+  CHECK(writer.advance());
+  CHECK(fs::exists(folder + "/step-00000001"));
+}
+
+TEST_CASE("a checkpoint that may not be published is none, and nothing of the others is touched") {
+  const TinyCheckpoints checkpoints;
+  const auto communicator = comm::Communicator::open({});
+  CheckpointWriter writer(*communicator, checkpoints.folder(), 1,
+                          [] { throw Error(ErrorKind::failure, "the folder is another's"); });
+  writer.begin({.version = "test", .position = {.step = 4}}, {});
+  CHECK_FALSE(writer.advance());
   const Error error = error_of([&] { writer.advance(); });
-  CHECK(error.kind() == ErrorKind::failure);
   CHECK(error.scope() == ErrorScope::all_ranks);
-  CHECK_FALSE(writer.is_writing());
-  CHECK_FALSE(fs::exists(folder + "/step-00000001.tmp"));
+  CHECK(contains(error.what(), "another's"));
+  CHECK(checkpoint_steps(checkpoints.folder()) == std::vector<std::int64_t>{3, 2, 1});
+  CHECK(unfinished_checkpoints(checkpoints.folder()).empty());
 }
 
 TEST_CASE("a checkpoint's name sorts by its step") {
