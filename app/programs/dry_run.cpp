@@ -17,6 +17,7 @@
 #include "app/model/model_card.h"
 #include "app/model/random_batch.h"
 #include "app/model/tuning.h"
+#include "app/record/run_folder.h"
 #include "app/report/preflight.h"
 #include "app/report/rank_memory.h"
 #include "app/report/start_report.h"
@@ -122,6 +123,7 @@ double largest(comm::Communicator& communicator, double mine) { return std::rang
 
 void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
              const std::string& command) {
+  expect_shared(communicator, RunFolder(configuration.run.output_dir, configuration.run.name));
   const std::size_t at_start = resident_bytes();
   const std::size_t available = available_bytes();
   communicator.barrier();  // what is free, before any rank takes of it

@@ -68,6 +68,10 @@ bool says_finished(const Configuration& configuration, const RunFolder& folder,
         format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
                "--resume never",
                folder.path()));
+    const std::optional<FileDigest>& best = checkpoint->manifest.best_file;
+    if (best && !is_intact(folder.best(), *best)) {
+      log::warn(format("{} is not the file that the run has written: it is missing or damaged", folder.best()));
+    }
   }
   return true;
 }
@@ -100,6 +104,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
   // Whatever can be refused is refused before anything is written.
+  expect_shared(communicator, folder);
   std::optional<RunFolderClaim> claim;
   RunStart run_start{.card = card_of_rank_0(communicator, [&] { return model_card(configuration); }),
                      .threads = threads,
@@ -124,7 +129,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
     const bool anew = command_line.resume == ResumeMode::never;
     if (!claim) claim.emplace(folder, anew ? IfUsed::set_aside : IfUsed::refuse);
     write_file_atomically(folder.config(), to_yaml(configuration));
-    write_file_atomically(folder.convolutions(), run_start.convolutions.to_text());
+    write_file_atomically(folder.convolutions(), text_for_run(run_start.convolutions));
   });
   log::open({.rank = communicator.rank(),
              .rank_count = communicator.size(),
@@ -133,7 +138,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   if (const auto left_s = time_limit.left_s(); left_s && communicator.rank() == 0) {
     log::info(format("time limit: in {}", format_duration(*left_s)));
   }
-  return trainer->train() == RunEnd::done ? 0 : kExitStopped;
+  return trainer->train(claim ? &*claim : nullptr) == RunEnd::done ? 0 : kExitStopped;
 }
 
 /// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named. What the file

@@ -105,7 +105,7 @@ class OverlappedSgd final : public UpdateRule {
     const Stopwatch watch;
     report_ = {.step = step};
     sums_ = {};
-    waits_ = {};
+    const double waited_ms = waits_.wait_ms();  // in a drain since the step before
     std::ranges::fill(squared_norms_, 0.0);
     sends_updates_ = has_stale() && is_overlapped(step + 1);
     if (buckets_.is_in_flight()) receive_sums();  // before the model changes
@@ -118,7 +118,7 @@ class OverlappedSgd final : public UpdateRule {
           local_.compute_gradient(step, k, next_batch, gradient(k), {on_weights_needed, on_gradient_ready}));
     }
     parts_.running_statistics.advance();
-    report_.compute_ms = watch.elapsed_ms() - waits_.wait_ms();
+    report_.compute_ms = watch.elapsed_ms() - (waits_.wait_ms() - waited_ms);
   }
 
   /// ū = wait()
@@ -148,8 +148,11 @@ class OverlappedSgd final : public UpdateRule {
     report_.wait_ms = waits_.wait_ms();
     report_.all_reduce_ms = waits_.all_reduce_ms();
     report_.step_ms = report_.compute_ms + report_.wait_ms;
+    waits_ = {};
     sent_ = report_;
   }
+
+  std::span<const float> shared_weights() const override { return mean_weights_.values(); }
 
   std::vector<StepReport> drain() override {
     receive_updates();
@@ -202,6 +205,7 @@ class OverlappedSgd final : public UpdateRule {
       for (const ParameterArena& update : std::span(updates_).subspan(1)) add(stale_part_of(update), sum);
       updates_ticket_ = updates_plan_.start();
       receive_updates();
+      waits_ = {};
     }
     load_network();
   }
@@ -249,7 +253,7 @@ class OverlappedSgd final : public UpdateRule {
   void receive_sums() {
     if (!sums_ticket_) return;
     waits_.wait(sums_ticket_);
-    throw_if_diverged(sent_.step, travelling_sums_, local_.total(), options_.loss_limit);
+    throw_if_diverged(sent_.step, travelling_sums_, local_.total(), parts_.communicator.size(), options_.loss_limit);
     complete(sent_, travelling_sums_, local_.total());
     price_ = sent_.loss > 0 ? sent_.staleness_price / sent_.loss : 0;
     completed_ = sent_;
@@ -360,6 +364,7 @@ class OverlappedSgd final : public UpdateRule {
     if (!std::isfinite(squared)) {
       local_.report_non_finite(report_.step, k);
       sums_.non_finite += 1;
+      sums_.non_finite_model = std::isfinite(squared_norm(mean_weights_.values())) ? 0 : 1;
       return;
     }
     const double factor = is_gradient_held() ? local_.clip_factor(squared) : 1;
@@ -482,7 +487,7 @@ class OverlappedSgd final : public UpdateRule {
   // The step that is being made, and the one before.
   StepReport report_;
   StepSums sums_;
-  Waits waits_;
+  Waits waits_;                 ///< since the last report
   bool sends_updates_ = false;  ///< the stale part leaves in updates
   StepReport sent_;             ///< whose sums are on their way
   std::optional<StepReport> completed_;

@@ -7,7 +7,16 @@
 
 namespace dcs3gd::app {
 
-void throw_if_diverged(std::int64_t step, const StepSums& sums, int workers, std::optional<double> loss_limit) {
+void throw_if_diverged(std::int64_t step, const StepSums& sums, int workers, int ranks,
+                       std::optional<double> loss_limit) {
+  if (sums.non_finite_model > 0 && sums.non_finite_model < static_cast<float>(ranks)) {
+    throw Error(
+        ErrorKind::failure,
+        format("step {}: the mean model holds NaN or Inf on {} of {} ranks alone, those named above: that is no "
+               "divergence; suspect their memory or network. The last checkpoint is as it was",
+               step + 1, sums.non_finite_model, ranks),
+        ErrorScope::all_ranks);
+  }
   if (sums.non_finite > 0 || !std::isfinite(sums.loss)) {
     throw Error(ErrorKind::diverged,
                 format("step {}: the loss or gradient of a worker is NaN or Inf; nothing of it was applied. Lower "

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,7 @@
 namespace dcs3gd::app {
 
 /// A few numbers of the caller's own that are summed over all ranks together with a step.
-using Tail = std::array<float, 3>;
+using Tail = std::array<float, 7>;
 
 /// What one training step did. Losses and norms are means over all N workers; times are this rank's.
 struct StepReport {
@@ -96,6 +97,10 @@ class UpdateRule {
   virtual std::optional<StepReport> receive() = 0;
   /// Turns the gradients into new weights and sends what the other ranks have to know.
   virtual void update_and_send(double learning_rate, const Tail& tail) = 0;
+
+  /// Between receive() and update_and_send(), and after drain(): m without the updates in flight, which must be the
+  /// same bits on all ranks.
+  virtual std::span<const float> shared_weights() const = 0;
 
   /// Waits until nothing is in flight. Returns the steps whose sums are complete now, oldest first.
   virtual std::vector<StepReport> drain() = 0;

@@ -2,13 +2,17 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "app/checkpoint/checkpoint_writer.h"
 #include "app/config/configuration.h"
 #include "app/record/run_record.h"
 #include "app/train/best_model.h"
 #include "comm/communicator.h"
+#include "core/error.h"
 #include "core/stopwatch.h"
 #include "data/epoch_plan.h"
 
@@ -18,14 +22,19 @@ namespace dcs3gd::app {
 /// the end from the arrays themselves. All ranks call the same members at the same steps. Not thread-safe.
 class Checkpointer {
  public:
-  /// `epoch_plan`, `best_model` and `record` are the run's and outlive this; `folder` is that of the checkpoints.
+  /// `epoch_plan`, `best_model` and `record` are the run's and outlive this; `folder` is that of the checkpoints,
+  /// `before_publish` as in CheckpointWriter.
   Checkpointer(comm::Communicator& communicator, const std::string& folder, const CheckpointConfiguration& when,
-               const data::EpochPlan& epoch_plan, BestModel& best_model, RunRecord& record);
+               const data::EpochPlan& epoch_plan, BestModel& best_model, RunRecord& record,
+               std::function<void()> before_publish);
 
   /// Takes the memory for copies of this content, if the run saves on its way.
   void reserve(const CheckpointContent& content);
   /// Starts the clock that checkpoint.every_minutes goes by.
-  void start_clock() { since_begin_.restart_s(); }
+  void start_clock() {
+    since_begin_.restart_s();
+    since_saved_.restart_s();
+  }
 
   // What a rank lets the others know with every step; they answer with requested() and advance().
   /// Whether time asks for a checkpoint. Clocks differ: rank 0's decides.
@@ -37,26 +46,37 @@ class Checkpointer {
 
   /// Whether a checkpoint follows step `step`, which is not the last one.
   bool is_due(std::int64_t step) const;
-  /// Waits for the checkpoint that is being written and starts the clock of one after `steps_done` steps.
-  void begin(std::int64_t steps_done);
+  /// Whether one after `steps_done` steps is made on the way, and starts its clock. It is left out while its
+  /// predecessor hangs in the storage, and for a while after others in a row have failed.
+  bool begin(std::int64_t steps_done);
   /// Writes a copy of the content while training goes on. If that fails on all ranks, training goes on with the
   /// previous checkpoint and a warning.
   void write_copy(const CheckpointManifest& manifest, const CheckpointContent& content);
-  /// Writes the content itself and waits for it. Throws Error{failure}: a run without its end has failed.
-  void write(const CheckpointManifest& manifest, const CheckpointContent& content);
-  /// Takes the checkpoint that is being written a stage further; does not block if all ranks are ready.
-  void advance_or_warn();
+  /// Takes the checkpoint that is being written a stage further, with the same consequence; does not block if all ranks
+  /// are ready.
+  void advance();
+  /// Whether so many have failed in a row that the run has to end: what it does cannot be saved. The same on all ranks.
+  bool has_given_up() const { return has_given_up_; }
+
   /// Waits for the checkpoint that is being written.
-  void finish();
+  void finish() { finish(std::numeric_limits<double>::infinity()); }
+  /// After finish(): starts the clock of the run's last one.
+  void begin_last(std::int64_t steps_done);
+  /// Writes the content itself and waits for it. What the storage refused, on all ranks: a run without its end has
+  /// failed.
+  std::optional<Error> write(const CheckpointManifest& manifest, const CheckpointContent& content);
 
   /// Steps done at the newest checkpoint of this run folder; none before the first.
   std::optional<std::int64_t> saved_at() const { return saved_at_; }
   void set_saved_at(std::int64_t steps_done) { saved_at_ = steps_done; }
 
  private:
+  bool finish(double patience_s);
   void start_writing(const CheckpointManifest& manifest, std::vector<CheckpointFile> files);
-  void advance();
-  void or_warn(const std::function<void()>& saving);
+  void next_stage();
+  void note(const std::optional<Error>& failure);
+  bool is_pausing() const;
+  void warn_of(std::int64_t step, const std::string& reason) const;
 
   comm::Communicator& communicator_;
   const CheckpointConfiguration when_;
@@ -68,6 +88,13 @@ class Checkpointer {
   CheckpointEvent event_;  ///< of the checkpoint that is being written
   Stopwatch since_begin_;
   bool requested_ = false;
+  // Failures in a row.
+  int failures_ = 0;
+  bool hangs_ = false;  ///< the one that is being written, longer than was waited for
+  bool has_given_up_ = false;
+  Stopwatch since_first_failure_;
+  Stopwatch since_failure_;
+  Stopwatch since_saved_;  ///< or since the start
   std::optional<std::int64_t> saved_at_;
   CheckpointWriter writer_;  ///< last: its thread reads the copy
 };

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "app/checkpoint/checkpoint_files.h"
 #include "app/job/agreement.h"
 #include "app/record/metrics.h"
 #include "core/error.h"
@@ -72,7 +73,8 @@ void expect_own(const RunFolder& folder, const std::string& path) {
                      path, folder.path()));
 }
 
-void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration) {
+std::string changed_settings(const Checkpoint& checkpoint, const Configuration& configuration,
+                             const std::function<bool(const std::string& key)>& counts) {
   std::string saved_lines;
   for (const std::string& line : checkpoint.manifest.configuration) saved_lines += line + "\n";
   const auto saved = values_by_key(std::istringstream(saved_lines));
@@ -81,8 +83,14 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
   for (const auto& [key, value] : values_by_key(configuration)) {
     const auto found = saved.find(key);
     const std::string& old = found == saved.end() ? defaults.at(key) : found->second;  // a key of a later version
-    if (old != value && !may_change_on_resume(key)) differences += format("\n  {}: {} -> {}", key, old, value);
+    if (old != value && counts(key)) differences += format("\n  {}: {} -> {}", key, old, value);
   }
+  return differences;
+}
+
+void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration) {
+  const std::string differences =
+      changed_settings(checkpoint, configuration, [](const std::string& key) { return !may_change_on_resume(key); });
   if (differences.empty()) return;
   throw Error(ErrorKind::input,
               format("{} cannot be continued with another configuration; these keys differ (old -> new):{}\nSet them "
@@ -107,7 +115,8 @@ bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {
 bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
   const data::Position& position = checkpoint.manifest.position;
   const bool is_last = position.epoch >= run.epochs || (run.max_steps && position.step >= *run.max_steps);
-  return is_last && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" && fs::exists(folder.model());
+  return is_last && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
+         is_intact(folder.model(), checkpoint.manifest.files.at(kModelFile));
 }
 
 }  // namespace dcs3gd::app

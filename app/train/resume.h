@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ std::optional<Checkpoint> find_checkpoint(comm::Communicator& communicator, cons
 
 /// Throws Error{input} if `path`, of --resume PATH, is not within the folder: its own run's checkpoints would be lost.
 void expect_own(const RunFolder& folder, const std::string& path);
+
+/// The keys that count and whose values differ from those of the checkpoint, a line each: "\n  key: old -> new".
+std::string changed_settings(const Checkpoint& checkpoint, const Configuration& configuration,
+                             const std::function<bool(const std::string& key)>& counts);
 
 /// Throws Error{input} if the configuration differs from that of the checkpoint in what makes the trajectory; lists
 /// each such key with its old and new value.

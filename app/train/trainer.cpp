@@ -5,10 +5,12 @@
 #include <iterator>
 #include <limits>
 #include <map>
+#include <span>
 #include <sstream>
 #include <utility>
 
 #include "app/job/agreement.h"
+#include "app/job/background_task.h"
 #include "app/job/exit_code.h"
 #include "app/model/safetensors.h"
 #include "app/record/trace_file.h"
@@ -27,10 +29,18 @@
 
 namespace dcs3gd::app {
 
+namespace {
+
+std::string hash_of(std::span<const float> values) {
+  return format("hash {}", hash_text(hash_bytes(std::as_bytes(values))));
+}
+
+}  // namespace
+
 // --- the loop ---
 
 RunEnd Trainer::run_steps() {
-  while (steps_done_ < steps_ && !stop_agreed_) {
+  while (steps_done_ < steps_ && !stop_agreed_ && !checkpointer_.has_given_up()) {
     const std::int64_t step = steps_done_;
     timed_by_signals([&] { take_step(step); });
     ++steps_done_;
@@ -38,7 +48,7 @@ RunEnd Trainer::run_steps() {
     if (steps_done_ < steps_ && checkpointer_.is_due(step)) save_periodic_checkpoint();
   }
   if (steps_done_ < steps_) {
-    if (communicator_.rank() == 0) log::info(format("asked to stop: saving step {}", steps_done_));
+    if (communicator_.rank() == 0 && stop_agreed_) log::info(format("asked to stop: saving step {}", steps_done_));
     save_last_checkpoint();
     return RunEnd::stopped;
   }
@@ -57,23 +67,36 @@ void Trainer::take_step(std::int64_t step) {
 double Trainer::learning_rate(std::int64_t step) const { return schedule_.at(epoch_plan_.schedule_step(step)); }
 
 /// What this rank lets the others know with a step. heed() reads their sums, in this order.
-Tail Trainer::tail() const {
-  return {run_start_.stop_wanted() ? 1.0F : 0.0F, checkpointer_.is_overdue() ? 1.0F : 0.0F,
-          checkpointer_.is_ready() ? 1.0F : 0.0F};
+Tail Trainer::tail() {
+  const auto [hash_1, hash_2] = replica_guard_.look_at(steps_done_, rule_->shared_weights());
+  return {hash_1,
+          hash_2,
+          run_start_.stop_wanted() ? 1.0F : 0.0F,
+          checkpointer_.is_overdue() ? 1.0F : 0.0F,
+          checkpointer_.is_ready() ? 1.0F : 0.0F,
+          is_folder_taken() ? 1.0F : 0.0F,
+          static_cast<float>(loader_.bad_images())};
 }
 
 /// Acts on what the ranks let each other know with a step; all do so at the same point.
 void Trainer::heed(const StepReport& report) {
-  const auto [stop, checkpoint, ready] = report.tail;
+  const auto [hash_1, hash_2, stop, checkpoint, ready, taken, bad_images] = report.tail;
+  if (hash_1 != 0 || hash_2 != 0) expect_same_mean_model(replica_guard_.seen());
+  if (taken > 0) {
+    throw Error(ErrorKind::failure,
+                format("the run folder {} was taken over by {}: this run ends and leaves it alone", folder_.path(),
+                       communicator_.from_rank_0(claim_ != nullptr ? claim_->taken_by() : "")),
+                ErrorScope::all_ranks);
+  }
   stop_agreed_ = stop_agreed_ || stop > 0;
   if (checkpoint > 0) checkpointer_.requested();
-  if (ready == static_cast<float>(communicator_.size())) checkpointer_.advance_or_warn();
+  if (ready == static_cast<float>(communicator_.size())) checkpointer_.advance();
 }
 
 void Trainer::record(const StepReport& report) {
   record_.write_step(report, {.epoch = epoch_plan_.epochs_begun(report.step + 1),
                               .data_wait_ms = loader_.take_wait_ms(),
-                              .bad_images = loader_.bad_images()});
+                              .bad_images = static_cast<std::int64_t>(report.tail.back())});
 }
 
 void Trainer::record_received() {
@@ -92,9 +115,14 @@ void Trainer::finish() {
   if (evaluated_at_ != steps_done_) evaluate();
   save_last_checkpoint();
   gather_mean_model();
-  agree(communicator_, [&] {
-    if (communicator_.rank() == 0) save_model(folder_.model());
-  });
+  save_final_model();
+}
+
+/// The invariant that everything rests on; memory errors and faulty transports break it. `seen` is a hash.
+void Trainer::expect_same_mean_model(const std::string& seen) {
+  expect_same(communicator_, ErrorKind::failure, "mean model", seen,
+              "its bits must agree, so nothing of it is saved; suspect that host's memory or network, or with "
+              "comm.algorithm: mpi the library. The last checkpoint is as it was");
 }
 
 // --- the mean model, evaluated and saved ---
@@ -128,14 +156,15 @@ void Trainer::evaluate() {
   if (!is_best) return;
   best_model_.start_writing([this] {
     const trace::Span writing("checkpoint", "write best model");
-    save_model(folder_.best());
+    expect_claim();
+    return save_model(folder_.best());
   });
 }
 
-/// Gathers the mean model of all finished steps and its statistics; training does not notice.
+/// Gathers the mean model of all finished steps and its statistics, found finite; training does not notice.
 void Trainer::gather_mean_model() {
   if (gathered_at_ == steps_done_) return;
-  best_model_.wait();  // it is written from the mean model
+  best_model_.wait(communicator_);  // it is written from the mean model
   timed_by_signals([&] {
     for (const StepReport& report : rule_->drain()) {
       heed(report);
@@ -143,22 +172,39 @@ void Trainer::gather_mean_model() {
     }
   });
   rule_->copy_mean_model(mean_model_);
-  // The invariant that everything rests on; memory errors and faulty transports break it.
-  expect_same(communicator_, ErrorKind::failure, "mean model",
-              format("hash {}", hash_text(hash_bytes(std::as_bytes(mean_model_.values())))),
-              "its bits must agree; suspect this host's memory or network, or with comm.algorithm: mpi the library");
+  expect_same_mean_model(hash_of(mean_model_.values()));
   model_.statistics.average(communicator_, mean_statistics_);
+  if (!std::isfinite(squared_norm(mean_model_.values()) + squared_norm(mean_statistics_.values()))) {
+    throw Error(ErrorKind::diverged,
+                format("the mean model of step {} or its running statistics hold NaN or Inf; it was not saved. Lower "
+                       "optimizer.lr.base or warm up longer",
+                       steps_done_),
+                ErrorScope::all_ranks);
+  }
   gathered_at_ = steps_done_;
 }
 
-void Trainer::save_model(const std::string& path) const {
-  save_safetensors(path, {&mean_model_, &mean_statistics_}, to_metadata(card_));
+FileDigest Trainer::save_model(const std::string& path) const {
+  return save_safetensors(path, {&mean_model_, &mean_statistics_}, to_metadata(card_));
+}
+
+/// model.safetensors. Collective.
+void Trainer::save_final_model() {
+  BackgroundTask saving("dcs3gd-model");
+  if (communicator_.rank() == 0) {
+    saving.start([this] {
+      expect_claim();
+      save_model(folder_.model());
+    });
+  }
+  all_done(communicator_, saving, folder_.model());
+  agree(communicator_, saving.wait());
 }
 
 // --- checkpoints ---
 
 void Trainer::save_periodic_checkpoint() {
-  checkpointer_.begin(steps_done_);
+  if (!checkpointer_.begin(steps_done_)) return;
   gather_mean_model();
   checkpointer_.write_copy(checkpoint_manifest(), checkpoint_content());
 }
@@ -166,9 +212,16 @@ void Trainer::save_periodic_checkpoint() {
 void Trainer::save_last_checkpoint() {
   checkpointer_.finish();
   if (checkpointer_.saved_at() == steps_done_) return;
-  checkpointer_.begin(steps_done_);
+  checkpointer_.begin_last(steps_done_);
   gather_mean_model();
-  checkpointer_.write(checkpoint_manifest(), checkpoint_content());
+  const std::optional<Error> refused = checkpointer_.write(checkpoint_manifest(), checkpoint_content());
+  if (!refused) return;
+  // The weights alone may find room.
+  const std::optional<Error> lost = failure_of_all([&] { save_final_model(); });
+  throw Error(refused->kind(),
+              format("no checkpoint of the last step, {}: {}; the weights alone are {}", steps_done_, refused->what(),
+                     lost ? format("lost: {}", lost->what()) : "in " + folder_.model()),
+              refused->scope());
 }
 
 CheckpointContent Trainer::checkpoint_content() {
@@ -180,11 +233,6 @@ CheckpointContent Trainer::checkpoint_content() {
 }
 
 CheckpointManifest Trainer::checkpoint_manifest() const {
-  if (!std::isfinite(squared_norm(mean_model_.values()))) {
-    throw Error(ErrorKind::diverged,
-                format("the mean model of step {} holds NaN or Inf; it was not saved", steps_done_),
-                ErrorScope::all_ranks);
-  }
   CheckpointManifest manifest{.version = kVersion,
                               .position = epoch_plan_.at(steps_done_),
                               .ranks = communicator_.size(),
@@ -280,10 +328,12 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
                             .epochs = configuration.run.epochs,
                             .steps_per_epoch = epoch_plan_.steps_per_epoch(),
                             .steps = steps_}}),
+      replica_guard_(communicator),
       mean_model_(model_.weights),
       mean_statistics_(model_.network.statistics_layout()),
       steps_done_(epoch_plan_.start().step),
-      checkpointer_(communicator, folder.checkpoints(), configuration.checkpoint, epoch_plan_, best_model_, record_) {
+      checkpointer_(communicator, folder.checkpoints(), configuration.checkpoint, epoch_plan_, best_model_, record_,
+                    [this] { expect_claim(); }) {
   if (!run_start.checkpoint) return;
   const CheckpointManifest& manifest = run_start.checkpoint->manifest;
   if (manifest.data_fingerprint != data_fingerprint()) {
@@ -291,7 +341,6 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
                 format("{} cannot be continued with other data; it was trained on\n{}\nand this is\n{}",
                        run_start.checkpoint->path, manifest.data_fingerprint, data_fingerprint()));
   }
-  if (is_of(folder, *run_start.checkpoint)) checkpointer_.set_saved_at(manifest.position.step);
   evaluated_at_ = manifest.evaluated_at_step;
   best_model_.set_top1(manifest.best_top1);
   final_top1_ = manifest.final_top1;
@@ -301,17 +350,23 @@ std::string Trainer::data_fingerprint() const {
   return format("training {}\nevaluation {}", datasets_.train->fingerprint(), datasets_.eval->fingerprint());
 }
 
-RunEnd Trainer::train() {
+RunEnd Trainer::train(RunFolderClaim* claim) {
+  claim_ = claim;
   start();
   RunEnd end = RunEnd::done;
-  try {
-    end = run_steps();
-  } catch (const Error& error) {
-    // With all ranks here, what is being saved comes to its end.
-    if (error.scope() == ErrorScope::all_ranks) checkpointer_.finish();
+  std::optional<Error> error = attempt([&] { end = run_steps(); });
+  if (error && error->scope() == ErrorScope::all_ranks) {
+    checkpointer_.finish();                      // with all ranks here, what is being saved comes to its end
+    if (error->kind() == ErrorKind::diverged) {  // unless NaN came to one rank alone
+      const auto odd_rank = attempt([&] { expect_same_mean_model(hash_of(rule_->shared_weights())); });
+      if (odd_rank) error = odd_rank;
+    }
+  }
+  if (error && is_folder_taken()) throw *error;  // its files are another's
+  if (error) {
     record_received();
-    write_end(error.kind() == ErrorKind::diverged ? "diverged" : "failed", error.exit_code());
-    throw;
+    write_end(error->kind() == ErrorKind::diverged ? "diverged" : "failed", error->exit_code());
+    throw *error;
   }
   if (configuration_.output.trace) write_trace(communicator_, folder_.trace());
   if (end == RunEnd::done) {
@@ -369,6 +424,9 @@ void Trainer::restore() {
     if (communicator_.rank() == 0) set_aside_later_checkpoints(folder_.checkpoints(), steps_done_);
   });
   restore_checkpoint(communicator_, checkpoint, *rule_, model_.statistics, learning_rate(steps_done_ - 1));
+  restore_best_model();
+  const bool is_own = communicator_.rank() == 0 && is_of(folder_, checkpoint);  // hosts may see it differently
+  if (!communicator_.from_rank_0(is_own ? "own" : "").empty()) checkpointer_.set_saved_at(steps_done_);
   if (communicator_.rank() != 0) return;
   const int workers = communicator_.size() * configuration_.algorithm.workers_per_rank;
   std::string how = "exactly";
@@ -382,7 +440,28 @@ void Trainer::restore() {
     how = format("with {} threads and {} instead of {} and {}: exactly but for rounding", run_start_.threads.compute,
                  nn::instruction_set(), manifest.threads, manifest.isa);
   }
+  const std::string changes = changed_settings(checkpoint, configuration_, may_change_on_resume);
+  if (!changes.empty()) how += format(", with other settings from here on (old -> new):{}", changes);
   log::info(format("continuing from {} (step {}), {}", checkpoint.path, steps_done_, how));
+}
+
+/// A best model that is not the one the checkpoint knows, because it was damaged, removed or replaced after the
+/// checkpoint, is forgotten: the next evaluation makes it anew.
+void Trainer::restore_best_model() {
+  const std::optional<FileDigest>& known = run_start_.checkpoint->manifest.best_file;
+  const bool is_lost = communicator_.rank() == 0 && known && !is_intact(folder_.best(), *known);
+  best_model_.set_file(known);
+  if (communicator_.from_rank_0(is_lost ? "lost" : "").empty()) return;
+  best_model_.set_top1(std::nullopt);
+  best_model_.set_file(std::nullopt);
+  evaluated_at_.reset();
+  if (communicator_.rank() != 0) return;
+  log::warn(format("{} is missing, damaged or newer than the checkpoint: the best model is chosen anew, from here on",
+                   folder_.best()));
+}
+
+void Trainer::expect_claim() {
+  if (claim_ != nullptr) claim_->expect_held();
 }
 
 /// Logs on rank 0 what is going to happen.

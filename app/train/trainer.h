@@ -18,6 +18,7 @@
 #include "app/rules/update_rule.h"
 #include "app/train/best_model.h"
 #include "app/train/checkpointer.h"
+#include "app/train/replica_guard.h"
 #include "comm/communicator.h"
 #include "core/optim/learning_rate.h"
 #include "data/batch_loader.h"
@@ -54,25 +55,28 @@ class Trainer {
   std::string data_fingerprint() const;
 
   /// Collective: from the first step, or the checkpoint's, to the last, with a final evaluation, checkpoint and model.
-  /// The folder must have been claimed. Whatever ends the run before, stands in metrics.jsonl and summary.json before
+  /// The folder must have been claimed; rank 0 gives the claim, and the run ends if another process takes it over.
+  /// Whatever ends the run before, stands in metrics.jsonl and summary.json before
   /// it is thrown on.
-  RunEnd train();
+  RunEnd train(RunFolderClaim* claim = nullptr);
 
  private:
   RunEnd run_steps();
   void take_step(std::int64_t step);
   double learning_rate(std::int64_t step) const;
-  Tail tail() const;
+  Tail tail();
   void heed(const StepReport& report);
   void record(const StepReport& report);
   void record_received();
   void timed_by_signals(const std::function<void()>& task);
   void finish();
+  void expect_same_mean_model(const std::string& seen);
 
   bool evaluation_is_due(std::int64_t step) const;
   void evaluate();
   void gather_mean_model();
-  void save_model(const std::string& path) const;
+  FileDigest save_model(const std::string& path) const;
+  void save_final_model();
 
   void save_periodic_checkpoint();
   void save_last_checkpoint();
@@ -83,6 +87,9 @@ class Trainer {
   std::int64_t first_step_of(double epoch) const;
   RuleOptions planned_rule_options();
   void restore();
+  void restore_best_model();
+  bool is_folder_taken() const { return claim_ != nullptr && !claim_->taken_by().empty(); }
+  void expect_claim();
   void report_start();
   void write_start();
   void write_end(const std::string& status, int exit_code);
@@ -94,7 +101,8 @@ class Trainer {
   const RunStart run_start_;
   const Datasets datasets_;
   const data::EpochPlan epoch_plan_;
-  const std::int64_t steps_;  ///< at which the run ends
+  const std::int64_t steps_;         ///< at which the run ends
+  RunFolderClaim* claim_ = nullptr;  ///< rank 0's
 
   // Working parts.
   const ModelCard card_;
@@ -105,6 +113,7 @@ class Trainer {
   Evaluator evaluator_;
   RunRecord record_;
   std::unique_ptr<UpdateRule> rule_;  ///< from start() on
+  ReplicaGuard replica_guard_;
 
   // The mean model and statistics as of `gathered_at_`. The first weights are not needed once there is one.
   ParameterArena& mean_model_;

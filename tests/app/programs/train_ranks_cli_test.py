@@ -13,6 +13,23 @@ from cli_support import main
 from processes import processes_with, wait_until
 
 
+class Folders(TrainTest):
+    def test_a_run_folder_that_a_rank_does_not_share_is_refused_at_the_start(self):
+        for folder in ("a", "b"):
+            (self.folder / folder).mkdir()
+        for more in ([], ["--dry-run"]):
+            command = [self.mpirun, "--oversubscribe", "--bind-to", "none"]
+            for folder in ("a", "b"):  # runs/ is another folder for each
+                command += ["-n", "1", "-wdir", self.folder / folder, self.program, "--config",
+                            self.folder / "tiny_run.yaml", *more, ":"]
+            process = subprocess.run(list(map(str, command[:-1])), env=self.environment(None), capture_output=True,
+                                     encoding="utf-8", timeout=300, check=False)
+            self.assertEqual(process.returncode, 2, process.stderr)
+            self.assertIn("rank 1 on ", process.stderr)
+            self.assertIn("run.output_dir", process.stderr)
+            self.assertEqual((self.names("a"), self.names("b")), ([], []))
+
+
 class Ranks(TrainTest):
     def test_algorithms(self):
         for ranks, algorithm, options in ((2, "dc_s3gd", {}), (3, "dc_s3gd", {"comm__wire": "bf16"}), (2, "s3gd", {}),
@@ -23,8 +40,8 @@ class Ranks(TrainTest):
                 settings = setting(algorithm__name=algorithm, algorithm__batch_per_worker=4, **options)
                 result, events = self.train(*settings, ranks=ranks)
                 self.assertEqual(self.names("runs"), ["run"])
-                for rank in range(1, ranks):
-                    self.assertIn(f"log.rank{rank:04}.txt", self.names("runs/run"))
+                logs = [name for name in self.names("runs/run") if name.startswith("log")]
+                self.assertEqual(logs, ["log.txt"], "the others have nothing to say")
                 start, end = events[0], events[-1]
                 self.assertEqual((start["ranks"], start["workers"], len(start["hosts"])), (ranks, ranks, ranks))
                 element = 2 if options.get("comm__wire") == "bf16" else 4
@@ -51,6 +68,7 @@ class Ranks(TrainTest):
                              code=3, says="optimizer.lr.base")
         self.assertEqual(result.err.count("NaN or Inf"), 1, result)
         self.assertEqual(self.read_jsonl("runs/run/metrics.jsonl")[-1]["status"], "diverged")
+        self.assertFalse([name for name in self.names("runs/run") if "safetensors" in name])
 
     def test_a_killed_rank_ends_the_job(self):
         marker = f"marker{os.getpid()}"

@@ -30,6 +30,26 @@ class Weights(TrainTest):
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors").out), final)
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors", ranks=3).out), final)
 
+    def test_a_result_that_is_no_number_is_none(self):
+        self.train(*setting(model__name="resnet20", run__max_steps=2))
+        content = bytearray((self.folder / "runs/run/best.safetensors").read_bytes())
+        header_bytes = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(content[8:8 + header_bytes])
+        for name, tensor in header.items():
+            if name.endswith("running_var"):
+                begin, end = (8 + header_bytes + offset for offset in tensor["data_offsets"])
+                content[begin:end] = struct.pack("<f", -5) * ((end - begin) // 4)
+        self.write("negative.safetensors", bytes(content))
+        network = setting(model__name="resnet20")
+        self.refuse("--config", "tiny_run.yaml", *network, "--eval", "negative.safetensors", "--predictions", "p.csv", code=3,
+                    says="the loss on the evaluation images is NaN or Inf")
+        self.assertNotIn("p.csv", self.names())
+        # Statistics that training does not change back at once.
+        self.refuse("--config", "tiny_run.yaml", *network, *setting(run__name="negative", run__max_steps=1,
+                    model__init="negative.safetensors"), code=3, says="NaN or Inf")
+        self.assertFalse([name for name in self.names("runs/negative") if "safetensors" in name])
+        self.assertEqual(self.read_jsonl("runs/negative/metrics.jsonl")[-1]["status"], "diverged")
+
     def test_a_network_of_ones_own_trains_continues_and_is_evaluated_from_its_card_alone(self):
         network = "layers: [{convolution: {name: c, channels: 4, kernel: 3}}, {relu: }, {linear: {name: f, features: $classes}}]"
         self.write("net.yaml", network)
@@ -113,7 +133,12 @@ class Predictions(TrainTest):
         for ranks in (2, 3):
             self.predict(*photos, *setting(run__name="run"), file="q.csv", ranks=ranks)
             self.assertEqual(self.read("q.csv"), before)
-        self.assertNotIn("p.csv.tmp", self.names())
+        self.assertFalse([name for name in self.names() if name.endswith(".tmp")])
+        (self.folder / "link.csv").symlink_to("target.csv")
+        self.write("target.csv", "old")
+        self.predict(*photos, *setting(run__name="run"), file="link.csv")
+        self.assertTrue((self.folder / "link.csv").is_symlink())
+        self.assertEqual(self.read("target.csv"), before)
 
     def test_images_without_files_or_names(self):
         self.train()

@@ -67,6 +67,17 @@ class Resume(TrainTest):
         _, events = self.train(*setting(run__epochs=3))
         self.assertEqual([step["step"] for step in self.of(events, "step")], list(range(1, 25)))
 
+    def test_a_finished_run_says_that_its_best_model_is_damaged(self):
+        self.train(name="run")
+        self.assertEqual(self.train(name="run")[0].err, "")
+        best = self.folder / "runs/run/best.safetensors"
+        content = bytearray(best.read_bytes())
+        content[-1] ^= 1
+        best.write_bytes(content)
+        result, _ = self.train(name="run")
+        self.assertIn("is finished", result.out)
+        self.assertIn("best.safetensors is not the file that the run has written", result.err)
+
     def test_a_finished_run_says_so_without_its_data(self):
         data = self.easy_data()
         self.train(*data, *setting(run__epochs=1))
@@ -185,6 +196,29 @@ class Resume(TrainTest):
         self.assertEqual(self.of(events, "start")[-1]["resumed_from"], 8)
         self.train(name="whole")
         self.assertEqual(self.model_hash("run"), self.model_hash("whole"))
+
+    def test_damaged_choices_of_convolutions_are_made_anew_with_a_word(self):
+        self.train(*setting(run__max_steps=4), name="run")
+        file = self.folder / "runs/run/convolutions.txt"
+        content = file.read_bytes()
+        self.assertTrue(content)
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        for step, damaged in enumerate((content[:len(content) // 2], bytes(flipped), b""), start=5):
+            file.write_bytes(damaged)
+            result, _ = self.train(*setting(run__max_steps=step), name="run")
+            self.assertIn("convolutions.txt is damaged", result.err)
+            self.assertEqual(file.read_bytes(), content)
+        self.assertEqual(self.train(*setting(run__max_steps=8), name="run")[0].err, "")
+        # One of an earlier version has no checksum.
+        file.write_bytes(content.split(b"\n", 1)[1])
+        self.assertEqual(self.train(*setting(run__max_steps=9), name="run")[0].err, "")
+
+    def test_what_has_changed_is_listed(self):
+        self.train(*setting(run__max_steps=4), name="run")
+        result, _ = self.train(*setting(run__max_steps=5, optimizer__lr__base=0.5), name="run")
+        self.assertRegex(result.out, r"exactly, with other settings from here on \(old -> new\):\n +optimizer.lr.base: 0.02 -> 0.5\n"
+                                     r" +run.max_steps: 4 -> 5\n")
 
     def test_killed_before_the_first_checkpoint(self):
         """The same command starts again."""

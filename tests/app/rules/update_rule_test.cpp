@@ -659,6 +659,22 @@ TEST_CASE("each step is reported once, in order, on all ranks alike") {
   }
 }
 
+TEST_CASE("all-reduces that are waited for between two steps are counted with the second one") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 2, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 2;
+  for (const std::string name : kRules) {
+    CAPTURE(name);
+    for (const Trajectory& trajectory : run_as(experiment, name, Look::after_each_step)) {
+      for (const StepReport& report : trajectory.reports) {
+        CHECK((report.all_reduce_ms > 0) == (report.step > 0));
+        CHECK(report.step_ms == Approx(report.compute_ms + report.wait_ms).epsilon(1e-9));
+      }
+    }
+  }
+}
+
 TEST_CASE("a step is reported with the next one, or with drain()") {
   const nn::Graph graph = linear_model();
   const Batches batches(graph, kImages, 2, kSteps);

@@ -32,6 +32,7 @@ using dcs3gd::test::content_of;
 using dcs3gd::test::error_of;
 using dcs3gd::test::FileSizeLimit;
 using dcs3gd::test::TemporaryFolder;
+using dcs3gd::test::write_file;
 
 namespace {
 
@@ -377,9 +378,13 @@ TEST_CASE("a finished run is finished; with more steps it goes on, and its end i
   CHECK(content_of(folder + "/run/metrics.jsonl") == metrics);
   run({folder});
   CHECK(model_of(folder) == model_of(undisturbed.path().string()));
-  // Ended between the checkpoint and the model.
-  fs::remove(folder + "/run/model.safetensors");
-  run({folder});
+  // Ended between the checkpoint and the model, or damaged since.
+  for (const bool is_removed : {true, false}) {
+    fs::remove(folder + "/run/model.safetensors");
+    if (!is_removed) write_file(folder + "/run/model.safetensors", "damaged");
+    run({folder});
+    CHECK(model_of(folder) == model_of(undisturbed.path().string()));
+  }
   CHECK(model_of(folder) == model_of(undisturbed.path().string()));
   CHECK(lines_of(folder, "eval").size() == 2);
   CHECK(lines_of(folder, "end").back().at("final_top1") == lines_of(folder, "eval").back().at("top1"));
@@ -428,6 +433,45 @@ TEST_CASE("a run goes on from the checkpoint before a damaged one, which is put 
   CHECK(model_of(folder) == model_of(undisturbed.path().string()));
   CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
   CHECK(checkpoints_of(folder) == std::vector<std::string>{"step-00000006.1", "step-00000008"});
+}
+
+TEST_CASE("a best model that is not the one that the checkpoint knows is chosen anew") {
+  for (const std::string damage : {"none", "removed", "cut", "flipped"}) {
+    CAPTURE(damage);
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    const std::string best = folder + "/run/best.safetensors";
+    run({folder, 2, {"run.eval_every_epochs=1", "run.max_steps=4"}});
+    std::string content = content_of(best);
+    REQUIRE_FALSE(content.empty());
+    if (damage == "cut") content.resize(content.size() / 2);
+    if (damage == "flipped") content[content.size() / 2] ^= 1;
+    write_file(best, content);
+    if (damage == "removed") fs::remove(best);
+    run({folder, 2, {"run.eval_every_epochs=1"}});
+    load_model(best);  // it is whole
+    std::vector<double> top1;
+    for (const auto& line : lines_of(folder, "eval")) top1.push_back(line.at("top1"));
+    REQUIRE(top1.size() == 2);
+    const double expected = damage == "none" ? std::max(top1[0], top1[1]) : top1[1];
+    CHECK(lines_of(folder, "end").back().at("best_top1") == expected);
+  }
+}
+
+TEST_CASE("where the last checkpoint has no room the weights alone are saved") {
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path().string();
+  run({folder, 2, {"run.max_steps=1", "algorithm.name=ssgd"}});
+  const std::size_t weights = model_of(folder).size();
+  const Error error = error_of([&] {
+    const FileSizeLimit limit(static_cast<rlim_t>(weights) * 3 / 2);  // less than weights and update
+    run({folder, 2, {"run.max_steps=2", "algorithm.name=ssgd"}});
+  });
+  CHECK(error.kind() == ErrorKind::failure);
+  CHECK_MESSAGE(contains(error.what(), "the weights alone are in "), error.what());
+  const std::vector<float> saved = load_model(folder + "/run/model.safetensors");
+  run({folder, 2, {"run.max_steps=2", "algorithm.name=ssgd"}});
+  CHECK(saved == load_model(folder + "/run/model.safetensors"));
 }
 
 TEST_CASE("a checkpoint that cannot be written leaves those before; training goes on, but an end without one is none") {

@@ -1,5 +1,8 @@
 #include "app/train/trainer.h"
 
+#include <functional>
+#include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -65,6 +68,26 @@ TEST_CASE("a whole run: every step and evaluation once, and the same model when 
       CHECK_FALSE(models.back().empty());
     }
     CHECK(models[0] == models[1]);
+  }
+}
+
+TEST_CASE("whatever ends a run, its metrics say so") {
+  const std::vector<std::function<void()>> ends = {[] { throw std::bad_alloc(); },
+                                                   [] { throw std::runtime_error("of a library"); },
+                                                   [] { throw Error(ErrorKind::failure, "of ours"); }};
+  for (const auto& end : ends) {
+    const test::TemporaryFolder folder;
+    const Configuration configuration = parse_configuration(
+        {.file_name = "run.yaml", .text = kRun, .overrides = {"run.output_dir=" + folder.path().string()}});
+    const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
+    const RunFolderClaim claim(run_folder, IfUsed::refuse);
+    const auto communicator = comm::Communicator::open({});
+    const auto stop_wanted = [&] { return end(), false; };
+    Trainer trainer(configuration, open_datasets(configuration, *communicator), *communicator, run_folder,
+                    {.card = model_card(configuration), .command = "trainer_test", .stop_wanted = stop_wanted});
+    CHECK_THROWS(trainer.train());
+    CHECK(count(test::content_of(run_folder.metrics()), R"("event":"end","status":"failed","exit_code":1)") == 1);
+    CHECK(read_status(run_folder.summary()) == "failed");
   }
 }
 
