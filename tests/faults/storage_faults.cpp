@@ -1,6 +1,7 @@
 // Preloaded into a program (LD_PRELOAD), makes calls on certain files fail as a disk would. The environment variable
-// STORAGE_FAULT says "CALL NUMBER PART": CALL is open, mkdir, write, fwrite, fsync, rename or short; NUMBER the errno;
-// PART what the file's path has to contain. A short write writes one byte less than it was asked to, and succeeds.
+// STORAGE_FAULT says "CALL NUMBER PART": CALL is open, mkdir, write, fwrite, fsync, rename, flock, short or hang;
+// NUMBER the errno; PART what the file's path has to contain. A short write writes one byte less than it was asked to,
+// and succeeds; so does an fsync that hangs for NUMBER seconds.
 //
 // CALL may also be a moment at which the process dies (SIGKILL): "before" or "within" the NUMBER-th call that changes
 // such a file. Within means: half of what was to be written is there; other calls are done.
@@ -16,6 +17,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,8 +129,14 @@ std::size_t fwrite_unlocked(const void* data, std::size_t size, std::size_t coun
 
 int fsync(int descriptor) {
   const std::string path = path_of(descriptor);
+  if (fault().hits("hang", path)) ::sleep(static_cast<unsigned>(fault().number));
   if (fault().hits("fsync", path)) return fail();
   return survive(path, [&] { return real<int(int)>("fsync")(descriptor); });
+}
+
+int flock(int descriptor, int operation) noexcept {
+  if (fault().hits("flock", path_of(descriptor))) return fail();
+  return real<int(int, int)>("flock")(descriptor, operation);
 }
 
 int rename(const char* from, const char* to) noexcept {

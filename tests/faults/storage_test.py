@@ -119,10 +119,85 @@ class Checkpoints(StorageTest):
         self.assertEqual(self.checkpoints(), [name for name in CHECKPOINTS if name != "step-00000008"])
 
 
+class Hanging(StorageTest):
+    TWO = ["--set", "algorithm.batch_per_worker=4", "--set", "comm.timeout_s=3"]
+
+    def test_storage_of_one_rank_that_hangs_longer_than_the_time_out(self):
+        self.undisturbed()
+        for file in ("step-00000008.tmp/worker-00001", "step-00000008.tmp/manifest", "best.safetensors",
+                     "run/model.safetensors"):
+            with self.subTest(file):
+                shutil.rmtree(self.folder / "runs/run", ignore_errors=True)
+                result = self.run_with(("hang", 6, file), *self.TWO, ranks=2)
+                self.assertEqual((result.code, result.err), (0, ""), result)
+                self.assertEqual(self.checkpoints(), CHECKPOINTS)
+
+    def test_a_checkpoint_is_left_out_while_its_predecessor_hangs(self):
+        result = self.run_with(("hang", 25, "step-00000008.tmp/worker-00001"), *self.TWO, ranks=2)
+        self.assertEqual(result.code, 0, result)
+        self.assertIn("no checkpoint of step 12: that of step 8 is still being written", result.err)
+        self.assertEqual(self.checkpoints(), [name for name in CHECKPOINTS if name != "step-00000012"])
+
+
+class FullDisk(StorageTest):
+    def test_a_run_whose_checkpoints_keep_failing_ends_behind_an_error_with_its_weights(self):
+        result = self.run_with(("write", errno.ENOSPC, "checkpoints/step-"), "--set", "run.epochs=1000000")
+        self.assertEqual(result.code, 1, result)
+        self.assertIn("No space left on device", result.err)
+        self.assertIn("8 in a row have failed, so the run ends", result.err)
+        self.assertRegex(result.err, r"training goes on, with \d+\.\d hours of it at risk")
+        self.assertLessEqual(result.err.count("warning"), 6, result)
+        self.assertIn("the weights alone are in runs/run/model.safetensors", result.err)
+        self.assertEqual(self.read_jsonl("runs/run/metrics.jsonl")[-1]["status"], "failed")
+        self.assertEqual(self.run_with(None, "--eval").code, 0)
+
+
+class Claims(StorageTest):
+    ENDLESS = ["--config", "run.yaml", "--set", "run.epochs=1000000"]
+
+    def start_endless(self, **options):
+        process = self.start(*self.ENDLESS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
+                             **options)
+        self.assertTrue(wait_until((self.folder / "runs/run/checkpoints/step-00000004").exists))
+        return process
+
+    def test_a_file_system_without_locks(self):
+        no_locks = {"LD_PRELOAD": self.shim, "STORAGE_FAULT": f"flock {int(errno.ENOSYS)} .lock"}
+        process = self.start_endless(environment=no_locks)
+        before = self.read_jsonl("runs/run/metrics.jsonl")
+        self.refuse("--config", "run.yaml", environment=no_locks, says=["in use by process", "cannot lock"])
+        self.assertEqual(self.read_jsonl("runs/run/metrics.jsonl")[:len(before)], before)
+        process.kill()
+        process.communicate(timeout=TIMEOUT_S)
+        result = self.run_with(("flock", errno.ENOSYS, ".lock"), "--set", "run.max_steps=1")
+        self.assertEqual(result.code, 0, result)
+
+    def test_a_lock_file_that_goes_to_another_process_ends_the_run(self):
+        process = self.start_endless()
+        lock = self.folder / "runs/run/.lock"
+        lock.unlink()
+        lock.write_text("process 1 on elsewhere since now (00000000)\nbeat 7\n")
+        err = process.communicate(timeout=TIMEOUT_S)[1]
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn("was taken over by process 1 on elsewhere", err)
+        self.assertIn("beat 7", lock.read_text())
+        self.assertNotIn('"event":"end"', self.read("runs/run/metrics.jsonl"))
+
+    def test_a_lock_file_that_is_removed_is_made_anew(self):
+        process = self.start_endless()
+        lock = self.folder / "runs/run/.lock"
+        lock.unlink()
+        self.assertTrue(wait_until(lock.exists))
+        self.refuse("--config", "run.yaml", says="in use by process")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(process.returncode, 75)
+
+
 class OtherFiles(StorageTest):
     def test_training_goes_on_without_its_records(self):
         self.undisturbed()
-        for call, file in (("write", "metrics.jsonl"), ("write", "events.out.tfevents"), ("fwrite", "log.txt"),
+        for call, file in (("write", "metrics.jsonl"), ("write", "events.out.tfevents"), ("write", "log.txt"),
                            ("write", "best.safetensors"), ("fsync", "best.safetensors"), ("rename", "best.safetensors"),
                            ("write", "summary.json")):
             with self.subTest(call, file=file):
