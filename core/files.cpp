@@ -25,8 +25,8 @@
 namespace dcs3gd {
 namespace {
 
-constexpr mode_t kNewFileMode = 0666;  // less the umask
-constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW;
+constexpr mode_t kNewFileMode = 0666;                                             // less the umask
+constexpr int kAppend = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK;  // of a pipe that nobody reads
 
 /// Repeats a system call that a signal interrupted.
 template <typename Call>

@@ -88,7 +88,7 @@ class FileSink final : public spdlog::sinks::base_sink<std::mutex> {
  protected:
   void sink_it_(const spdlog::details::log_msg& message) override {
     if (is_refused_) return;
-    if (!file_.is_open()) file_ = FileDescriptor(path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW);
+    if (!file_.is_open()) file_ = FileDescriptor(path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
     is_refused_ = !file_.is_open();
     if (is_refused_) fail("cannot be opened, going on without it");
     spdlog::memory_buf_t line;

@@ -199,6 +199,18 @@ TEST_CASE("a link in place of the file is not followed") {
   CHECK(content_of(folder / "target") == "mine");
 }
 
+TEST_CASE("a pipe that nobody reads in place of the file holds up nothing") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+  const Output output = output_of([&] {
+    log::open({.file = path});
+    log::info("a line");
+  });
+  CHECK(count_of("going on without it", output.err) == 1);
+  CHECK(without_times(output.out) == "T a line\n");
+}
+
 TEST_CASE("no message forges a line of the log or speaks to the terminal") {
   const Output output = output_of([] { log::info("photo a\n12:34:56 error: forged\x1b[31m.jpg: bad"); });
   CHECK(without_times(output.out) == "T photo a\n  T error: forged?[31m.jpg: bad\n");

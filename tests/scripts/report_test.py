@@ -5,12 +5,14 @@
 
 import html.parser
 import math
+import os
 import pathlib
 import subprocess
 import sys
 import unittest
 
 from scripts_support import ScriptTest, import_script
+from processes import TIMEOUT_S
 
 PROGRAM = ""
 
@@ -114,6 +116,20 @@ class Report(ScriptTest):
         text, page = self.report("runs/<b>&\"x")
         self.assertIn("&lt;b&gt;&amp;&quot;x", text)
         self.assertIn("<b>&\"x", "".join(page.words))
+
+    def test_a_page_goes_where_a_link_leads_and_into_a_pipe(self):
+        self.make_run("run")
+        self.write("target.html", "old")
+        (self.folder / "link.html").symlink_to("target.html")
+        self.run_script("report.py", "run", "-o", "link.html")
+        self.assertTrue((self.folder / "link.html").is_symlink())
+        self.assertIn("</html>", self.read("target.html"))
+        os.mkfifo(self.folder / "pipe")
+        process = self.start("report.py", "run", "-o", "pipe")
+        self.assertIn("</html>", self.read("pipe"))
+        self.assertEqual(process.wait(timeout=TIMEOUT_S), 0)
+        self.assertTrue((self.folder / "pipe").is_fifo())
+        self.assertFalse([path for path in self.folder.iterdir() if path.name.endswith(".tmp")])
 
     def test_a_run_at_work_with_an_incomplete_last_line(self):
         folder = self.make_run("run", end=None)
