@@ -25,6 +25,7 @@ std::string processor() {
 }  // namespace
 
 void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices) {
+  if (!supports(precision)) return;  // the network will say so
   const onednn::Device device;
   std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true);
   for (ConvolutionTask& task : convolution_tasks(device, graph, evaluation_range(batch), precision, false)) {

@@ -197,5 +197,16 @@ class Ends(TrainTest):
         self.assertEqual(self.read_jsonl("disk/run/metrics.jsonl")[-1]["status"], "failed")
 
 
+class OlderProcessors(TrainTest):
+    def test_instruction_sets(self):
+        for name in ("SSE41", "AVX2"):
+            with self.subTest(name):
+                environment = {"ONEDNN_MAX_CPU_ISA": name}
+                _, events = self.train(name=name, environment=environment)
+                self.assertEqual(events[-1]["status"], "done")
+                self.refuse_run(*setting(model__precision="bf16", run__name=f"bf16-{name}"), environment=environment,
+                                says="bf16 needs a processor with AVX-512 BF16")
+
+
 if __name__ == "__main__":
     main()
