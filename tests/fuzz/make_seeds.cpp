@@ -9,11 +9,15 @@
 #include <string>
 #include <vector>
 
+#include "app/checkpoint/checkpoint_manifest.h"
 #include "app/config/configuration.h"
+#include "app/config/network_reader.h"
 #include "app/model/safetensors.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "data/photos/image_folder.h"
 #include "data/photos/shards.h"
+#include "nn/plan/convolution_choices.h"
 #include "tests/data/encoded_images.h"
 #include "tests/data/tar_file.h"
 
@@ -103,6 +107,38 @@ void make_tars(const Seeds& seeds) {
                              tar_member("cut", "image")}));
 }
 
+void make_manifest(const Seeds& seeds) {
+  app::CheckpointManifest manifest{.version = "0.3.0", .isa = "avx2", .data_fingerprint = "synthetic"};
+  manifest.rule = {{"lr", 0.1}};
+  manifest.configuration = {"run.epochs: 3"};
+  manifest.files = {{"shared.state", {.bytes = 80, .hash = 7}}};
+  seeds.add("one", app::to_text(manifest));
+  manifest.evaluated_at_step = 4;
+  manifest.best_top1 = 0.5;
+  seeds.add("evaluated", app::to_text(manifest));
+}
+
+void make_listing(const Seeds& seeds) {
+  const std::string names("a/1.png\0b c/2.jpg\0", 18);
+  seeds.add("two", to_text(ImageListing{.folder = "photos",
+                                        .classes = {"a", "b c"},
+                                        .names = names,
+                                        .entries = {{0, 10, 0}, {8, 20, 1}},
+                                        .class_counts = {1, 1},
+                                        .fingerprint = "0123456789abcdef"}));
+}
+
+void make_choices(const Seeds& seeds) {
+  nn::ConvolutionChoices choices;
+  choices.set({.src = {64, 56, 56}, .images = 32}, nn::ConvolutionAlgorithm::winograd);
+  choices.set({.src = {3, 32, 32}, .images = 8}, nn::ConvolutionAlgorithm::direct);
+  seeds.add("two", choices.to_text());
+}
+
+void make_networks(const Seeds& seeds) {
+  for (const std::string& name : app::network_names()) seeds.add(name, app::named_network(name).text);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -118,6 +154,10 @@ int main(int argc, char** argv) {
   Seeds(folder, "shard_manifest_fuzz").add("two", to_text(manifest));
   make_weights({folder, "safetensors_fuzz"});
   make_idx({folder, "idx_fuzz"});
+  make_manifest({folder, "checkpoint_manifest_fuzz"});
+  make_listing({folder, "listing_fuzz"});
+  make_choices({folder, "convolution_choices_fuzz"});
+  make_networks({folder, "network_fuzz"});
   Seeds(folder, "configuration_fuzz").add("defaults.yaml", app::to_yaml({}));
   return 0;
 }
