@@ -265,8 +265,9 @@ class Supervisor:
         while self.job.poll() is None:
             now = self._tick()
             lost = [host.name for host in hosts if not host.answers]
-            if self.run.signs_of_life() != signs:
-                signs, moved_s, self.accepted = self.run.signs_of_life(), now, True
+            found = self.run.signs_of_life()
+            if found != signs:
+                signs, moved_s, self.accepted = found, now, True
             if any(host.ranks for host in hosts):
                 was_seen, seen_s = True, now
             reason = None
@@ -293,7 +294,9 @@ class Supervisor:
                     say(f"checkpoint of step {newest}: stopping to take {', '.join(back)} back")
                 stop_s = now
                 self.job.send_signal(signal.SIGUSR1)
-        return self._end_job()
+        code = self._end_job()
+        self.accepted = self.accepted or self.run.signs_of_life() != signs
+        return code
 
     def _end_job(self):
         """Makes sure that nothing of the job is left on this host or on one that answers; its exit code."""
