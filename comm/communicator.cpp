@@ -151,9 +151,16 @@ std::string Communicator::from_rank_0(std::string_view text) {
 
 void Communicator::abort(std::string_view reason, int exit_code) {
   const std::string full_reason = format("{}: {}", topology_.describe(rank()), reason);
-  log::error(format("{}; ending the whole job", full_reason));
+  const char* const advice =
+      are_on_several_hosts(places_) && std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr
+          ? "; should mpirun not end, a host is gone: next time start it with --mca oob_tcp_keepalive_time 20 --mca "
+            "oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 3"
+          : "";
+  log::error(format("{}; ending the whole job{}", full_reason, advice));
   progress_->abort(exit_code, full_reason);
 }
+
+void Communicator::allow_for(double compute_s) { progress_->allow_for(compute_s); }
 
 std::optional<int> Communicator::pin_progress_thread(int compute_threads) {
   const std::optional<int> core = options_.core ? options_.core : find_spare_core(places_, rank(), compute_threads);

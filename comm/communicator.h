@@ -27,7 +27,8 @@ namespace dcs3gd::comm {
 /// (run_ranks_as_threads), and solo: one rank, where every operation finishes at once.
 ///
 /// Errors: an operation without progress for Options::timeout_s throws Error{failure} that names rank, host, operation
-/// and who is waited for. After any error the world is broken: all later calls throw, and abort() is what remains.
+/// and who is waited for; a warning comes long before, from the first rank and the last. Time in which this process is
+/// suspended does not count. After any error the world is broken: all later calls throw, and abort() is what remains.
 /// Catch exceptions while the communicator lives, and abort:
 ///
 ///   const auto communicator = Communicator::open(options);
@@ -73,6 +74,10 @@ class Communicator {
   /// Ends the whole job because of this rank: logs the reason with rank and host; under MPI ends all processes with
   /// this exit code and does not return; between threads the others' operations fail with the reason.
   void abort(std::string_view reason, int exit_code = 1);
+
+  /// Tells how long this rank computed between two operations: others may need as long, so the time-out is at least
+  /// five times the longest.
+  void allow_for(double compute_s);
 
   /// Confines the progress thread to Options::core, or to a spare core if this rank's `compute_threads` and those of
   /// its neighbours leave one. Returns the core; none if it stays free to roam. A refusal is a logged warning.

@@ -1,6 +1,7 @@
 #include "comm/progress_thread.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdlib>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "core/helper_thread.h"
+#include "core/log.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -20,18 +22,35 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::seconds;
 
+/// What "never" comes to: int64 nanoseconds hold it.
+constexpr double kLongestTimeout_s = 1e9;
+/// A rank may compute between two operations for as many times as long as another was seen to.
+constexpr double kComputeFactor = 5;
 /// Longer than the time-out without a sign of life: the thread is stuck inside a call of MPI.
-constexpr seconds kStuckGrace{2};
+constexpr double kStuckGrace_s = 2;
 /// How long abort() waits for the thread before it ends the process itself.
 constexpr seconds kAbortPatience{3};
+/// Polls are milliseconds apart, also on a busy machine. Where they are not, this process did not run.
+constexpr seconds kLongestAbsence{1};
+/// A stall is told of after this long, or a third of the time-out.
+constexpr double kWarnAfter_s = 30;
 
 double milliseconds(Clock::duration time) { return std::chrono::duration<double, std::milli>(time).count(); }
+
+double to_seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
 
 void prepare_thread() {
   begin_helper_thread("dcs3gd-comm");
   // Naps as short as asked for, not rounded up by the system's 50 µs.
   constexpr unsigned long kTimerSlack_ns = 1000;
   prctl(PR_SET_TIMERSLACK, kTimerSlack_ns);
+}
+
+/// When this thread is stuck in MPI nobody can be told to end the job but its launcher, by the end of this process.
+[[noreturn]] void give_up(const std::string& reason) {
+  log::error(format("{}: {}; see what the launcher says of the others (comm.timeout_s is the limit)",
+                    find_own_place().host, reason));
+  std::_Exit(EXIT_FAILURE);
 }
 
 }  // namespace
@@ -81,10 +100,16 @@ JobTimes Job::take_result() {
 }
 
 ProgressThread::ProgressThread(OpenTransport open, double timeout_s)
-    : timeout_(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(timeout_s))),
+    : configured_timeout_s_(std::min(timeout_s, kLongestTimeout_s)),
       thread_([this, open = std::move(open)] { run(open); }) {
   std::unique_lock lock(mutex_);
-  wake_.wait(lock, [&] { return transport_ != nullptr || open_error_ != nullptr; });
+  const auto is_open = [&] { return transport_ != nullptr || open_error_ != nullptr; };
+  if (!shows_life_until([&](seconds look) { return wake_.wait_for(lock, look, is_open); })) {
+    give_up(
+        format("MPI has not started after {:.0f} s: a process of this job is missing, has ended, or hangs before "
+               "MPI_Init",
+               timeout_s));
+  }
   if (open_error_) {
     lock.unlock();
     thread_.join();
@@ -93,11 +118,13 @@ ProgressThread::ProgressThread(OpenTransport open, double timeout_s)
 }
 
 ProgressThread::~ProgressThread() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopping_ = true;
-  }
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
   wake_.notify_all();
+  if (!shows_life_until([&](seconds look) { return wake_.wait_for(lock, look, [&] { return closed_; }); })) {
+    give_up("all work is done, but MPI does not close: another process hangs in MPI_Finalize or before it");
+  }
+  lock.unlock();
   thread_.join();
 }
 
@@ -113,18 +140,34 @@ void ProgressThread::submit(const std::shared_ptr<Job>& job) {
 }
 
 JobTimes ProgressThread::wait(Job& job) const {
-  constexpr double kLook_s = 1;
-  const Clock::time_point begin = Clock::now();
-  while (!job.wait_for(kLook_s)) {
-    const Clock::time_point alive{Clock::duration(last_sign_of_life_)};
-    const std::chrono::duration<double> silence = Clock::now() - std::max(alive, begin);
-    if (silence > timeout_ + kStuckGrace) {
-      throw Error(ErrorKind::failure, format("{}: no sign of life for {:.0f} s, it hangs inside MPI: another rank has "
-                                             "stopped or was never there",
-                                             job.operation().name(), silence.count()));
-    }
+  if (!shows_life_until([&](seconds look) { return job.wait_for(std::chrono::duration<double>(look).count()); })) {
+    throw Error(ErrorKind::failure, format("{}: no sign of life for {:.0f} s, it hangs inside MPI: another rank has "
+                                           "stopped or was never there",
+                                           job.operation().name(), timeout_s() + kStuckGrace_s));
   }
   return job.take_result();
+}
+
+void ProgressThread::allow_for(double compute_s) {
+  longest_compute_s_ = std::max<double>(longest_compute_s_, compute_s);
+}
+
+double ProgressThread::timeout_s() const {
+  return std::max(configured_timeout_s_, kComputeFactor * longest_compute_s_);
+}
+
+/// Calls is_done(how long to wait for it) until it says true; false if the thread shows no sign of life for the
+/// time-out. Counts looks, not time: while the process is suspended there are none.
+template <typename WaitForALook>
+bool ProgressThread::shows_life_until(const WaitForALook& is_done) const {
+  constexpr seconds kLook{1};
+  Clock::rep last_sign = last_sign_of_life_;
+  for (seconds silence{0}; !is_done(kLook);) {
+    silence = last_sign_of_life_ == last_sign ? silence + kLook : seconds{0};
+    last_sign = last_sign_of_life_;
+    if (static_cast<double>(silence.count()) > timeout_s() + kStuckGrace_s) return false;
+  }
+  return true;
 }
 
 void ProgressThread::abort(int exit_code, const std::string& reason) {
@@ -162,11 +205,15 @@ void ProgressThread::run(const OpenTransport& open) {
   if (error) return;
   serve();
   transport_.reset();
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  wake_.notify_all();
 }
 
 void ProgressThread::serve() {
   while (take_submitted()) {
     try {
+      forgive_absence();
       start_waiting();
       step_running();
     } catch (...) {
@@ -196,6 +243,15 @@ bool ProgressThread::take_submitted() {
 /// this order, so the oldest operation that is not done everywhere waits nowhere.
 bool ProgressThread::may_start(const Operation& operation) const {
   return running_.empty() || !(operation.runs_alone() || running_.front()->operation().runs_alone());
+}
+
+/// Time in which this process did not run (a suspended job, a host that stood still) is nobody's silence.
+void ProgressThread::forgive_absence() {
+  const Clock::time_point now = Clock::now();
+  const Clock::duration absence = now - std::exchange(last_poll_, now);
+  if (absence < kLongestAbsence) return;
+  last_move_ += absence;
+  for (const std::shared_ptr<Job>& job : running_) job->last_move_ += absence;
 }
 
 void ProgressThread::start_waiting() {
@@ -246,23 +302,45 @@ void ProgressThread::step_running() {
     done->finish(
         {.start_ms = milliseconds(done->start_.time_since_epoch()), .duration_ms = milliseconds(now - done->start_)});
   }
-  if (running_.empty()) return;
+  const Clock::duration waited = now - last_move_;
   if (moved) {
-    if (paused_) backoff_.learn(now - last_move_);
+    if (std::exchange(warned_, false)) {
+      log::warn(format("rank {}: communication goes on after {:.0f} s", transport_->rank(), to_seconds(waited)));
+    }
+    if (paused_ && !running_.empty()) backoff_.learn(waited);
     last_move_ = now;
     paused_ = false;
-  } else {
+  } else if (!running_.empty()) {
+    warn_of_stall(waited);
     paused_ = true;
-    backoff_.pause(now - last_move_);
+    backoff_.pause(waited);
   }
 }
 
+/// When one rank of thousands is lost, all others find out in the same second, and one line is enough: the first
+/// rank's, or, in time to say more, that of one of the next.
 void ProgressThread::check_time_out(const Job& job, Clock::time_point now) const {
-  if (now - job.last_move_ <= timeout_) return;
+  const double turn_s = std::min(1.0, timeout_s() / 4);
+  const int turns = std::bit_width(static_cast<unsigned>(transport_->rank()));
+  const double waited_s = to_seconds(now - job.last_move_);
+  if (waited_s <= timeout_s() + turns * turn_s) return;
   throw Error(ErrorKind::failure,
-              format("rank {} on {}: {}: no progress for {:.1f} s: {}", transport_->rank(), find_own_place().host,
-                     job.operation().name(), std::chrono::duration<double>(now - job.last_move_).count(),
-                     job.operation().waits_for()));
+              format("{}: no progress for {:.1f} s: {}", describe(job), waited_s, job.operation().waits_for()));
+}
+
+/// The first rank and the last tell of it, most likely on two hosts: one of them is not the one that is waited for.
+void ProgressThread::warn_of_stall(Clock::duration waited) {
+  const int rank = transport_->rank();
+  if (warned_ || (rank != 0 && rank + 1 != transport_->size())) return;
+  if (to_seconds(waited) <= std::min(kWarnAfter_s, timeout_s() / 3)) return;
+  warned_ = true;
+  const Job& job = *running_.front();
+  log::warn(format("{}: no progress for {:.0f} s: {}; the job ends after {:.0f} s", describe(job), to_seconds(waited),
+                   job.operation().waits_for(), timeout_s()));
+}
+
+std::string ProgressThread::describe(const Job& job) const {
+  return format("rank {} on {}: {}", transport_->rank(), find_own_place().host, job.operation().name());
 }
 
 void ProgressThread::break_world(std::exception_ptr error) {

@@ -72,7 +72,9 @@ class ProgressThread {
  public:
   using OpenTransport = std::function<std::unique_ptr<Transport>()>;
 
-  /// Returns when the thread is up and its transport open; throws what `open` throws.
+  /// Returns when the thread is up and its transport open; throws what `open` throws. An operation that stands still
+  /// for `timeout_s` fails; time in which this process does not run, as while a job is suspended, does not count. A
+  /// transport that opens or closes for longer (MPI_Init waits for all processes) ends this process with a message.
   ProgressThread(OpenTransport open, double timeout_s);
   /// Finishes what was submitted, closes the transport and joins.
   ~ProgressThread();
@@ -90,6 +92,8 @@ class ProgressThread {
   void abort(int exit_code, const std::string& reason);
   /// How it waits depends on whether the ranks are on several machines.
   void set_between_hosts(bool between_hosts) { backoff_.set_between_hosts(between_hosts); }
+  /// Raises the time-out to some times what a rank is known to compute between two operations.
+  void allow_for(double compute_s);
   /// Confines the thread to one core; false if the system refuses.
   bool pin(int core);
 
@@ -101,18 +105,25 @@ class ProgressThread {
     std::string reason;
   };
 
+  double timeout_s() const;
+  template <typename WaitForALook>
+  bool shows_life_until(const WaitForALook& is_done) const;
   void run(const OpenTransport& open);
   void serve();
   bool take_submitted();
   bool may_start(const Operation& operation) const;
+  void forgive_absence();
   void start_waiting();
   void step_running();
   void check_time_out(const Job& job, Clock::time_point now) const;
+  void warn_of_stall(Clock::duration waited);
+  std::string describe(const Job& job) const;
   void break_world(std::exception_ptr error);
   /// Returns what operations fail with from now on; not at all where the transport ends the process.
   Error carry_out_abort();
 
-  const Clock::duration timeout_;
+  const double configured_timeout_s_;
+  std::atomic<double> longest_compute_s_ = 0;
   std::unique_ptr<Transport> transport_;  ///< constant from construction to the end of the thread
 
   Backoff backoff_;
@@ -120,7 +131,9 @@ class ProgressThread {
   Jobs waiting_;                                   ///< to be started, in order
   std::vector<std::shared_ptr<Job>> running_;      ///< the most urgent first, else in the order of their start
   Clock::time_point last_move_;                    ///< of any of them
+  Clock::time_point last_poll_;                    ///< when this thread was last seen to run
   bool paused_ = false;                            ///< since the last move
+  bool warned_ = false;                            ///< of a stall that lasts
   std::exception_ptr error_;                       ///< what broke the world
   std::vector<std::shared_ptr<Job>> broken_jobs_;  ///< messages into their memory may still be in flight
 
@@ -133,6 +146,7 @@ class ProgressThread {
   std::optional<Abort> abort_;  ///< asked for
   bool aborted_ = false;        ///< carried out
   bool stopping_ = false;
+  bool closed_ = false;
   std::exception_ptr open_error_;
 
   std::atomic<bool> has_news_ = false;  ///< something was submitted or an abort asked for: cheap to look at

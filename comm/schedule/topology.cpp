@@ -34,7 +34,12 @@ std::string Topology::describe(int rank) const {
 }
 
 std::string Topology::nothing_comes_from(std::span<const int> ranks) const {
+  constexpr std::size_t kMostNames = 4;
   std::string text = format("nothing comes from {}", describe(ranks.front()));
+  if (ranks.size() > kMostNames) {
+    return text + format(", which may be waiting for any of {} ranks, the furthest {}", ranks.size() - 1,
+                         describe(ranks.back()));
+  }
   for (std::size_t i = 1; i < ranks.size(); ++i) {
     text += format("{} {}", i == 1 ? ", which may be waiting for" : " or", describe(ranks[i]));
   }

@@ -38,7 +38,7 @@ class Topology {
   /// "rank 3 on node7".
   std::string describe(int rank) const;
   /// "nothing comes from rank 2 on ash, which may be waiting for rank 1 on elm". Of `ranks` the first is the sender,
-  /// the others those it depends on, the nearest first.
+  /// the others those it depends on, the nearest first. Of many only the sender, the furthest, and a count.
   std::string nothing_comes_from(std::span<const int> ranks) const;
 
  private:

@@ -103,6 +103,14 @@ TEST_CASE("a rank that never comes: the others name it within the time-out") {
   }
 }
 
+TEST_CASE("who is waited for among thousands: the nearest, the furthest and how many") {
+  const Topology topology(0, 10000, std::vector<std::string>(10000, "ash"));
+  const std::string text = topology.nothing_comes_from(topology.ranks_left(5000));
+  CHECK(
+      text ==
+      "nothing comes from rank 9999 on ash, which may be waiting for any of 4999 ranks, the furthest rank 5000 on ash");
+}
+
 TEST_CASE("barrier, broadcast and gather without a rank fail in time too") {
   const Options options{.timeout_s = 0.2};
   const std::vector<std::function<void(Communicator&)>> calls{

@@ -159,6 +159,27 @@ TEST_CASE("each operation has a time-out of its own, and all fail with the error
   CHECK_THROWS_WITH_AS(progress.wait(*submit(progress, kOpen)), doctest::Contains("gate: no progress"), Error);
 }
 
+TEST_CASE("a time-out that no clock can count is never") {
+  for (const double timeout_s : {1e10, 1e300}) {
+    std::atomic<bool> open = false;
+    ProgressThread progress(solo(), timeout_s);
+    const auto job = submit(progress, open);
+    CHECK_FALSE(job->wait_for(0.1));
+    open = true;
+    progress.wait(*job);
+  }
+}
+
+TEST_CASE("a rank may stand still for as long as steps are known to take") {
+  std::atomic<bool> open = false;
+  ProgressThread progress(solo(), 0.1);
+  progress.allow_for(100);
+  const auto job = submit(progress, open);
+  CHECK_FALSE(job->wait_for(0.5));
+  open = true;
+  progress.wait(*job);
+}
+
 TEST_CASE("the destructor finishes what was submitted") {
   std::atomic<bool> open = false;
   std::shared_ptr<Job> job;

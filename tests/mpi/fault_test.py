@@ -98,6 +98,36 @@ def check(mpiexec, program, ranks, case):
     return ""
 
 
+def check_suspension(mpiexec, program, ranks, victims, sleep_s, expected):
+    """What stands still and is continued goes on: the whole job for any time, a single rank within the time-out."""
+    with tempfile.TemporaryFile("w+") as errors:
+        job, pids = start(mpiexec, program, ranks, "ring", "none", errors)
+        time.sleep(0.5)
+        stopped = sorted(pids)[-victims:]
+        for number, pause_s in ((signal.SIGSTOP, sleep_s), (signal.SIGCONT, 2)):
+            for pid in stopped:
+                os.kill(pid, number)
+            time.sleep(pause_s)
+        still_there = job.poll() is None and len(pids) == ranks and all(alive(pid) for pid in pids)
+        job.terminate()
+        wait_for_end(job, pids, DEATH_LIMIT_S)
+        job.wait()
+        errors.seek(0)
+        text = errors.read()
+    missing = [words for words in expected if words not in text]
+    return "" if still_there and not missing else f"still there: {still_there}, no {missing} in: {text}"
+
+
+def check_missing_process(mpiexec, program):
+    """A process that never comes to MPI_Init must not keep the others for ever."""
+    job = subprocess.run([mpiexec, "-n", "1", "--oversubscribe", "--bind-to", "none", program, "ring", "none",
+                          str(TIMEOUT_S), ":", "-n", "1", "sleep", "300"], capture_output=True, text=True, timeout=60,
+                         check=False)
+    if job.returncode != 1 or "MPI has not started after 3 s" not in job.stderr:
+        return f"exit code {job.returncode}: {job.stderr}"
+    return ""
+
+
 def check_foreign_launcher(program):
     """N processes of a launcher that our MPI does not know would each be alone: refused."""
     environment = {**os.environ, "PMI_SIZE": "2", "PMI_RANK": "0"}
@@ -113,6 +143,16 @@ def main():
     findings = []
     print("a foreign launcher", flush=True)
     findings.append(check_foreign_launcher(program))
+    for title, ranks, victims, sleep_s, expected in (
+            ("a rank stands still for a while", 2, 1, 2, ["no progress for", "rank 1 on", "goes on after"]),
+            ("all stand still for longer than the time-out", 3, 3, 3 * TIMEOUT_S, [])):
+        print(title, flush=True)
+        findings.append(check_suspension(mpiexec, program, ranks, victims, sleep_s, expected))
+    print("a process that does not start MPI", flush=True)
+    findings.append(check_missing_process(mpiexec, program))
+    for finding in findings:
+        if finding:
+            print(f"  FAILED: {finding}", flush=True)
     for ranks in (2, 3, 4):
         for case in CASES:
             print(f"{ranks} ranks: {case[0]}", flush=True)
