@@ -115,13 +115,15 @@ void CheckpointWriter::begin(CheckpointManifest manifest, std::vector<Checkpoint
   temporary_ = path_ + kUnfinishedSuffix;
   manifest_ = std::move(manifest);
   own_files_.clear();
-  agree(communicator_, [&] {
-    if (communicator_.rank() != 0) return;
+  const auto create = [this] {
     if (const fs::path run = fs::path(folder_).parent_path(); !fs::exists(run)) {
       log::warn(format("the run folder {} has vanished; it is made anew, without what was in it", run.string()));
     }
     create_anew(temporary_);
-  });
+  };
+  if (communicator_.rank() == 0) task_.start(create);
+  all_done(communicator_, task_, path_);
+  agree(communicator_, task_.wait());
   task_.start([this, files = std::move(files)] { write_files(files); });
   stage_ = Stage::files;
 }

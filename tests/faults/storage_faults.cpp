@@ -1,7 +1,7 @@
 // Preloaded into a program (LD_PRELOAD), makes calls on certain files fail as a disk would. The environment variable
-// STORAGE_FAULT says "CALL NUMBER PART": CALL is open, mkdir, write, fwrite, fsync, rename, flock, short or hang;
-// NUMBER the errno; PART what the file's path has to contain. A short write writes one byte less than it was asked to,
-// and succeeds; so does an fsync that hangs for NUMBER seconds.
+// STORAGE_FAULT says "CALL NUMBER PART": CALL is open, mkdir, write, fwrite, fsync, rename, flock, short, hang or
+// hang_mkdir; NUMBER the errno; PART what the file's path has to contain. A short write writes one byte less than it
+// was asked to, and succeeds; so does an fsync or mkdir that hangs for NUMBER seconds.
 //
 // CALL may also be a moment at which the process dies (SIGKILL): "before" or "within" the NUMBER-th call that changes
 // such a file. Within means: half of what was to be written is there; other calls are done.
@@ -104,6 +104,7 @@ int open(const char* path, int flags, ...) {
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
+  if (fault().hits("hang_mkdir", path)) ::sleep(static_cast<unsigned>(fault().number));
   if (fault().hits("mkdir", path)) return fail();
   return survive(path, [&] { return real<int(const char*, mode_t)>("mkdir")(path, mode); });
 }

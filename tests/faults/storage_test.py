@@ -124,11 +124,12 @@ class Hanging(StorageTest):
 
     def test_storage_of_one_rank_that_hangs_longer_than_the_time_out(self):
         self.undisturbed()
-        for file in ("step-00000008.tmp/worker-00001", "step-00000008.tmp/manifest", "best.safetensors",
-                     "run/model.safetensors"):
-            with self.subTest(file):
+        for call, file in (("hang", "step-00000008.tmp/worker-00001"), ("hang", "step-00000008.tmp/manifest"),
+                           ("hang", "best.safetensors"), ("hang", "run/model.safetensors"),
+                           ("hang_mkdir", "step-00000008.tmp")):
+            with self.subTest(call, file=file):
                 shutil.rmtree(self.folder / "runs/run", ignore_errors=True)
-                result = self.run_with(("hang", 6, file), *self.TWO, ranks=2)
+                result = self.run_with((call, 6, file), *self.TWO, ranks=2)
                 self.assertEqual((result.code, result.err), (0, ""), result)
                 self.assertEqual(self.checkpoints(), CHECKPOINTS)
 
