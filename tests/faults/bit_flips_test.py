@@ -58,6 +58,8 @@ class BitFlips(CliTest):
                     self.assertIn("another mean model than on rank 0", result.err)
                     self.assertIn("no majority says which", result.err)
                     self.check_nothing_saved("failed")
+                    steps = sum(event["event"] == "step" for event in self.read_jsonl("runs/run/metrics.jsonl"))
+                    self.assertLess(steps, 80, "before a checkpoint compares all of the model")
             self.assertGreater(found, 0, algorithm)
 
     def test_nan_on_one_rank_alone_is_no_divergence(self):
