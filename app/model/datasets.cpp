@@ -98,10 +98,10 @@ void warn_of_data(const Datasets& datasets, int classes) {
   }
   const std::uint32_t shared = data::count_shared(train, *datasets.eval);
   if (shared > kMaxSharedImages * datasets.eval->size()) {
-    log::warn(
-        format("{} of the {} evaluation images are training images too: the accuracy will say little about other "
-               "images; name others in data.eval",
-               shared, datasets.eval->size()));
+    log::warn(format(
+        "{} of the {} evaluation images seem to be training images too: the accuracy will say little about other "
+        "images; name others in data.eval",
+        shared, datasets.eval->size()));
   }
 }
 

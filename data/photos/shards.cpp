@@ -192,9 +192,8 @@ class PackedFiles final : public PhotoSource {
   std::uint64_t identity(std::uint32_t index) const override {
     const Place place = place_of(index);
     const ShardRecord& record = place.record();
-    if (place.in.has_checksums) return record.checksum;
-    return checksum_of(
-        format("{} {} {}", std::filesystem::path(place.in.path).filename().string(), record.offset, record.bytes));
+    // Without checksums by their place: in a copy of the file it is the same.
+    return place.in.has_checksums ? record.checksum : place.in.identity + record.offset;
   }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
     const Place place = place_of(index);
@@ -246,6 +245,7 @@ PackedFile::PackedFile(const PositionedFile& file, ShardIndex its_index, bool ch
     : path(file.path()),
       bytes(file.size()),
       modified_ns(file.modified_ns()),
+      identity(checksum_of(format("{} {}", std::filesystem::path(path).filename().string(), bytes))),
       index(std::move(its_index)),
       has_checksums(checksums) {}
 

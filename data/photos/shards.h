@@ -47,6 +47,7 @@ struct PackedFile {
   std::string path;
   std::uint64_t bytes = 0;
   std::int64_t modified_ns = 0;
+  std::uint64_t identity = 0;  ///< of its name and size
   ShardIndex index;
   bool has_checksums = true;
 };
