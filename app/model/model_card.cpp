@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/format.h"
 #include "data/formats.h"
+#include "data/transform/crop.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -18,6 +19,12 @@ constexpr const char* kCardKey = "dcs3gd.card";  // of the metadata: JSON
 
 NetworkDescription description_of(const ModelConfiguration& model) {
   return model.file ? read_network_file(*model.file) : named_network(model.name);
+}
+
+/// What evaluation scales a photo's shorter side to before it takes the middle: for other programs, ours know it.
+int shorter_side_of(int image_size) {
+  const data::ImageSize large{1 << 15, 1 << 15};
+  return data::CropRule::center(image_size).crop(large).scaled.width;
 }
 
 }  // namespace
@@ -65,6 +72,7 @@ std::map<std::string, std::string> to_metadata(const ModelCard& card) {
                                        {"class_names", card.class_names},
                                        {"channels", card.settings.channels},
                                        {"image_size", card.settings.image_size},
+                                       {"photo_resize", shorter_side_of(card.settings.image_size)},
                                        {"mean", card.normalize.mean},
                                        {"std", card.normalize.std},
                                        {"dropout", card.settings.dropout},

@@ -202,7 +202,8 @@ std::vector<std::string> list_classes(const std::string& folder) {
 std::vector<std::int32_t> labels_in(const std::string& folder, const std::vector<std::string>& own,
                                     const std::vector<std::string>& classes) {
   std::map<std::string_view, std::int32_t> label_of;
-  for (const std::string& name : classes) label_of.emplace(name, static_cast<std::int32_t>(label_of.size()));
+  std::int32_t label = 0;
+  for (const std::string& name : classes) label_of.emplace(name, label++);
   std::vector<std::int32_t> labels;
   labels.reserve(own.size());
   for (const std::string& name : own) {

@@ -38,6 +38,8 @@ TEST_CASE("a card read from a file of weights is the card that was written, and 
   const std::optional<ModelCard> read = read_model_card(folder / "m.safetensors");
   REQUIRE(read);
   CHECK(*read == card);
+  // For other programs: what is done to photos of any size.
+  CHECK(test::contains(to_metadata(card).at("dcs3gd.card"), "\"image_size\":32,\"photo_resize\":37"));
   const nn::Graph again = build_graph(*read);
   CHECK(again.shape(again.input()) == nn::ImageShape{1, 32, 32});
   REQUIRE(again.parameter_layout()->slices().size() == graph.parameter_layout()->slices().size());
