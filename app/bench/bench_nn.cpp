@@ -9,6 +9,7 @@
 #include "app/bench/bench_statistics.h"
 #include "app/bench/benchmarks.h"
 #include "app/config/network_reader.h"
+#include "app/job/threads.h"
 #include "app/model/random_batch.h"
 #include "app/rules/table.h"
 #include "core/error.h"
@@ -42,7 +43,7 @@ void print_times(const std::vector<nn::KindTime>& times, int steps) {
 }  // namespace
 
 void bench_nn(const NnBenchOptions& options) {
-  if (options.threads > 0) omp_set_num_threads(options.threads);
+  use_team(options.threads > 0 ? options.threads : omp_get_max_threads());
   const nn::Graph graph = usual_network(options.model, options.image_size);
   nn::ConvolutionChoices convolutions;
   if (!options.direct) nn::measure_convolutions(graph, options.batch, options.precision, convolutions);

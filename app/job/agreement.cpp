@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "core/format.h"
@@ -55,6 +57,13 @@ std::optional<Error> attempt(const std::function<void()>& task) {
     return std::nullopt;
   } catch (const Error& error) {
     return error;
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) return Error(ErrorKind::failure, error.what());
+    return Error(ErrorKind::failure,
+                 "a thread cannot be started: there are as many processes and threads as the user (ulimit -u) or the "
+                 "control group (pids.max) may have, or no memory for one more (ulimit -v)");
+  } catch (const std::bad_alloc&) {
+    return Error(ErrorKind::failure, "out of memory");
   } catch (const std::exception& error) {
     return Error(ErrorKind::failure, error.what());
   }

@@ -29,7 +29,7 @@ void BackgroundTask::start(std::function<void()> task) {
     });
   });
   if (!no_thread) return;
-  error_ = no_thread;
+  error_ = Error(no_thread->kind(), format("{}: {}", name_, no_thread->what()));
   running_ = false;
 }
 

@@ -7,6 +7,7 @@
 
 #include <unistd.h>
 
+#include "app/job/control_groups.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
@@ -47,6 +48,23 @@ void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string
     warnings.push_back(format("{} on {}: {} on {} ({})", numbered("rank", sharers),
                               places[static_cast<std::size_t>(rank)].host, counted(threads, "thread"),
                               counted(cores.size(), "core"), format_ranges(cores)));
+  }
+}
+
+/// Ranks whose control group throttles them; those on the same cores are taken to be in the same.
+void warn_of_throttling(const std::vector<RankUse>& ranks, std::vector<std::string>& warnings) {
+  const std::vector<comm::RankPlace> places = places_of(ranks);
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const std::vector<int> sharers = comm::ranks_on_same_cores(places, static_cast<int>(rank));
+    const double granted = ranks[rank].granted_cores;
+    if (granted == 0 || sharers.front() != static_cast<int>(rank)) continue;
+    int threads = 0;
+    for (const int sharer : sharers) threads += ranks[static_cast<std::size_t>(sharer)].threads;
+    if (threads <= granted) continue;
+    warnings.push_back(
+        format("{} on {}: {}, but the control group (container, Slurm job) grants the time of {:.3g} cores "
+               "and stops them in between: lower run.threads, or raise its limit",
+               numbered("rank", sharers), places[rank].host, counted(threads, "thread"), granted));
   }
 }
 
@@ -98,10 +116,13 @@ std::vector<RankUse> gather_rank_uses(comm::Communicator& communicator, int thre
   struct Use {
     int threads;
     int host_cores;
+    double granted_cores;
   };
+  const Use mine{threads, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)),
+                 cores_granted_by_control_groups().value_or(0)};
   std::vector<RankUse> ranks;
-  for (const Use& use : communicator.gather(Use{threads, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN))})) {
-    ranks.push_back({communicator.places()[ranks.size()], use.threads, use.host_cores});
+  for (const Use& use : communicator.gather(mine)) {
+    ranks.push_back({communicator.places()[ranks.size()], use.threads, use.host_cores, use.granted_cores});
   }
   return ranks;
 }
@@ -138,6 +159,7 @@ std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, c
   warn_of_crowding(ranks, warnings);
   if (ranks.size() > 1) warn_of_idle_cores(ranks, warnings);  // a single process was confined on purpose
   if (!warnings.empty()) warnings.push_back(remedy(ranks, command));
+  warn_of_throttling(ranks, warnings);
   return warnings;
 }
 

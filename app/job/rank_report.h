@@ -11,8 +11,9 @@ namespace dcs3gd::app {
 /// A rank's share of its host.
 struct RankUse {
   comm::RankPlace place;
-  int threads = 1;     ///< that compute
-  int host_cores = 1;  ///< of the whole host, also those that the rank may not use
+  int threads = 1;           ///< that compute
+  int host_cores = 1;        ///< of the whole host, also those that the rank may not use
+  double granted_cores = 0;  ///< worth of time, by a control group; 0: no limit
 };
 
 /// Collective: every rank's, by rank.

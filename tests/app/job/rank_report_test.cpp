@@ -40,6 +40,14 @@ TEST_CASE("ranks that fit into their cores are no reason to warn") {
   CHECK(warnings({{{"a", cores(0, 3)}, 4, 4}, {{"b", cores(0, 3)}, 4, 4}}).empty());
 }
 
+TEST_CASE("more threads than a control group grants the time for are told of") {
+  CHECK(warnings({{{"a", cores(0, 7)}, 2, 8, 2.5}}).empty());
+  const std::vector<std::string> lines = warnings({{{"a", cores(0, 7)}, 2, 8, 2.5}, {{"a", cores(0, 7)}, 2, 8, 2.5}});
+  REQUIRE(lines.size() == 1);
+  CHECK(contains(lines[0], "ranks 0-1 on a: 4 threads, but the control group"));
+  CHECK(contains(lines[0], "2.5 cores"));
+}
+
 TEST_CASE("a process that was confined on purpose is no reason to warn") {
   CHECK(warnings({{{"a", cores(0, 1)}, 2, 64}}).empty());
 }

@@ -37,6 +37,14 @@ TEST_CASE("more ranks than cores get one thread each") {
   CHECK(plan({}, nullptr, {one, one, one}, 1).spare == 0);
 }
 
+TEST_CASE("auto keeps to what a control group and OpenMP grant") {
+  CHECK(plan_threads({}, nullptr, {kEight}, 0, {.cores = 0.5}).compute == 1);
+  CHECK(plan_threads({}, nullptr, {kEight}, 0, {.cores = 3.9}).compute == 3);
+  CHECK(plan_threads({}, nullptr, {kEight, kEight}, 0, {.cores = 4}).compute == 2);
+  CHECK(plan_threads({}, nullptr, {kEight}, 0, {.team = 3}).compute == 3);
+  CHECK(plan_threads(6, nullptr, {kEight}, 0, {.cores = 1, .team = 3}).compute == 6);
+}
+
 TEST_CASE("OMP_NUM_THREADS comes before auto, the configuration before both") {
   CHECK(plan({}, "3").compute == 3);
   CHECK(plan({}, "3").spare == 5);
