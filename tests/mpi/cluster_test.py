@@ -20,6 +20,7 @@ from processes import TIMEOUT_S, processes_with, wait_until
 LINK_MBIT_S = 200
 WIRE_EFFICIENCY = 0.945  # what Ethernet, IP and TCP leave of a link for bytes of the message, at most
 DEATH_LIMIT_S = 10
+POWER_LOSS_LIMIT_S = 100  # keep-alive: 20 s of silence, then three probes in 10 s each
 SKIPPED = 77
 
 CONFIG = """\
@@ -91,6 +92,25 @@ class ClusterTest(unittest.TestCase):
         subprocess.run(["kill", f"-{int(signal.SIGKILL)}", str(victim)], check=True)
         self.assertTrue(wait_until(lambda: job.poll() is not None and not processes_with(marker, self.trainer),
                                    DEATH_LIMIT_S))
+        self.assertNotEqual(job.returncode, 0)
+
+
+    def test_a_host_that_loses_power_ends_the_job(self):
+        """Nobody says goodbye: its link is down first. mpirun ends because of the keep-alive options."""
+        marker = str(self.folder / "run.yaml")
+        job = subprocess.Popen([self.cluster, "mpirun", self.trainer, "--config", marker, "--set", "run.epochs=100000",
+                                "--set", "comm.timeout_s=10"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(job.wait)
+        self.addCleanup(job.kill)
+        metrics = self.folder / "run" / "metrics.jsonl"
+        self.assertTrue(wait_until(lambda: metrics.exists() and '"step"' in metrics.read_text()))
+        host = "dcs3gd-h2"
+        link = ["ip", "-n", host, "link", "set", "e0"]
+        self.addCleanup(subprocess.run, [*link, "up"], check=True)
+        subprocess.run([*link, "down"], check=True)
+        lost = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, check=True).stdout.split()
+        subprocess.run(["kill", "-9", *lost], check=True)
+        self.assertTrue(wait_until(lambda: job.poll() is not None, POWER_LOSS_LIMIT_S), "mpirun still waits")
         self.assertNotEqual(job.returncode, 0)
 
 
