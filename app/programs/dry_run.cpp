@@ -124,6 +124,8 @@ double largest(comm::Communicator& communicator, double mine) { return std::rang
 void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
              const std::string& command) {
   expect_shared(communicator, RunFolder(configuration.run.output_dir, configuration.run.name));
+  std::optional<TimeLimit> time_limit;
+  agree(communicator, [&] { time_limit.emplace(configuration.run.time_limit_minutes, std::getenv); });
   const std::size_t at_start = resident_bytes();
   const std::size_t available = available_bytes();
   communicator.barrier();  // what is free, before any rank takes of it
@@ -162,7 +164,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
       .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
       .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
       .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
-      .time_limit_s = TimeLimit(configuration.run.time_limit_minutes, std::getenv).left_s(),
+      .time_limit_s = time_limit->left_s(),
       .steps_per_epoch = data.steps_per_epoch};
   const Preflight found = preflight(
       configuration, gather_needs(communicator, memory.total() - std::min(memory.total(), at_start), available), facts);

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "app/job/agreement.h"
+#include "app/job/build_id.h"
 #include "app/job/exit_code.h"
 #include "app/job/stop_signals.h"
 #include "app/model/datasets.h"
@@ -16,6 +17,7 @@
 #include "app/record/progress.h"
 #include "app/train/resume.h"
 #include "app/train/trainer.h"
+#include "comm/launcher.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/format.h"
@@ -25,9 +27,21 @@
 namespace dcs3gd::app {
 namespace {
 
+/// What all ranks must be asked for beside the configuration.
+std::string to_line(const CommandLine& line) {
+  constexpr const char* kActions[] = {"train", "--eval", "--dry-run", "--print-config", "--version", "--help"};
+  constexpr const char* kResumeModes[] = {"auto", "never", "PATH"};
+  const auto mode = line.resume.value_or(ResumeMode::automatic);
+  return format("{} {} --resume {} {} --predictions {}", kActions[static_cast<std::size_t>(line.action)],
+                line.evaluate_path, kResumeModes[static_cast<std::size_t>(mode)], line.resume_path,
+                line.predictions_path);
+}
+
 /// Where configurations are found by name: beside the build's bin folder in a checkout, and where they are installed.
 std::vector<std::filesystem::path> configuration_folders() {
-  const std::filesystem::path bin = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  std::error_code unknown;  // without /proc configurations are named by their paths
+  const std::filesystem::path bin = std::filesystem::read_symlink("/proc/self/exe", unknown).parent_path();
+  if (unknown) return {};
   return {bin / "../../../configs", bin / "../share/dcs3gd-train/configs"};
 }
 
@@ -99,8 +113,11 @@ void warn_of_other_classes(const Configuration& configuration, const std::option
              *model.init));
 }
 
-int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
-  const TimeLimit time_limit(configuration.run.time_limit_minutes, std::getenv);
+int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
+          StopSignals& signals) {
+  std::optional<TimeLimit> time_limit;
+  agree(communicator, [&] { time_limit.emplace(configuration.run.time_limit_minutes, std::getenv); });
+  signals.set_patience(configuration.comm.timeout_s, time_limit->killed_in_s());
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
   // Whatever can be refused is refused before anything is written.
@@ -115,9 +132,8 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   agree(communicator, [&] { graph.emplace(build_graph(run_start.card)); });
   run_start.convolutions =
       tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
-  StopSignals signals;
   run_start.signals = &signals;
-  run_start.stop_wanted = [&] { return signals.received() || time_limit.is_up(); };
+  run_start.stop_wanted = [&] { return signals.received() || time_limit->is_up(); };
   const Datasets datasets = open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator));
   warn_of_other_classes(configuration, run_start.checkpoint, *datasets.train, communicator);
   std::optional<Trainer> trainer;
@@ -135,7 +151,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
              .rank_count = communicator.size(),
              .file = folder.log(communicator.rank()),
              .status_line = resolve_progress_style(configuration.output.progress) == ProgressStyle::bar});
-  if (const auto left_s = time_limit.left_s(); left_s && communicator.rank() == 0) {
+  if (const auto left_s = time_limit->left_s(); left_s && communicator.rank() == 0) {
     log::info(format("time limit: in {}", format_duration(*left_s)));
   }
   return trainer->train(claim ? &*claim : nullptr) == RunEnd::done ? 0 : kExitStopped;
@@ -180,13 +196,14 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   }
 }
 
-int run_on_ranks(Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
+int run_on_ranks(Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
+                 std::optional<StopSignals>& signals) {
   if (command_line.action == Action::train || command_line.action == Action::dry_run) {
     configuration.model.classes = count_classes(configuration, communicator);
   }
   switch (command_line.action) {
     case Action::train:
-      return train(configuration, command_line, communicator);
+      return train(configuration, command_line, communicator, *signals);
     case Action::evaluate:
       evaluate(configuration, command_line, communicator);
       break;
@@ -208,16 +225,20 @@ int run_on_ranks(Configuration& configuration, const CommandLine& command_line, 
 int run_train_command(const CommandLine& command_line) {
   if (command_line.action == Action::show_help) return std::fputs(help_text().c_str(), stdout), 0;
   if (command_line.action == Action::show_version) return std::printf("dcs3gd-train %s\n", kVersion), 0;
+  // First of all: what is asked to stop while it starts does so as it does later.
+  std::optional<StopSignals> signals;
+  if (command_line.action == Action::train) signals.emplace(comm::find_launch(std::getenv).has_value());
   // All ranks read the configuration and would refuse it: they meet first, so that it is said once.
   Configuration configuration;
   const std::optional<Error> refusal = attempt([&] { configuration = load_configuration(command_line); });
   const auto communicator = comm::Communicator::open(configuration.comm);
   const int exit_code = exit_code_in_job(*communicator, [&] {
     agree(*communicator, refusal);
-    expect_same(*communicator, ErrorKind::input, "version or configuration",
-                format("dcs3gd-train {}\n{}", kVersion, to_lines(configuration)),
-                "start the same program with the same configuration on all ranks");
-    return run_on_ranks(configuration, command_line, *communicator);
+    expect_same(*communicator, ErrorKind::input, "version, command line or configuration",
+                format("dcs3gd-train {}, build {}\n{}\n{}", kVersion, build_id(), to_line(command_line),
+                       to_lines(configuration)),
+                "start the same program with the same command line and configuration on all ranks");
+    return run_on_ranks(configuration, command_line, *communicator, signals);
   });
   log::close();
   return exit_code;

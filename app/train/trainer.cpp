@@ -88,6 +88,7 @@ void Trainer::heed(const StepReport& report) {
                        communicator_.from_rank_0(claim_ != nullptr ? claim_->taken_by() : "")),
                 ErrorScope::all_ranks);
   }
+  communicator_.allow_for(1e-3 * report.compute_ms);
   stop_agreed_ = stop_agreed_ || stop > 0;
   if (checkpoint > 0) checkpointer_.requested();
   if (ready == static_cast<float>(communicator_.size())) checkpointer_.advance();

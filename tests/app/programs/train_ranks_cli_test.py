@@ -10,7 +10,7 @@ import time
 
 from train_cli_support import CONTROL, TrainTest, setting
 from cli_support import main
-from processes import processes_with, wait_until
+from processes import TIMEOUT_S, processes_with, wait_until
 
 
 class Folders(TrainTest):
@@ -61,6 +61,17 @@ class Ranks(TrainTest):
             with self.subTest(words):
                 result = self.refuse_run(*arguments, ranks=3, says=words)
                 self.assertEqual(result.err.count("error:"), 1, result)
+
+    def test_a_rank_with_another_command_line(self):
+        for odd in (["--dry-run"], ["--resume", "never"], ["--print-config"], ["--eval"]):
+            with self.subTest(odd):
+                line = self.command(["--config", "tiny_run.yaml"], ranks=1)
+                result = subprocess.run([*line, ":", "-n", "1", self.program, "--config", "tiny_run.yaml", *odd],
+                                        cwd=self.folder, env=self.environment(None), capture_output=True, text=True,
+                                        timeout=TIMEOUT_S, check=False)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertIn("another version, command line or configuration", result.stderr)
+                self.assertIn(odd[0], result.stderr)
 
     def test_divergence(self):
         result = self.refuse("--config", "tiny_run.yaml",

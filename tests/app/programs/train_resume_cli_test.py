@@ -1,6 +1,8 @@
 """dcs3gd-train as a user meets it: runs that are stopped and continued. Usage: cli_support.py."""
 
 import os
+import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -87,7 +89,7 @@ class Resume(TrainTest):
             self.assertEqual(result.out.count("is finished"), 1)
 
     def test_signals_stop_it_behind_a_checkpoint(self):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             with self.subTest(number):
                 name = f"run{number}"
                 process = self.start_long(name, *setting(algorithm__name="dc_s3gd"))
@@ -95,6 +97,35 @@ class Resume(TrainTest):
                 code, end = self.end_of(process, name)
                 self.assertEqual((code, end["status"], end["exit_code"]), (75, "stopped", 75))
                 self.check_continues(name, *setting(algorithm__name="dc_s3gd"))
+
+    def test_a_signal_while_it_starts(self):
+        process = self.start("--config", "tiny_run.yaml", *self.MANY, *setting(run__name="run"),
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def catches_signals():
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+            return caught >> (signal.SIGTERM - 1) & 1
+
+        self.assertTrue(wait_until(catches_signals))
+        process.send_signal(signal.SIGTERM)
+        code, end = self.end_of(process, "run")
+        self.assertEqual((code, end["status"]), (75, "stopped"))
+
+    def test_who_ignores_hang_ups_goes_on(self):
+        process = self.start_long("run", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        self.assertIsNone(process.poll())
+
+    def test_a_signal_in_a_long_step(self):
+        """However long a step takes, up to the time-out, the run is saved behind it."""
+        process, waiting = self.stuck("run", number=signal.SIGUSR1)
+        time.sleep(12)
+        for pid in self.ranks_of(process, "run"):
+            os.kill(pid, signal.SIGCONT)
+        code, end = self.end_of(process, "run")
+        self.assertEqual((code, end["status"]), (75, "stopped"))
 
     def test_a_signal_to_any_one_rank(self):
         for algorithm in ("ssgd", "s3gd", "dc_s3gd"):
@@ -120,17 +151,17 @@ class Resume(TrainTest):
                 self.assertEqual((end["status"], end["exit_code"]), ("stopped", 75))
                 self.check_continues(name, ranks=2)
 
-    def stuck(self, name):
+    def stuck(self, name, *arguments, number=signal.SIGINT):
         """Rank 0 of a run whose rank 1 stands still."""
         process = self.start("--config", "tiny_run.yaml", *self.MANY,
                              *setting(run__name=name, run__eval_every_epochs=0, checkpoint__every_epochs="null"),
-                             ranks=2, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+                             *arguments, ranks=2, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
         self.assertTrue(wait_until(lambda: self.has_steps(name)))
         waiting, stopped = self.ranks_of(process, name)
         os.kill(stopped, signal.SIGSTOP)
         self.addCleanup(kill_if_alive, stopped)
         time.sleep(0.5)
-        os.kill(waiting, signal.SIGINT)
+        os.kill(waiting, number)
         time.sleep(1)
         self.assertIn(waiting, self.ranks_of(process, name), "it waits for the end of its step")
         return process, waiting
@@ -141,10 +172,15 @@ class Resume(TrainTest):
         self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, "run"), 2))
 
     def test_a_step_that_never_ends_does_not_keep_it(self):
-        process, waiting = self.stuck("run")
-        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, "run"), 15))
+        process, waiting = self.stuck("run", *setting(comm__timeout_s=5))
+        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, "run"), 20))
         self.assertNotEqual(process.wait(timeout=15), 0)
-        self.assertIn("the step does not end", process.stderr.read())
+        self.assertRegex(process.stderr.read(), "the step does not end|no progress for")
+
+    def test_a_time_limit_that_is_over(self):
+        end = str(int(time.time()) + 60)
+        for arguments in ([], ["--dry-run"]):
+            self.refuse_run(*arguments, says=f"SLURM_JOB_END_TIME={end}", environment={"SLURM_JOB_END_TIME": end})
 
     def test_time_limit(self):
         process = self.start("--config", "tiny_run.yaml", *self.MANY, *setting(run__name="run",

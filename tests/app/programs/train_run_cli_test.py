@@ -8,7 +8,7 @@ import subprocess
 
 from train_cli_support import CONTROL, STEPS, STEPS_PER_EPOCH, TrainTest, setting
 from cli_support import main
-from processes import wait_until
+from processes import TIMEOUT_S, wait_until
 
 KEYS = {
     "start": ["event", "version", "command", "config_hash", "hosts", "ranks", "workers", "threads", "isa", "parameters",
@@ -20,6 +20,74 @@ KEYS = {
     "end": ["event", "status", "exit_code", "best_top1", "final_top1", "wall_s", "images_per_s",
             "wall_images_per_s"],
 }
+
+
+# Loaded before the C library: the machine has been busy for long, and the process may have FAKE_THREADS more threads.
+FAKE_MACHINE = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+int getloadavg(double* load, int count) {
+  for (int i = 0; i < count; ++i) load[i] = 100;
+  return count;
+}
+int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*body)(void*), void* argument) {
+  static int started = 0;
+  int (*real)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*) = dlsym(RTLD_NEXT, "pthread_create");
+  const char* most = getenv("FAKE_THREADS");
+  return most != NULL && ++started > atoi(most) ? EAGAIN : real(thread, attributes, body, argument);
+}
+"""
+
+
+class Limits(TrainTest):
+    """What the machine, its environment and whoever reads the output do to a run."""
+
+    def fake_machine(self, **variables):
+        self.write("fake.c", FAKE_MACHINE)
+        library = self.folder / "fake.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, self.folder / "fake.c", "-ldl"], check=True)
+        return {"LD_PRELOAD": str(library), **variables}
+
+    def test_openmp_that_takes_fewer_threads_on_a_busy_machine(self):
+        busy = self.fake_machine(OMP_DYNAMIC="true")
+        self.train(*setting(run__threads=2), environment=busy)
+        self.succeed("--config", "tiny_run.yaml", *setting(run__threads=2), "--dry-run", environment=busy)
+
+    def test_a_team_that_is_not_to_be_had(self):
+        for arguments in ([], ["--dry-run"], ["--eval", "nothing.safetensors"]):
+            self.refuse_run(*arguments, *setting(run__threads=2), says="OMP_THREAD_LIMIT (now 1)",
+                            environment={"OMP_THREAD_LIMIT": "1"})
+        self.train(*setting(run__threads="auto"), environment={"OMP_THREAD_LIMIT": "1", "OMP_NUM_THREADS": ""})
+
+    def test_threads_that_cannot_be_started(self):
+        for most, code in ((0, 1), (1, 2)):  # not even the one for communication; none beside it
+            self.refuse("--config", "tiny_run.yaml", *setting(run__threads=2), code=code, says="ulimit -u",
+                        environment=self.fake_machine(FAKE_THREADS=str(most)))
+
+    def test_output_that_nobody_reads(self):
+        process = self.start("--config", "tiny_run.yaml", *setting(run__name="run"), stdout=subprocess.PIPE)
+        process.stdout.close()
+        self.assertEqual(process.wait(timeout=TIMEOUT_S), 0)
+        self.assertIn("done", self.read("runs/run/log.txt"))
+
+    def test_closed_streams_are_no_files_of_the_run(self):
+        line = self.command(["--config", "tiny_run.yaml", *setting(run__name="run")])
+        subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *line], cwd=self.folder,
+                       env=self.environment(None), check=True, timeout=TIMEOUT_S)
+        self.assertLess(len(self.read("runs/run/.lock").splitlines()), 3)
+        lines = [line for line in self.read("runs/run/log.txt").splitlines() if "evaluation: top-1" in line]
+        self.assertEqual(len(lines), 2)
+
+    def test_a_machine_without_proc(self):
+        hidden = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
+        if os.geteuid() != 0 or subprocess.run([*hidden, "true"], check=False).returncode != 0:
+            self.skipTest("/proc cannot be hidden here")
+        line = self.command(["--config", "tiny_run.yaml", *setting(run__name="run")])
+        subprocess.run([*hidden, *line], cwd=self.folder, env=self.environment(None), check=True, timeout=TIMEOUT_S,
+                       stdout=subprocess.DEVNULL)
 
 
 class Run(TrainTest):
