@@ -82,6 +82,14 @@ DataReport describe_data(const Configuration& configuration, comm::Communicator&
   return report;
 }
 
+/// Before any of it is taken: where there is too little, the system may end the process on the way.
+void print_least_memory(const RankMemory& least, std::size_t available) {
+  constexpr double kMegabyte = 1e6;
+  std::printf("memory: at least %.1f MB per rank, the network's own not counted; %.1f MB free\n\n",
+              static_cast<double>(least.total()) / kMegabyte, static_cast<double>(available) / kMegabyte);
+  std::fflush(stdout);
+}
+
 void print_rows(const std::vector<ReportRow>& rows) {
   std::printf("\n");
   for (const std::string& line : format_rows(rows)) std::printf("%s\n", line.c_str());
@@ -132,6 +140,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   std::optional<nn::Graph> graph;
   const ModelCard card = card_of_rank_0(communicator, [&] { return model_card(configuration); });
   agree(communicator, [&] { graph.emplace(build_graph(card)); });
+  if (communicator.rank() == 0) print_least_memory(plan_memory(configuration, *graph), available);
   const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   const DataReport data = describe_data(configuration, communicator);
   std::optional<Model> built;

@@ -35,13 +35,18 @@ std::size_t batch_bytes(const Configuration& configuration) {
 
 }  // namespace
 
-RankMemory plan_memory(const Configuration& configuration, const Model& model) {
-  const std::size_t array = model.weights.layout().element_count() * sizeof(float);
-  return {.network = model.network.memory_bytes(),
-          .arrays = parameter_arrays(configuration.algorithm) * array,
+RankMemory plan_memory(const Configuration& configuration, const nn::Graph& graph) {
+  const std::size_t array = graph.parameter_layout()->element_count() * sizeof(float);
+  return {.arrays = parameter_arrays(configuration.algorithm) * array,
           .copy = copied_arrays(configuration) * array,
-          .batches = batch_bytes(configuration),
-          .program = model.program_bytes};
+          .batches = batch_bytes(configuration)};
+}
+
+RankMemory plan_memory(const Configuration& configuration, const Model& model) {
+  RankMemory memory = plan_memory(configuration, model.graph);
+  memory.network = model.network.memory_bytes();
+  memory.program = model.program_bytes;
+  return memory;
 }
 
 std::string memory_text(const RankMemory& memory) {

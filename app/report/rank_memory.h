@@ -19,6 +19,8 @@ struct RankMemory {
   std::size_t total() const { return network + arrays + copy + batches + program; }
 };
 
+/// What is known from the network's description, before anything is built: all but `network` and `program`.
+RankMemory plan_memory(const Configuration& configuration, const nn::Graph& graph);
 RankMemory plan_memory(const Configuration& configuration, const Model& model);
 
 /// "2434.1 MB per rank (network 1660.9, …)"
