@@ -60,6 +60,16 @@ class InstallTest(unittest.TestCase):
                 result = run("/usr/bin/python3", "-B", str(script), "--help", cwd=self.folder)
                 self.assertEqual(result.returncode, 0, result.stderr)
 
+    def test_programs_are_hardened(self):
+        """Position-independent, relocations read-only and bound at the start, stack protectors, checked library calls."""
+        if shutil.which("readelf") is None:
+            self.skipTest("readelf is missing: install binutils")
+        for program in ("dcs3gd-bench", "dcs3gd-data", "dcs3gd-train"):
+            said = run("readelf", "--wide", "--file-header", "--dynamic", "--program-headers", "--dyn-syms",
+                       str(self.prefix / "bin" / program)).stdout
+            for words in ("DYN (Position-Independent", "GNU_RELRO", "BIND_NOW", "__stack_chk_fail", "_chk@GLIBC"):
+                self.assertIn(words, said, program)
+
     def test_completion(self):
         self.assertIn("--dry-run", self.complete("--d"))
         self.assertIn("tiny.yaml", self.complete("--config", "ti"))
