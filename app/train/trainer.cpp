@@ -98,6 +98,23 @@ void Trainer::record(const StepReport& report) {
   record_.write_step(report, {.epoch = epoch_plan_.epochs_begun(report.step + 1),
                               .data_wait_ms = loader_.take_wait_ms(),
                               .bad_images = static_cast<std::int64_t>(report.tail.back())});
+  warn_of_slowdown(report);
+}
+
+/// All ranks become slow together; the first and the last say how it looks from there.
+void Trainer::warn_of_slowdown(const StepReport& report) {
+  const auto usual_ms = slowdown_.add(report.step_ms);
+  const int rank = communicator_.rank();
+  const int ranks = communicator_.size();
+  if (!usual_ms || (rank != 0 && rank + 1 != ranks)) return;
+  const int left = (rank + ranks - 1) % ranks;
+  const bool waits = report.wait_ms > report.compute_ms;
+  log::warn(format(
+      "for a minute a step has taken {:.0f} ms instead of {:.0f} ms, {:.0f} ms of it waiting for others: look at {}",
+      report.step_ms, *usual_ms, report.wait_ms,
+      waits ? format("the network and the load of the others, first of rank {} on {}", left,
+                     communicator_.places()[static_cast<std::size_t>(left)].host)
+            : format("the load of this host, {}", communicator_.host())));
 }
 
 void Trainer::record_received() {

@@ -19,6 +19,7 @@
 #include "app/train/best_model.h"
 #include "app/train/checkpointer.h"
 #include "app/train/replica_guard.h"
+#include "app/train/slowdown.h"
 #include "comm/communicator.h"
 #include "core/optim/learning_rate.h"
 #include "data/batch_loader.h"
@@ -68,6 +69,7 @@ class Trainer {
   void heed(const StepReport& report);
   void record(const StepReport& report);
   void record_received();
+  void warn_of_slowdown(const StepReport& report);
   void timed_by_signals(const std::function<void()>& task);
   void finish();
   void expect_same_mean_model(const std::string& seen);
@@ -124,6 +126,7 @@ class Trainer {
   std::optional<StepReport> received_;  ///< that is not recorded yet
   std::int64_t steps_done_ = 0;         ///< of the whole run
   bool stop_agreed_ = false;
+  Slowdown slowdown_;
   std::optional<std::int64_t> evaluated_at_;  ///< steps done
   std::optional<double> final_top1_;
 
