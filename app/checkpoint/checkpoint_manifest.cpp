@@ -69,7 +69,8 @@ std::string to_text(const CheckpointManifest& manifest) {
                {"images_used_in_epoch", manifest.position.images},
                {"ranks", manifest.ranks},
                {"workers_per_rank", manifest.workers_per_rank},
-               {"workers", manifest.workers()},
+               {"workers",
+                std::int64_t{manifest.ranks} * manifest.workers_per_rank},  // of any numbers: they are not checked yet
                {"threads", manifest.threads},
                {"isa", manifest.isa},
                {"data", manifest.data_fingerprint},
