@@ -321,7 +321,7 @@ void ProgressThread::step_running() {
 /// rank's, or, in time to say more, that of one of the next.
 void ProgressThread::check_time_out(const Job& job, Clock::time_point now) const {
   const double turn_s = std::min(1.0, timeout_s() / 4);
-  const int turns = std::bit_width(static_cast<unsigned>(transport_->rank()));
+  const int turns = static_cast<int>(std::bit_width(static_cast<unsigned>(transport_->rank())));
   const double waited_s = to_seconds(now - job.last_move_);
   if (waited_s <= timeout_s() + turns * turn_s) return;
   throw Error(ErrorKind::failure,

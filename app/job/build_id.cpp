@@ -1,5 +1,6 @@
 #include "app/job/build_id.h"
 
+#include <bit>
 #include <cstddef>
 #include <cstring>
 #include <string_view>
@@ -46,7 +47,7 @@ std::string build_id() {
           const auto& segment = object->dlpi_phdr[i];
           auto& id = *static_cast<std::string*>(result);
           if (segment.p_type != PT_NOTE || !id.empty()) continue;
-          id = find_build_id({reinterpret_cast<const char*>(object->dlpi_addr + segment.p_vaddr), segment.p_memsz});
+          id = find_build_id({std::bit_cast<const char*>(object->dlpi_addr + segment.p_vaddr), segment.p_memsz});
         }
         return 1;  // the program itself comes first
       },

@@ -71,10 +71,11 @@ std::optional<double> cores_granted_by_control_groups(const std::string& root) {
 
 std::size_t bytes_left_by_control_groups(const std::string& root) {
   constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
+  constexpr double kVersion1None = 4e18;  // it writes 2^63 less a page
   std::size_t left = kNoLimit;
   for (const std::string& folder : group_folders(root, "memory")) {
     const auto limit = number_in(folder, "/memory.max", "/memory.limit_in_bytes");
-    if (!limit || *limit >= static_cast<double>(kNoLimit / 4)) continue;  // what version 1 writes for none
+    if (!limit || *limit >= kVersion1None) continue;
     left = std::min(left, static_cast<std::size_t>(std::max(0.0, *limit - std::max(0.0, bytes_used(folder)))));
   }
   return left;

@@ -120,11 +120,12 @@ class Resume(TrainTest):
 
     def test_a_signal_in_a_long_step(self):
         """However long a step takes, up to the time-out, the run is saved behind it."""
-        process, waiting = self.stuck("run", number=signal.SIGUSR1)
+        name = f"long{os.getpid()}"
+        process, waiting = self.stuck(name, number=signal.SIGUSR1)
         time.sleep(12)
-        for pid in self.ranks_of(process, "run"):
+        for pid in self.ranks_of(process, name):
             os.kill(pid, signal.SIGCONT)
-        code, end = self.end_of(process, "run")
+        code, end = self.end_of(process, name)
         self.assertEqual((code, end["status"]), (75, "stopped"))
 
     def test_a_signal_to_any_one_rank(self):
@@ -167,13 +168,15 @@ class Resume(TrainTest):
         return process, waiting
 
     def test_a_second_interrupt_ends_it_at_once(self):
-        process, waiting = self.stuck("run")
+        name = f"stuck{os.getpid()}"  # other tests on this machine must not be taken for it
+        process, waiting = self.stuck(name)
         os.kill(waiting, signal.SIGINT)
-        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, "run"), 2))
+        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, name), 2))
 
     def test_a_step_that_never_ends_does_not_keep_it(self):
-        process, waiting = self.stuck("run", *setting(comm__timeout_s=5))
-        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, "run"), 20))
+        name = f"stuck{os.getpid()}"  # other tests on this machine must not be taken for it
+        process, waiting = self.stuck(name, *setting(comm__timeout_s=5))
+        self.assertTrue(wait_until(lambda: waiting not in self.ranks_of(process, name), 20))
         self.assertNotEqual(process.wait(timeout=15), 0)
         self.assertRegex(process.stderr.read(), "the step does not end|no progress for")
 
