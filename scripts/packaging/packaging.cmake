@@ -7,7 +7,7 @@ install(TARGETS dcs3gd-train dcs3gd-bench dcs3gd-data dcs3gd-predict RUNTIME DES
 install(DIRECTORY configs/ DESTINATION ${data_folder}/configs)
 install(PROGRAMS scripts/report.py scripts/sweep.py scripts/compare_variants.py scripts/convert_weights.py scripts/elastic.py
         scripts/train_slurm.sbatch DESTINATION ${data_folder}/scripts)
-install(FILES scripts/run_results.py scripts/report_plots.py scripts/sweep_plan.py DESTINATION ${data_folder}/scripts)
+install(FILES scripts/output_file.py scripts/run_results.py scripts/report_plots.py scripts/sweep_plan.py DESTINATION ${data_folder}/scripts)
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
