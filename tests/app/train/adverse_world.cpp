@@ -1,0 +1,506 @@
+// A world in which everything goes wrong, as a function of a number: whole training runs with ranks as threads, whose
+// messages are late and out of order, whose ranks die or fall silent, whose storage fails or stalls, and that are asked
+// to stop. A run is started again until it is done; then its model must be, bit for bit, that of the undisturbed run.
+//
+//   adverse_world [FIRST_SEED [SEEDS [FOLDER]]]     default: 1, 100, a temporary folder
+//
+// Every launch must end: done, stopped after a checkpoint, or with an Error{failure}. What fails is printed with the
+// line that replays it. Faults are bound to counts (the third write to that file, the 57th message of that rank), not
+// to times, so a seed means the same on any machine but for the order in which threads run, on which no result may
+// depend.
+//
+// The calls for files are those of our own code: the linker hands them to the __wrap_ functions below (--wrap).
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <omp.h>
+#include <unistd.h>
+
+#include "app/train/resume.h"
+#include "app/train/trainer.h"
+#include "comm/thread_world.h"
+#include "core/error.h"
+#include "core/format.h"
+#include "core/log.h"
+#include "core/random_stream.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fs = std::filesystem;
+
+using namespace dcs3gd;
+using namespace dcs3gd::app;
+
+namespace {
+
+// --- storage
+// ----------------------------------------------------------------------------------------------------------
+
+/// A call for a file of the run: the `count`-th of its kind on that path.
+struct FileCall {
+  std::string kind;  ///< open, write, fsync, rename
+  std::string path;  ///< below the run folder
+  int count = 0;
+
+  auto operator<=>(const FileCall&) const = default;
+};
+
+enum class Harm { none, fails, fails_from_now_on, stalls };
+
+/// What the calls below do, for the launch that runs.
+class Storage {
+ public:
+  /// Counts from nothing in this folder; `at` suffers `harm`.
+  void begin(const std::string& folder, Harm harm, const FileCall& at) {
+    const std::lock_guard lock(mutex_);
+    folder_ = folder + "/";
+    harm_ = harm;
+    at_ = at;
+    is_broken_ = false;
+    happened_ = false;
+    counts_.clear();
+    calls_.clear();
+  }
+
+  /// Whether the call fails.
+  bool fails(const std::string& kind, const std::string& path) {
+    std::unique_lock lock(mutex_);
+    if (folder_.empty() || !path.starts_with(folder_)) return false;
+    const std::string name = settled(path.substr(folder_.size()));
+    const FileCall call{kind, name, ++counts_[kind + " " + name]};
+    calls_.insert(call);
+    const bool is_hit = harm_ != Harm::none && call == at_;
+    happened_ = happened_ || is_hit;
+    if (is_hit && harm_ == Harm::stalls) {
+      lock.unlock();
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      return false;
+    }
+    is_broken_ = is_broken_ || (is_hit && harm_ == Harm::fails_from_now_on);
+    return is_hit || is_broken_;
+  }
+
+  void opened(int descriptor, const std::string& path) {
+    const std::lock_guard lock(mutex_);
+    paths_[descriptor] = path;
+  }
+  std::string path_of(int descriptor) {
+    const std::lock_guard lock(mutex_);
+    const auto found = paths_.find(descriptor);
+    return found == paths_.end() ? "" : found->second;
+  }
+
+  std::set<FileCall> calls() {
+    const std::lock_guard lock(mutex_);
+    return calls_;
+  }
+  bool happened() {
+    const std::lock_guard lock(mutex_);
+    return happened_;
+  }
+
+ private:
+  /// Temporary names have random ends.
+  static std::string settled(std::string path) {
+    const std::size_t end = path.rfind(".tmp");
+    if (end != std::string::npos && path.find('/', end) == std::string::npos) path.resize(end + 4);
+    return path;
+  }
+
+  std::mutex mutex_;
+  // Guarded by mutex_.
+  std::string folder_;
+  Harm harm_ = Harm::none;
+  FileCall at_;
+  bool is_broken_ = false;
+  bool happened_ = false;
+  std::map<std::string, int> counts_;
+  std::set<FileCall> calls_;
+  std::map<int, std::string> paths_;
+};
+
+Storage storage;
+
+int no_space() {
+  errno = ENOSPC;
+  return -1;
+}
+
+}  // namespace
+
+extern "C" {
+int __real_open(const char* path, int flags, mode_t mode);
+ssize_t __real_write(int descriptor, const void* bytes, std::size_t count);
+int __real_fsync(int descriptor);
+int __real_rename(const char* from, const char* to);
+
+int __wrap_open(const char* path, int flags, ...) {
+  std::va_list arguments;
+  va_start(arguments, flags);
+  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(arguments, mode_t) : 0;
+  va_end(arguments);
+  const bool writes = (flags & (O_WRONLY | O_RDWR)) != 0;
+  if (writes && storage.fails("open", path)) return no_space();
+  const int descriptor = __real_open(path, flags, mode);
+  if (descriptor >= 0) storage.opened(descriptor, writes ? path : "");
+  return descriptor;
+}
+ssize_t __wrap_write(int descriptor, const void* bytes, std::size_t count) {
+  return storage.fails("write", storage.path_of(descriptor)) ? no_space() : __real_write(descriptor, bytes, count);
+}
+int __wrap_fsync(int descriptor) {
+  return storage.fails("fsync", storage.path_of(descriptor)) ? no_space() : __real_fsync(descriptor);
+}
+int __wrap_rename(const char* from, const char* to) {
+  return storage.fails("rename", to) ? no_space() : __real_rename(from, to);
+}
+}
+
+namespace {
+
+// --- the network
+// ------------------------------------------------------------------------------------------------------
+
+struct Weather {
+  std::uint64_t seed = 0;
+  bool delays = false;
+  int dying_rank = -1;       ///< throws at `message`
+  int silent_rank = -1;      ///< sends and receives nothing from `message` on
+  std::int64_t message = 0;  ///< number of its sends
+};
+
+/// Finishes messages late and in another order, and ends its rank when its time has come.
+class AdverseTransport final : public comm::Transport {
+ public:
+  AdverseTransport(std::unique_ptr<Transport> inner, const Weather& weather)
+      : inner_(std::move(inner)),
+        weather_(weather),
+        random_(weather.seed + static_cast<std::uint64_t>(inner_->rank()), RandomPurpose::test) {}
+
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+
+  Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
+    ++sends_;
+    if (rank() == weather_.dying_rank && sends_ >= weather_.message) throw std::runtime_error("a rank dies");
+    if (is_silent()) return kNever;
+    return inner_->start_send(to, tag, bytes);
+  }
+  Request start_receive(int from, int tag, std::span<std::byte> bytes) override {
+    return is_silent() ? kNever : inner_->start_receive(from, tag, bytes);
+  }
+  bool test(Request request) override {
+    if (request == kNever || is_silent()) return false;
+    if (weather_.delays && random_.below(4) > 0) {
+      if (random_.below(64) == 0) std::this_thread::sleep_for(std::chrono::microseconds(random_.below(500)));
+      return false;
+    }
+    return inner_->test(request);
+  }
+  void abort(int exit_code, const std::string& reason) override { inner_->abort(exit_code, reason); }
+
+ private:
+  static constexpr Request kNever = ~Request{0};
+  bool is_silent() const { return rank() == weather_.silent_rank && sends_ >= weather_.message; }
+
+  std::unique_ptr<Transport> inner_;
+  Weather weather_;
+  RandomStream random_;
+  std::int64_t sends_ = 0;
+};
+
+// --- runs
+// -------------------------------------------------------------------------------------------------------------
+
+/// Two epochs of four steps with all that is random, an evaluation after each and a checkpoint after every other step.
+constexpr const char* kRun = R"(
+run: {epochs: 2, threads: 1}
+model: {name: resnet8, classes: 4}
+data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 64, eval_images: 9},
+       augment: {random_crop_padding: 1, horizontal_flip: true, mixup: 0.4}}
+algorithm: {batch_per_worker: 4}
+optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 1}}
+checkpoint: {every_steps: 2, keep: 2}
+output: {progress: none}
+)";
+constexpr double kTimeoutS = 2;  // where a rank falls silent
+constexpr int kMostLaunches = 4;
+
+/// What does not change from launch to launch.
+struct Job {
+  int ranks = 1;
+  std::vector<std::string> overrides;
+
+  auto operator<=>(const Job&) const = default;
+};
+
+/// What goes wrong in one launch.
+struct Trouble {
+  Weather weather;
+  Harm harm = Harm::none;
+  FileCall at;
+  int stop_rank = -1;
+  std::int64_t stop_at = 0;  ///< times it was asked
+
+  std::string describe() const {
+    std::string text = weather.delays ? "late messages" : "prompt messages";
+    if (weather.dying_rank >= 0) text += format(", rank {} dies at send {}", weather.dying_rank, weather.message);
+    if (weather.silent_rank >= 0)
+      text += format(", rank {} is silent from send {}", weather.silent_rank, weather.message);
+    if (stop_rank >= 0) text += format(", rank {} wants to stop when asked {} times", stop_rank, stop_at);
+    constexpr const char* kHarms[] = {"", "fails", "and all after it fail", "stalls"};
+    if (harm != Harm::none) {
+      text += format(", {} {} of {} {}", at.kind, at.count, at.path, kHarms[static_cast<int>(harm)]);
+    }
+    return text;
+  }
+};
+
+enum class End { done, stopped, failed };
+
+/// What `dcs3gd-train` does, ranks as threads. Any exception that is no Error{failure} comes out.
+End launch(const Job& job, const std::string& output_dir, const Trouble& trouble) {
+  std::vector<std::string> overrides = job.overrides;
+  overrides.push_back("run.output_dir=" + output_dir);
+  Configuration configuration = parse_configuration({.file_name = "run.yaml", .text = kRun, .overrides = overrides});
+  if (trouble.weather.silent_rank >= 0) configuration.comm.timeout_s = kTimeoutS;
+  const RunFolder folder(configuration.run.output_dir, configuration.run.name);
+  storage.begin(folder.path(), trouble.harm, trouble.at);
+  std::atomic<bool> is_stopped = false;
+  const auto body = [&](comm::Communicator& communicator, RunFolderClaim& claim) {
+    omp_set_num_threads(1);
+    RunStart start{.card = model_card(configuration), .command = "adverse_world"};
+    start.checkpoint = find_checkpoint(communicator, folder, ResumeMode::automatic, "");
+    if (start.checkpoint) expect_continuable(*start.checkpoint, configuration);
+    if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return;
+    std::int64_t asked = 0;
+    if (communicator.rank() == trouble.stop_rank) {
+      start.stop_wanted = [&asked, &trouble] { return ++asked >= trouble.stop_at; };
+    }
+    Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
+    if (trainer.train(communicator.rank() == 0 ? &claim : nullptr) == RunEnd::stopped) is_stopped = true;
+  };
+
+  try {
+    RunFolderClaim claim(folder, IfUsed::go_on);
+    const auto world = comm::make_thread_world(job.ranks);
+    std::mutex mutex;
+    std::exception_ptr first;
+    {
+      std::vector<std::jthread> threads;
+      threads.reserve(static_cast<std::size_t>(job.ranks));
+      for (int rank = 0; rank < job.ranks; ++rank) {
+        threads.emplace_back([&, rank] {
+          try {
+            comm::Communicator communicator(
+                [&] {
+                  return std::make_unique<AdverseTransport>(comm::open_thread_transport(world, rank), trouble.weather);
+                },
+                configuration.comm);
+            body(communicator, claim);
+          } catch (...) {
+            const std::lock_guard lock(mutex);
+            if (!first) first = std::current_exception();
+          }
+        });
+      }
+    }
+    if (first) std::rethrow_exception(first);
+  } catch (const Error& error) {
+    // What cannot be written at the start is an error of input: nothing was started.
+    if (error.kind() == ErrorKind::diverged || (error.kind() == ErrorKind::input && !storage.happened())) throw;
+    return End::failed;
+  } catch (const std::runtime_error& error) {
+    if (std::string(error.what()) != "a rank dies") throw;
+    return End::failed;
+  }
+  return is_stopped ? End::stopped : End::done;
+}
+
+// --- what must come out
+// -----------------------------------------------------------------------------------------------
+
+std::string content_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The losses of all steps by their number.
+using Losses = std::map<std::int64_t, double>;
+
+struct Outcome {
+  std::string model;
+  std::string best;
+  Losses losses;
+};
+
+Outcome outcome_in(const std::string& folder) {
+  Outcome outcome{.model = content_of(folder + "/model.safetensors"),
+                  .best = content_of(folder + "/best.safetensors"),
+                  .losses = {}};
+  std::ifstream metrics(folder + "/metrics.jsonl");
+  for (std::string line; std::getline(metrics, line);) {
+    const auto event = nlohmann::json::parse(line);
+    if (event.at("event") != "step") continue;
+    const bool is_new = outcome.losses.emplace(event.at("step"), event.at("loss")).second;
+    if (!is_new) throw std::runtime_error(format("step {} stands in metrics.jsonl twice", event.at("step").dump()));
+  }
+  return outcome;
+}
+
+/// What is wrong; empty if nothing is. Where storage failed, lines of metrics.jsonl may be lost, and the best model.
+std::string difference(const Outcome& found, const Outcome& expected, bool storage_failed) {
+  if (found.model != expected.model) return "another final model";
+  // Where it was lost, it is chosen anew.
+  if (!storage_failed && found.best != expected.best) return "another best model";
+  for (const auto& [step, loss] : found.losses) {
+    const auto there = expected.losses.find(step);
+    if (there == expected.losses.end() || there->second != loss) return format("another loss at step {}", step);
+  }
+  if (!storage_failed && found.losses.size() != expected.losses.size()) {
+    return format("{} steps in metrics.jsonl, expected {}", found.losses.size(), expected.losses.size());
+  }
+  return "";
+}
+
+/// A job undisturbed: what comes out, the calls for files and the sends of a rank on the way.
+struct Reference {
+  Outcome outcome;
+  std::vector<FileCall> calls;
+};
+
+const Reference& reference_of(const Job& job, const std::string& folder) {
+  static std::map<Job, Reference> references;
+  if (const auto found = references.find(job); found != references.end()) return found->second;
+  const std::string output_dir = format("{}/reference-{}", folder, references.size());
+  if (launch(job, output_dir, {}) != End::done) throw std::runtime_error("the undisturbed run does not end");
+  const std::set<FileCall> calls = storage.calls();
+  return references[job] = {outcome_in(output_dir + "/run"), {calls.begin(), calls.end()}};
+}
+
+Job draw_job(RandomStream& random) {
+  const std::vector<std::vector<std::string>> rules{
+      {"algorithm.name=dc_s3gd"}, {"algorithm.name=ssgd"}, {"algorithm.name=dc_s3gd", "algorithm.fresh=0.75"}};
+  Job job{.ranks = 1 + static_cast<int>(random.below(4)), .overrides = rules[random.below(3)]};
+  if (random.below(2) == 0) job.overrides.emplace_back("comm.wire=bf16");
+  return job;
+}
+
+Trouble draw_trouble(const Job& job, const Reference& reference, RandomStream& random) {
+  const auto a_rank = [&] { return static_cast<int>(random.below(static_cast<std::uint32_t>(job.ranks))); };
+  Trouble trouble;
+  trouble.weather = {.seed = random.below(1U << 31), .delays = random.below(2) == 0};
+  trouble.weather.message = 1 + random.below(400);
+  switch (random.below(8)) {
+    case 0:
+    case 1:
+      trouble.weather.dying_rank = a_rank();
+      break;
+    case 2:
+      // Rarely: it takes as long as the time-out.
+      if (job.ranks > 1 && random.below(4) == 0) trouble.weather.silent_rank = a_rank();
+      break;
+    case 3:
+    case 4:
+      trouble.stop_rank = a_rank();
+      trouble.stop_at = 1 + random.below(8);
+      break;
+    default:
+      trouble.harm = std::array{Harm::fails, Harm::fails_from_now_on, Harm::stalls}[random.below(3)];
+      trouble.at = reference.calls[random.below(static_cast<std::uint32_t>(reference.calls.size()))];
+  }
+  return trouble;
+}
+
+struct Tally {
+  std::map<End, int> ends;
+  int launches = 0;
+};
+
+/// Returns what is wrong; empty if nothing is.
+std::string run_seed(std::uint64_t seed, const std::string& folder, std::vector<std::string>& told, Tally& tally) {
+  RandomStream random(seed, RandomPurpose::test);
+  const Job job = draw_job(random);
+  const Reference& reference = reference_of(job, folder);
+  told.push_back(format("{} ranks, {}", job.ranks, fmt::join(job.overrides, " ")));
+  const std::string output_dir = format("{}/seed-{}", folder, seed);
+  bool storage_failed = false;
+  for (int number = 1;; ++number) {
+    if (number > kMostLaunches + 1) return "the last launch, undisturbed, did not finish the run";
+    const Trouble trouble = number > kMostLaunches ? Trouble() : draw_trouble(job, reference, random);
+    told.push_back(format("launch {}: {}", number, trouble.describe()));
+    const End end = launch(job, output_dir, trouble);
+    ++tally.launches;
+    ++tally.ends[end];
+    storage_failed = storage_failed || (storage.happened() && trouble.harm != Harm::stalls);
+    if (end == End::done) break;
+    const bool may_fail = trouble.weather.dying_rank >= 0 || trouble.weather.silent_rank >= 0 || storage.happened();
+    if (end == End::failed && !may_fail) return "failed for no reason";
+    if (end == End::stopped && trouble.stop_rank < 0) return "stopped unasked";
+  }
+  const std::string wrong = difference(outcome_in(output_dir + "/run"), reference.outcome, storage_failed);
+  fs::remove_all(output_dir);
+  return wrong;
+}
+
+int run_seeds(std::uint64_t first, std::uint64_t count, const std::string& folder, std::FILE* report) {
+  Tally tally;
+  int findings = 0;
+  for (std::uint64_t seed = first; seed < first + count; ++seed) {
+    std::vector<std::string> told;
+    std::string wrong;
+    try {
+      wrong = run_seed(seed, folder, told, tally);
+    } catch (const std::exception& error) {
+      wrong = error.what();
+    }
+    if (wrong.empty()) continue;
+    ++findings;
+    std::fprintf(report, "adverse_world %llu 1: %s\n", static_cast<unsigned long long>(seed), wrong.c_str());
+    for (const std::string& line : told) std::fprintf(report, "  %s\n", line.c_str());
+    std::fflush(report);
+  }
+  std::fprintf(report, "%llu seeds, %d launches: %d done, %d stopped, %d failed; %d findings\n",
+               static_cast<unsigned long long>(count), tally.launches, tally.ends[End::done], tally.ends[End::stopped],
+               tally.ends[End::failed], findings);
+  return findings == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
+  const std::uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
+  std::FILE* report = fdopen(dup(STDOUT_FILENO), "w");
+  if (count > 1) {
+    // The log of one seed is of use, that of many hides the findings.
+    const int nowhere = ::open("/dev/null", O_WRONLY);
+    dup2(nowhere, STDOUT_FILENO);
+    dup2(nowhere, STDERR_FILENO);
+  }
+  const test::TemporaryFolder temporary;
+  const int exit_code = run_seeds(first, count, argc > 3 ? argv[3] : temporary.path().string(), report);
+  std::fclose(report);
+  return exit_code;
+}
