@@ -36,7 +36,7 @@ static_assert(std::atomic<unsigned>::is_always_lock_free && std::atomic<double>:
 std::atomic<unsigned> received_count = 0;
 std::atomic<unsigned> interrupts = 0;
 std::atomic<bool> in_step = false;
-std::atomic<unsigned> ticks = 0;  // since the signal, or since the step began behind it
+std::atomic<unsigned> ticks = 0;  // since the signal, or since the step after it began
 std::atomic<double> patience_s = kUsualPatience_s;
 std::atomic<double> orphans_patience_s = kOrphansPatience_s;
 std::atomic<double> killed_at_s = std::numeric_limits<double>::infinity();
@@ -97,8 +97,8 @@ StopSignals::~StopSignals() {
 
 bool StopSignals::received() const { return received_count > 0; }
 
-void StopSignals::set_patience(double patience_s, std::optional<double> killed_in_s) {
-  configured_patience_s_ = std::min(patience_s, kLongestPatience_s);
+void StopSignals::set_patience(double limit_s, std::optional<double> killed_in_s) {
+  configured_patience_s_ = std::min(limit_s, kLongestPatience_s);
   killed_at_s = killed_in_s ? now_s() + *killed_in_s - kLastWordsReserve_s : std::numeric_limits<double>::infinity();
 }
 

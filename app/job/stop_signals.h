@@ -10,9 +10,9 @@ namespace dcs3gd::app {
 /// ends in its own time, after a checkpoint. A second SIGINT ends the process at once. One object at a time: signals
 /// belong to the process.
 ///
-/// A step that does not end behind the signal ends the process with exit code 1: after the patience, or much earlier if
-/// the launcher is gone, and with it whoever would have told of another rank's death. Time in which the process is
-/// suspended does not count.
+/// A step that does not end after the signal ends the process with exit code 1: when the patience is over, or much
+/// earlier if the launcher is gone, and with it whoever would have told of another rank's death. Time in which the
+/// process is suspended does not count.
 class StopSignals {
  public:
   /// `has_launcher`: whether the parent process is there as long as the job is.
@@ -23,9 +23,9 @@ class StopSignals {
 
   bool received() const;
 
-  /// How long a step may take behind a signal, or five times the longest before it; but not beyond the moment in which
+  /// How long a step may take after a signal, or five times the longest before it; but not beyond the moment in which
   /// the process will be killed anyway, in seconds from now.
-  void set_patience(double patience_s, std::optional<double> killed_in_s);
+  void set_patience(double limit_s, std::optional<double> killed_in_s);
 
   /// Around each step. What comes before the first counts as one.
   void step_begins();

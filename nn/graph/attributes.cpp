@@ -13,7 +13,10 @@ struct ToText {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
   std::string operator()(const std::string& value) const { return format("'{}'", value); }
   std::string operator()(std::int64_t value) const { return format("{}", value); }
-  std::string operator()(double value) const { return format("{:#}", value); }  // 1.0 is no integer
+  std::string operator()(double value) const {
+    const std::string text = format("{}", value);
+    return text.find_first_not_of("-0123456789") == std::string::npos ? text + ".0" : text;  // 1.0 is no integer
+  }
 };
 
 }  // namespace

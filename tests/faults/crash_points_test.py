@@ -21,7 +21,7 @@ import tempfile
 LIMIT_S = 120
 KINDS = ("before", "within")
 
-# Checkpoints of steps 4, 8, … 16, of which two are kept, or three after a death behind the last one.
+# Checkpoints of steps 4, 8, … 16, of which two are kept, or three after a death after the last one.
 RUN = """\
 run: {epochs: 2, name: run}
 model: {name: resnet20, classes: 2}

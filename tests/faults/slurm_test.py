@@ -144,7 +144,7 @@ class SlurmTest(unittest.TestCase):
         return processes_with(f"run.name={self.name}", self.program)
 
     def await_steps(self, starts=1):
-        """Steps and a checkpoint behind so many starts."""
+        """Steps and a checkpoint after so many starts."""
         def has():
             return len(self.events("start")) == starts and self.events("checkpoint") and self.events("step") and \
                 self.events("step")[-1]["step"] > (self.events("start")[-1]["resumed_from"] or 0)

@@ -141,7 +141,7 @@ class Hanging(StorageTest):
 
 
 class FullDisk(StorageTest):
-    def test_a_run_whose_checkpoints_keep_failing_ends_behind_an_error_with_its_weights(self):
+    def test_a_run_whose_checkpoints_keep_failing_ends_with_an_error_and_its_weights(self):
         result = self.run_with(("write", errno.ENOSPC, "checkpoints/step-"), "--set", "run.epochs=1000000")
         self.assertEqual(result.code, 1, result)
         self.assertIn("No space left on device", result.err)

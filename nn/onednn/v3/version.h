@@ -25,7 +25,7 @@ inline Descriptor with_data_type(const Descriptor& desc, DataType type) {
   for (int tag = dnnl_format_tag_any + 1; tag < dnnl_format_tag_last; ++tag) {
     const auto format = static_cast<dnnl::memory::format_tag>(tag);
     const Descriptor same(desc.get_dims(), desc.get_data_type(), format, /*allow_empty=*/true);
-    if (same == desc) return {desc.get_dims(), type, format};
+    if (same && same == desc) return {desc.get_dims(), type, format};
   }
   throw dnnl::error(dnnl_unimplemented, "a format without a name cannot be had in another type");
 }

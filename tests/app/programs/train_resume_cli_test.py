@@ -119,7 +119,7 @@ class Resume(TrainTest):
         self.assertIsNone(process.poll())
 
     def test_a_signal_in_a_long_step(self):
-        """However long a step takes, up to the time-out, the run is saved behind it."""
+        """However long a step takes, up to the time-out, the run is saved after it."""
         name = f"long{os.getpid()}"
         process, waiting = self.stuck(name, number=signal.SIGUSR1)
         time.sleep(12)
