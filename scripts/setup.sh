@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Installs the Debian 12 packages that dcs3gd-train needs. Run again, it finds nothing to do and does not call apt.
+# Installs the packages that dcs3gd-train needs, on Debian 12 and 13; Ubuntu's have the same names (not tried). Run again, it finds nothing to do and does not call apt.
 #
 #   scripts/setup.sh           what building and training need
 #   scripts/setup.sh --test    also what scripts/test.sh needs (compilers to compare with, PyTorch as the oracle: 2 GB)
 set -euo pipefail
 
-# One line for each reason. Versions are those of Debian 12.
+# One line for each reason. Versions are those of Debian 12, and of Debian 13 where it matters.
 readonly kBuildPackages=(
-  cmake ninja-build ccache g++           # the tools; GCC 12
-  libdnnl-dev                            # nn: oneDNN 2.6
-  libopenmpi-dev openmpi-bin             # comm: Open MPI 4.1 and mpirun
+  cmake ninja-build ccache g++           # the tools; GCC 12, 14
+  libdnnl-dev                            # nn: oneDNN 2.6, 3.7
+  libopenmpi-dev openmpi-bin             # comm: Open MPI 4.1, 5.0 and mpirun
   zlib1g-dev                             # data: .gz files
-  libjpeg62-turbo-dev libstb-dev         # data: JPEG and PNG
+  libjpeg-dev libstb-dev                 # data: JPEG and PNG
   libcli11-dev libyaml-cpp-dev nlohmann-json3-dev  # app: command line, configuration, metrics
   libspdlog-dev libfmt-dev libxxhash-dev # core: log, text, hashes
   doctest-dev                            # tests
@@ -58,8 +58,8 @@ apt_get() {
 }
 
 distribution=$(sed -n 's/^ID=//p' /etc/os-release 2>/dev/null || true)
-if [[ $distribution != debian ]]; then
-  fail "this is '${distribution:-unknown}', not Debian; install the counterparts of: ${packages[*]}"
+if [[ $distribution != debian && $distribution != ubuntu ]]; then
+  fail "this is '${distribution:-unknown}', neither Debian nor Ubuntu; install the counterparts of: ${packages[*]}"
 fi
 
 mapfile -t missing < <(missing_packages)
