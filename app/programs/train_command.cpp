@@ -9,6 +9,7 @@
 #include "app/job/build_id.h"
 #include "app/job/exit_code.h"
 #include "app/job/stop_signals.h"
+#include "app/model/confusion.h"
 #include "app/model/datasets.h"
 #include "app/model/model_card.h"
 #include "app/model/predictions.h"
@@ -157,6 +158,8 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   return trainer->train(claim ? &*claim : nullptr) == RunEnd::done ? 0 : kExitStopped;
 }
 
+constexpr std::size_t kWorstClasses = 20;
+
 /// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named. What the file
 /// says of its model holds; the configuration's model is for files of other programs.
 void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
@@ -180,20 +183,24 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
                   communicator.rank());
   });
   std::optional<PredictionFile> predictions;
-  Evaluator::BatchDone batch_done;
   if (!command_line.predictions_path.empty()) {
     predictions.emplace(communicator, command_line.predictions_path, *dataset);
-    batch_done = [&](const data::Batch& batch, std::span<const float> logits) { predictions->add(batch, logits); };
   }
+  Confusion confusion(card.settings.classes);
+  const auto batch_done = [&](const data::Batch& batch, std::span<const float> logits) {
+    confusion.add(batch, logits);
+    if (predictions) predictions->add(batch, logits);
+  };
   model->broadcast(communicator);
   Evaluator evaluator(communicator, model->network, dataset, data,
                       data::loader_thread_count(data.loader.threads, threads.spare));
   const Evaluation result = evaluator.evaluate(model->weights, model->statistics.local(), batch_done);
   if (predictions) predictions->commit();
-  if (communicator.rank() == 0) {
-    log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", file, 100 * result.top1,
-                     100 * result.top5, result.loss, result.images));
-  }
+  confusion.sum(communicator);
+  if (communicator.rank() != 0) return;
+  log::info(format("{}: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images)", file, 100 * result.top1,
+                   100 * result.top5, result.loss, result.images));
+  for (const std::string& line : confusion.worst_classes(card.class_names, kWorstClasses)) log::info(line);
 }
 
 int run_on_ranks(Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,

@@ -79,7 +79,8 @@ class DataTest(CliTest):
         self.assertEqual(result.code, code, result)
         for words in says:
             self.assertIn(words, result.err, result)
-        self.assertNotIn("\x00", result.err)
+        if "ranks" not in options:  # Open MPI 5's launcher writes one itself
+            self.assertNotIn("\x00", result.err)
 
     def shard(self, number=0, part="train"):
         return self.folder / f"packed/{part}/shard-{number:05}.bin"
