@@ -201,14 +201,19 @@ Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& 
   throw Error(ErrorKind::input, format("--resume {}: {}", path, wrong), ErrorScope::all_ranks);
 }
 
+std::string set_aside(const std::string& path) {
+  int number = 1;
+  while (fs::exists(format("{}.{}", path, number))) ++number;
+  std::string aside = format("{}.{}", path, number);
+  rename_durably(path, aside);
+  return aside;
+}
+
 void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {
   for (const std::int64_t later : checkpoint_steps(folder)) {
     if (later <= step) continue;
     const std::string path = format("{}/{}", folder, checkpoint_name(later));
-    int number = 1;
-    while (fs::exists(format("{}.{}", path, number))) ++number;
-    rename_durably(path, format("{}.{}", path, number));
-    log::warn(format("renamed {} to {}.{}: the run goes on from step {}", path, path, number, step));
+    log::warn(format("renamed {} to {}: the run goes on from step {}", path, set_aside(path), step));
   }
 }
 

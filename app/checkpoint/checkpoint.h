@@ -41,6 +41,9 @@ std::optional<Checkpoint> find_newest_checkpoint(comm::Communicator& communicato
 /// Collective: the checkpoint at exactly this path. Throws Error{input} if it is not there or not whole.
 Checkpoint open_checkpoint(comm::Communicator& communicator, const std::string& path);
 
+/// Renames a file or folder to `<path>.1`, or the first number that is free, and returns that name. Not collective.
+std::string set_aside(const std::string& path);
+
 /// Renames the checkpoints after `step` to `<name>.1`, or the first number that is free: damaged ones, and newer ones
 /// that this run abandons. Not collective.
 void set_aside_later_checkpoints(const std::string& folder, std::int64_t step);

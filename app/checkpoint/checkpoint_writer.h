@@ -77,7 +77,10 @@ class CheckpointWriter {
   /// as it was.
   bool advance();
   /// The best model's file, for the manifest of the checkpoint that is being written.
-  void set_best_file(const std::optional<FileDigest>& digest) { manifest_.best_file = digest; }
+  void set_best(std::optional<double> top1, const std::optional<FileDigest>& file) {
+    manifest_.best_top1 = top1;
+    manifest_.best_file = file;
+  }
 
  private:
   enum class Stage { none, files, manifest };

@@ -114,7 +114,9 @@ void StopSignals::step_begins() {
 void StopSignals::step_ends() {
   in_step = false;
   if (received()) alarm(0);
-  longest_step_s_ = std::max(longest_step_s_, now_s() - begin_s_);
+  // A suspended process is one slow step, slow computing several.
+  const double last_step_s = std::exchange(last_step_s_, now_s() - begin_s_);
+  longest_step_s_ = std::max(longest_step_s_, std::min(last_step_s, last_step_s_));
 }
 
 double TimeLimit::system_clock_s() { return seconds(std::chrono::system_clock::now()); }

@@ -33,6 +33,7 @@ class StopSignals {
 
  private:
   double configured_patience_s_;
+  double last_step_s_ = 0;
   double longest_step_s_ = 0;
   double begin_s_ = 0;
 };

@@ -112,13 +112,22 @@ bool is_at(const FileDescriptor& descriptor, const std::string& path) {
          opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
+/// A temporary name of AtomicFile: NAME.1a2b3c4d.tmp.
+bool is_unfinished(const std::string& name) {
+  constexpr std::size_t kDigits = 8;
+  if (!name.ends_with(kUnfinishedSuffix)) return false;
+  const std::size_t end = name.size() - std::string_view(kUnfinishedSuffix).size();
+  return end > kDigits && name[end - kDigits - 1] == '.' &&
+         name.substr(end - kDigits, kDigits).find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
 /// What a crash left under temporary names.
 void remove_unfinished(const RunFolder& folder) {
   std::error_code error;
   std::vector<fs::path> left;
   for (fs::directory_iterator entry(folder.path(), error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name.ends_with(kUnfinishedSuffix) && !entry->is_directory(error)) left.push_back(entry->path());
+    if (is_unfinished(name) && !entry->is_directory(error)) left.push_back(entry->path());
   }
   for (const fs::path& path : left) fs::remove(path, error);
 }

@@ -14,12 +14,17 @@ bool BestModel::is_improved_by(double top1) {
 }
 
 void BestModel::start_writing(std::function<FileDigest()> write) {
-  file_.reset();
-  task_.start([this, write = std::move(write)] { file_ = write(); });
+  task_.start([this, top1 = top1_, write = std::move(write)] {
+    file_ = write();
+    written_top1_ = top1;
+  });
 }
 
 void BestModel::wait() {
-  if (const auto error = task_.wait()) log::warn(format("{}; training goes on", error->what()));
+  const auto error = task_.wait();
+  if (!error) return;
+  log::warn(format("{}; training goes on", error->what()));
+  top1_ = written_top1_;
 }
 
 void BestModel::wait(comm::Communicator& communicator) {

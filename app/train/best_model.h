@@ -13,7 +13,7 @@ namespace dcs3gd::app {
 class BestModel {
  public:
   std::optional<double> top1() const { return top1_; }
-  void set_top1(std::optional<double> top1) { top1_ = top1; }
+  void set_top1(std::optional<double> top1) { top1_ = written_top1_ = top1; }
   /// Takes note of an evaluation; whether it is the best so far.
   bool is_improved_by(double top1);
 
@@ -23,13 +23,15 @@ class BestModel {
   const std::optional<FileDigest>& file() const { return file_; }
   void set_file(const std::optional<FileDigest>& file) { file_ = file; }
   bool is_being_written() const { return task_.is_running(); }
-  /// Waits for the end of the writing; a failure is a warning. Collective where it is given the others.
+  /// Waits for the end of the writing; after a failure, a warning, the best is what was written before. Collective
+  /// where it is given the others.
   void wait();
   void wait(comm::Communicator& communicator);
 
  private:
   std::optional<double> top1_;
-  std::optional<FileDigest> file_;  ///< the thread's while it writes
+  std::optional<double> written_top1_;  ///< of file_; the thread's while it writes
+  std::optional<FileDigest> file_;      ///< the thread's while it writes
   BackgroundTask task_{"dcs3gd-best"};
 };
 

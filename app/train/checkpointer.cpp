@@ -53,13 +53,13 @@ bool Checkpointer::is_due(std::int64_t step) const {
 
 bool Checkpointer::begin(std::int64_t steps_done) {
   requested_ = false;
-  if (is_pausing()) return false;
   if (!finish(hangs_ ? 0 : kPatience_s)) {
     if (!std::exchange(hangs_, true)) {
       warn_of(steps_done, format("that of step {} is still being written; no other is begun before", event_.step));
     }
     return false;
   }
+  if (has_given_up_ || is_pausing()) return false;
   begin_last(steps_done);
   return true;
 }
@@ -93,6 +93,7 @@ void Checkpointer::start_writing(const CheckpointManifest& manifest, std::vector
 }
 
 void Checkpointer::advance() {
+  if (!writer_.wait(0)) return;  // what a step told may be of a stage that finish() has ended since
   note(failure_of_all([&] { next_stage(); }));
 }
 
@@ -100,7 +101,7 @@ void Checkpointer::next_stage() {
   const trace::Span span("compute", "checkpoint");
   const Stopwatch watch;
   best_model_.wait(communicator_);  // no checkpoint knows a best accuracy whose model is not there
-  writer_.set_best_file(best_model_.file());
+  writer_.set_best(best_model_.top1(), best_model_.file());
   const bool is_there = writer_.advance();
   event_.stall_s += watch.elapsed_s();
   if (!is_there) return;

@@ -21,7 +21,7 @@ std::optional<double> Slowdown::add(double step_ms) {
     next_ = (next_ + 1) % kWindow;
     return std::nullopt;
   }
-  slow_ms_ += step_ms;
+  slow_ms_ += std::min(step_ms, kPatience_ms / 3);  // one step alone may have been a suspension
   if (told_ || slow_ms_ < kPatience_ms) return std::nullopt;
   told_ = true;
   return *middle;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -88,7 +89,9 @@ void Trainer::heed(const StepReport& report) {
                        communicator_.from_rank_0(claim_ != nullptr ? claim_->taken_by() : "")),
                 ErrorScope::all_ranks);
   }
-  communicator_.allow_for(1e-3 * report.compute_ms);
+  // A suspended job is one slow step, slow computing several.
+  const double compute_ms = std::exchange(last_compute_ms_, report.compute_ms);
+  communicator_.allow_for(1e-3 * std::min(compute_ms, report.compute_ms));
   stop_agreed_ = stop_agreed_ || stop > 0;
   if (checkpoint > 0) checkpointer_.requested();
   if (ready == static_cast<float>(communicator_.size())) checkpointer_.advance();
@@ -124,8 +127,9 @@ void Trainer::record_received() {
 /// Runs a task that may block on other ranks, so that a stop signal can end the process if it hangs.
 void Trainer::timed_by_signals(const std::function<void()>& task) {
   if (run_start_.signals != nullptr) run_start_.signals->step_begins();
-  task();
+  const std::optional<Error> error = attempt(task);
   if (run_start_.signals != nullptr) run_start_.signals->step_ends();
+  if (error) throw Error(*error);
 }
 
 /// What a run ends with; done again where an earlier end was cut short.
@@ -467,15 +471,21 @@ void Trainer::restore() {
 /// checkpoint, is forgotten: the next evaluation makes it anew.
 void Trainer::restore_best_model() {
   const std::optional<FileDigest>& known = run_start_.checkpoint->manifest.best_file;
-  const bool is_lost = communicator_.rank() == 0 && known && !is_intact(folder_.best(), *known);
+  const CheckpointManifest& manifest = run_start_.checkpoint->manifest;
+  const bool has_lost = known ? !is_intact(folder_.best(), *known) : manifest.format > 2 && manifest.best_top1;
+  const bool is_lost = communicator_.rank() == 0 && has_lost;
   best_model_.set_file(known);
   if (communicator_.from_rank_0(is_lost ? "lost" : "").empty()) return;
   best_model_.set_top1(std::nullopt);
   best_model_.set_file(std::nullopt);
   evaluated_at_.reset();
+  std::string aside;
+  agree(communicator_, [&] {
+    if (communicator_.rank() == 0 && std::filesystem::exists(folder_.best())) aside = set_aside(folder_.best());
+  });
   if (communicator_.rank() != 0) return;
-  log::warn(format("{} is missing, damaged or newer than the checkpoint: the best model is chosen anew, from here on",
-                   folder_.best()));
+  log::warn(format("{} is {}: the best model is chosen anew, from here on", folder_.best(),
+                   aside.empty() ? "missing" : format("damaged or newer than the checkpoint (renamed to {})", aside)));
 }
 
 void Trainer::expect_claim() {

@@ -125,6 +125,7 @@ class Trainer {
   // Where the run stands.
   std::optional<StepReport> received_;  ///< that is not recorded yet
   std::int64_t steps_done_ = 0;         ///< of the whole run
+  double last_compute_ms_ = 0;
   bool stop_agreed_ = false;
   Slowdown slowdown_;
   std::optional<std::int64_t> evaluated_at_;  ///< steps done

@@ -139,6 +139,13 @@ class Hanging(StorageTest):
         self.assertIn("no checkpoint of step 12: that of step 8 is still being written", result.err)
         self.assertEqual(self.checkpoints(), [name for name in CHECKPOINTS if name != "step-00000012"])
 
+    def test_a_manifest_that_hangs_under_slow_steps(self):
+        # What a step told of its predecessor's checkpoint arrives when that is in its next stage.
+        result = self.run_with(("hang", 20, "manifest.json"), "--set", "algorithm.batch_per_worker=256", "--set",
+                               "data.synthetic.train_images=2048", "--set", "checkpoint.every_steps=1", "--set",
+                               "comm.timeout_s=5", "--set", "run.max_steps=6", "--set", "run.epochs=9", ranks=2)
+        self.assertEqual(result.code, 0, result)
+
 
 class FullDisk(StorageTest):
     def test_a_run_whose_checkpoints_keep_failing_ends_with_an_error_and_its_weights(self):

@@ -21,7 +21,7 @@ std::size_t parameter_count(const ModelOptions& options) {
   return build_model(options).parameter_layout()->element_count();
 }
 
-/// "name shape" of parameters and statistics as torchvision orders them: the statistics of a batch norm stand behind
+/// "name shape" of parameters and statistics as torchvision orders them: the statistics of a batch norm stand after
 /// its parameters.
 std::vector<std::string> state_names(const Graph& graph) {
   const auto parameters = graph.parameter_layout();

@@ -88,7 +88,7 @@ class Resume(TrainTest):
             result, _ = self.train(*data, *setting(run__epochs=1), ranks=ranks)
             self.assertEqual(result.out.count("is finished"), 1)
 
-    def test_signals_stop_it_behind_a_checkpoint(self):
+    def test_signals_stop_it_after_a_checkpoint(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
             with self.subTest(number):
                 name = f"run{number}"

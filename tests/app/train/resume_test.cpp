@@ -453,6 +453,8 @@ TEST_CASE("a best model that is not the one that the checkpoint knows is chosen 
     std::vector<double> top1;
     for (const auto& line : lines_of(folder, "eval")) top1.push_back(line.at("top1"));
     REQUIRE(top1.size() == 2);
+    // What was there is lost to nobody.
+    CHECK(fs::exists(best + ".1") == (damage == "cut" || damage == "flipped"));
     const double expected = damage == "none" ? std::max(top1[0], top1[1]) : top1[1];
     CHECK(lines_of(folder, "end").back().at("best_top1") == expected);
   }
