@@ -167,7 +167,8 @@ void BatchLoader::pass_over(std::uint32_t index, const std::string& problem) {
   ++bad_images_;
   const std::lock_guard lock(mutex_);
   if (known_bad_images_.insert(index).second) warnings_.push_back(format("{}; passed over", problem));
-  if (const std::size_t bad = known_bad_images_.size(); bad > most_bad_images(dataset_->size())) {
+  const std::size_t bad = known_bad_images_.size();
+  if (on_bad_image_ != OnBadImage::skip_all && bad > most_bad_images(dataset_->size())) {
     throw Error(
         ErrorKind::failure,
         format("{}; that makes {} of {} images that this rank cannot read, too many to go on without; dcs3gd-data "

@@ -11,7 +11,11 @@ namespace dcs3gd::data {
 enum class Part { train, eval };
 
 /// What happens when an image cannot be decoded.
-enum class OnBadImage { error, skip };
+enum class OnBadImage {
+  error,
+  skip,      ///< unless there are too many
+  skip_all,  ///< however many there are: where no result rests on how many there were
+};
 
 /// Sizes of the generated data set.
 struct SyntheticOptions {

@@ -34,6 +34,7 @@ std::string complete_path(const std::string& path) {
     return complete_path(path.substr(0, end)) + std::string(kBetweenPatterns) +
            complete_path(path.substr(end + kBetweenPatterns.size()));
   }
+  if (path.empty()) throw Error(ErrorKind::input, "data path: expected a path on both sides of ::, found none");
   const char* folder = data_folder();
   const fs::path expanded = expand_home(path);
   return fs::absolute(folder != nullptr ? expand_home(folder) / expanded : expanded).lexically_normal().string();

@@ -21,10 +21,27 @@ NetworkDescription description_of(const ModelConfiguration& model) {
   return model.file ? read_network_file(*model.file) : named_network(model.name);
 }
 
-/// What evaluation scales a photo's shorter side to before it takes the middle: for other programs, ours know it.
-int shorter_side_of(int image_size) {
-  const data::ImageSize large{1 << 15, 1 << 15};
-  return data::CropRule::center(image_size).crop(large).scaled.width;
+/// Images that are stored at their size are evaluated as they are.
+int photo_resize_of(const data::DataOptions& data) {
+  const bool are_photos = data::format_of(data).files == data::FormatInfo::Files::listed;
+  return are_photos ? data::CropRule::shorter_side(data.image_size) : data.image_size;
+}
+
+/// What no model can have had.
+void expect_possible(const ModelCard& card) {
+  const auto channels = static_cast<std::size_t>(card.settings.channels);
+  if (card.normalize.mean.size() != channels || card.normalize.std.size() != channels) {
+    throw Error(ErrorKind::input, format("{} means and {} deviations for {} channels", card.normalize.mean.size(),
+                                         card.normalize.std.size(), channels));
+  }
+  if (!card.class_names.empty() && card.class_names.size() > static_cast<std::size_t>(card.settings.classes)) {
+    throw Error(ErrorKind::input,
+                format("{} class names for {} classes", card.class_names.size(), card.settings.classes));
+  }
+  if (card.photo_resize < card.settings.image_size) {
+    throw Error(ErrorKind::input,
+                format("photos are scaled to {} pixels, images have {}", card.photo_resize, card.settings.image_size));
+  }
 }
 
 }  // namespace
@@ -43,6 +60,7 @@ ModelCard model_card(const Configuration& configuration) {
                        .image_size = data.image_size,
                        .dropout = configuration.model.dropout,
                        .zero_init_residual = configuration.model.zero_init_residual},
+          .photo_resize = photo_resize_of(data),
           .normalize = data::normalization_of(data)};
 }
 
@@ -72,7 +90,7 @@ std::map<std::string, std::string> to_metadata(const ModelCard& card) {
                                        {"class_names", card.class_names},
                                        {"channels", card.settings.channels},
                                        {"image_size", card.settings.image_size},
-                                       {"photo_resize", shorter_side_of(card.settings.image_size)},
+                                       {"photo_resize", card.photo_resize},
                                        {"mean", card.normalize.mean},
                                        {"std", card.normalize.std},
                                        {"dropout", card.settings.dropout},
@@ -87,16 +105,21 @@ std::optional<ModelCard> card_from(const std::map<std::string, std::string>& met
   if (text == metadata.end()) return std::nullopt;
   try {
     const auto json = nlohmann::json::parse(text->second);
-    return ModelCard{.name = json.at("name"),
-                     .network = json.at("network"),
-                     .settings = {.classes = json.at("classes"),
-                                  .channels = json.at("channels"),
-                                  .image_size = json.at("image_size"),
-                                  .dropout = json.at("dropout"),
-                                  .zero_init_residual = json.at("zero_init_residual")},
-                     .normalize = {.mean = json.at("mean"), .std = json.at("std")},
-                     .class_names = json.at("class_names")};
-  } catch (const nlohmann::json::exception& error) {
+    const int image_size = json.at("image_size");
+    ModelCard card{.name = json.at("name"),
+                   .network = json.at("network"),
+                   .settings = {.classes = json.at("classes"),
+                                .channels = json.at("channels"),
+                                .image_size = image_size,
+                                .dropout = json.at("dropout"),
+                                .zero_init_residual = json.at("zero_init_residual")},
+                   // Missing in files of version 0.3.
+                   .photo_resize = json.value("photo_resize", data::CropRule::shorter_side(image_size)),
+                   .normalize = {.mean = json.at("mean"), .std = json.at("std")},
+                   .class_names = json.at("class_names")};
+    expect_possible(card);
+    return card;
+  } catch (const std::exception& error) {
     throw Error(ErrorKind::input,
                 format("{}: the description of its model ({}) is damaged: {}; write the file again, or "
                        "take the entry out to use the configuration's model",

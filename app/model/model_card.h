@@ -17,9 +17,10 @@ namespace dcs3gd::app {
 /// All that a program needs to know to use a model's weights. It is written beside them, into the metadata of their
 /// safetensors file, and read from there: no configuration is needed to build the model again.
 struct ModelCard {
-  std::string name;                      ///< of the network or its file, for people
-  std::string network;                   ///< its description (app/config/network_reader.h)
-  NetworkSettings settings;              ///< classes and images
+  std::string name;          ///< of the network or its file, for people
+  std::string network;       ///< its description (app/config/network_reader.h)
+  NetworkSettings settings;  ///< classes and images
+  int photo_resize = 0;  ///< pixels that a photo's shorter side is scaled to before its middle, image_size², is taken
   data::NormalizeOptions normalize;      ///< of pixels 0 to 1, one entry per channel
   std::vector<std::string> class_names;  ///< by label; none where classes have numbers only
 

@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::int64_t kIrVersion = 8;
 constexpr std::int64_t kOperatorSet = 13;
-constexpr std::size_t kMostBytes = std::size_t{1} << 31;  // of a message
+constexpr std::size_t kMostBytes = std::size_t{1} << 30;  // of parameters; the format's own limit is twice that
 
 // Numbers of fields and values as in onnx.proto (github.com/onnx/onnx).
 enum ModelField { kModelIr = 1, kProducer = 2, kProducerVersion = 3, kGraph = 7, kOpset = 8, kMetadata = 14 };
@@ -354,8 +354,8 @@ class OnnxGraph {
 
 std::string onnx_model(const ModelCard& card, const nn::Graph& graph, const ParameterArena& weights,
                        const ParameterArena& statistics, bool fold_batch_norm) {
-  if (weights.values().size_bytes() + statistics.values().size_bytes() > kMostBytes / 2) {
-    throw Error(ErrorKind::input, format("the model has {} parameters; an ONNX file holds at most 2 GB",
+  if (weights.values().size_bytes() + statistics.values().size_bytes() > kMostBytes) {
+    throw Error(ErrorKind::input, format("the model has {} parameters; an ONNX file can hold 1 GB of them",
                                          weights.layout().element_count()));
   }
   ProtobufMessage model;
@@ -372,6 +372,7 @@ std::string onnx_model(const ModelCard& card, const nn::Graph& graph, const Para
   model.add(kMetadata, pair_of("class_names", text(card.class_names)));
   model.add(kMetadata, pair_of("mean", text(card.normalize.mean)));
   model.add(kMetadata, pair_of("std", text(card.normalize.std)));
+  model.add(kMetadata, pair_of("photo_resize", std::to_string(card.photo_resize)));
   model.add(kMetadata, pair_of("network", card.name));
   return model.bytes();
 }

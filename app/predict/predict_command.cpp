@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "app/job/exit_code.h"
 #include "app/model/class_probabilities.h"
 #include "app/model/model_card.h"
 #include "app/model/safetensors.h"
@@ -22,6 +25,7 @@
 #include "core/files.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/printable.h"
 #include "core/stopwatch.h"
 #include "core/version.h"
 #include "data/photos/photo_list.h"
@@ -75,26 +79,22 @@ class PredictionPrinter {
 
   void finish() {
     if (format_ == OutputFormat::json) put("\n]\n");
-    if (std::fflush(stdout) != 0) throw Error(ErrorKind::failure, format("standard output: {}", system_reason()));
+    flush_output();
   }
 
   std::int64_t count() const { return count_; }
 
  private:
-  static void put(const std::string& text) {
-    if (std::fputs(text.c_str(), stdout) < 0) {
-      throw Error(ErrorKind::failure, format("standard output: {}", system_reason()));
-    }
-  }
+  static void put(const std::string& text) { std::fputs(text.c_str(), stdout); }
 
   /// Of a class; its number where it has no name.
   std::string title(std::size_t label) const {
     const std::string name = class_name(names_, label);
-    return name.empty() ? std::to_string(label) : name;
+    return name.empty() ? std::to_string(label) : printable(name);
   }
 
   std::string row(const std::string& file, const std::vector<ClassProbability>& guesses) const {
-    std::string line = format("{:<{}}", file, name_width_);
+    std::string line = format("{:<{}}", printable(file), name_width_);
     for (const ClassProbability& guess : guesses) {
       line += format("  {} {:.1f} %", title(guess.label), 100 * guess.probability);
     }
@@ -136,13 +136,14 @@ class PredictionPrinter {
 ModelCard card_of(const std::string& file) {
   std::optional<ModelCard> card = read_model_card(file);
   if (card) return *card;
-  throw Error(ErrorKind::input, format("{}: says nothing of its network and classes, as files of other programs do; "
-                                       "dcs3gd-train --config FILE --eval {} writes of such weights what they predict",
-                                       file, file));
+  throw Error(ErrorKind::input,
+              format("{}: says nothing of its network and classes, as files of other programs do; "
+                     "with such weights use dcs3gd-train --config FILE --eval {} --predictions FILE.csv",
+                     file, file));
 }
 
-void predict(const Request& request, const std::string& file, const ModelCard& card, comm::Communicator& communicator) {
-  auto photos = data::list_photos(request.images);
+void predict(const Request& request, const std::string& file, const ModelCard& card,
+             std::unique_ptr<const data::PhotoSource> photos, comm::Communicator& communicator) {
   const std::uint32_t photo_count = photos->size();
   PredictionPrinter printer(request, card, *photos);
   const Stopwatch watch;
@@ -161,11 +162,17 @@ void predict(const Request& request, const std::string& file, const ModelCard& c
 }
 
 void export_onnx(const Request& request, const std::string& file, const ModelCard& card) {
+  std::error_code ignored;
+  if (std::filesystem::equivalent(file, request.onnx_file, ignored)) {
+    throw Error(ErrorKind::input, format("--export {}: is the model itself", request.onnx_file));
+  }
+  OutputFile output(request.onnx_file);
   const nn::Graph graph = build_graph(card);
   ParameterArena weights(graph.parameter_layout());
   ParameterArena statistics(graph.statistics_layout());
   load_safetensors(file, {&weights, &statistics});
-  write_file_atomically(request.onnx_file, onnx_model(card, graph, weights, statistics, request.fold_batch_norm));
+  output.write(onnx_model(card, graph, weights, statistics, request.fold_batch_norm));
+  output.commit();
 }
 
 }  // namespace
@@ -180,10 +187,11 @@ int run_predict_command(int argc, const char* const* argv) {
       parser.add_option("images", request.images, "photos, folders of photos, or - for one from standard input");
   const std::map<std::string, OutputFormat> formats{
       {"table", OutputFormat::table}, {"csv", OutputFormat::csv}, {"json", OutputFormat::json}};
-  parser.add_option("--format", request.format, "table, csv or json (default: table)")
-      ->transform(CLI::CheckedTransformer(formats));
+  parser.add_option("--format", request.format, "how predictions are written (default: table)")
+      ->transform(CLI::CheckedTransformer(formats))
+      ->option_text("table|csv|json");
   parser.add_option("--top", request.top, "classes to show of each photo")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
   parser.add_option("--batch", request.predict.batch, "photos at a time")
       ->check(CLI::Range(1, 65536))
@@ -191,8 +199,9 @@ int run_predict_command(int argc, const char* const* argv) {
   parser.add_option("--threads", request.predict.threads, "OpenMP threads (default: all cores)")
       ->check(CLI::Range(1, 4096));
   const std::map<std::string, nn::Precision> precisions{{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}};
-  parser.add_option("--precision", request.predict.precision, "fp32 or bf16 (default: fp32)")
-      ->transform(CLI::CheckedTransformer(precisions));
+  parser.add_option("--precision", request.predict.precision, "what is computed in (default: fp32)")
+      ->transform(CLI::CheckedTransformer(precisions))
+      ->option_text("fp32|bf16");
   CLI::Option* onnx = parser.add_option("--export", request.onnx_file, "write the model in ONNX format to this file")
                           ->type_name("FILE.onnx");
   parser
@@ -209,9 +218,12 @@ int run_predict_command(int argc, const char* const* argv) {
 
   const std::string file = weights_file(request.model);
   const ModelCard card = card_of(file);
-  if (!request.onnx_file.empty()) export_onnx(request, file, card);
-  if (!request.images.empty()) {
-    comm::run_ranks_as_threads(1, {}, [&](comm::Communicator& solo) { predict(request, file, card, solo); });
+  std::unique_ptr<const data::PhotoSource> photos;
+  if (!request.images.empty()) photos = data::list_photos(request.images);
+  if (!onnx->empty()) export_onnx(request, file, card);
+  if (photos) {
+    comm::run_ranks_as_threads(
+        1, {}, [&](comm::Communicator& solo) { predict(request, file, card, std::move(photos), solo); });
   }
   return 0;
 }

@@ -153,8 +153,7 @@ class ListedFiles final : public PhotoSource {
   std::uint64_t bytes(std::uint32_t index) const override { return listing_.entries[index].bytes; }
   std::string name(std::uint32_t index) const override { return listing_.path(index); }
   std::uint64_t identity(std::uint32_t index) const override {
-    const std::string_view name = listing_.name(index);
-    const std::string text = format("{} {}", name.substr(name.rfind('/') + 1), bytes(index));
+    const std::string text = format("{} {}", listing_.name(index), bytes(index));
     return hash_bytes(std::as_bytes(std::span(text)));
   }
   /// A file that is not there is waited for, as it was there; not twice, and not after others in vain a moment ago.

@@ -33,19 +33,27 @@ bool is_photo_name(const fs::path& path) {
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-std::vector<std::string> photos_below(const std::string& folder) {
-  std::vector<std::string> found;
+/// Adds the photos in the folder and below it.
+void find_photos(const std::string& folder, std::vector<std::string>& found) {
   std::error_code error;
-  auto entry = fs::recursive_directory_iterator(folder, error);
-  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+  std::vector<std::string> folders;
+  for (fs::directory_iterator entry(folder, error); !error && entry != fs::directory_iterator();
+       entry.increment(error)) {
     std::error_code ignored;
-    if (is_hidden(entry->path())) {
-      entry.disable_recursion_pending();
-    } else if (is_photo_name(entry->path()) && !entry->is_directory(ignored)) {
+    if (is_hidden(entry->path())) continue;
+    if (entry->is_directory(ignored)) {
+      if (!entry->is_symlink(ignored)) folders.push_back(entry->path().string());
+    } else if (is_photo_name(entry->path())) {
       found.push_back(entry->path().string());
     }
   }
   if (error) throw Error(ErrorKind::input, format("{}: {}", folder, error.message()));
+  for (const std::string& below : folders) find_photos(below, found);
+}
+
+std::vector<std::string> photos_below(const std::string& folder) {
+  std::vector<std::string> found;
+  find_photos(folder, found);
   if (found.empty()) {
     throw Error(ErrorKind::input, format("{}: no .jpg, .jpeg or .png files in it or below it", folder));
   }

@@ -23,8 +23,7 @@ int scaled_length(int length, int shorter, int longer) {
 /// Half of what is left over; an odd pixel goes where Python's round() puts it.
 int centered(int outer, int inner) { return static_cast<int>(std::nearbyint((outer - inner) / 2.0)); }
 
-Crop center_crop(ImageSize image, int image_size) {
-  const int shorter = (image_size * kSizeBeforeCrop + kSizeAfterCrop / 2) / kSizeAfterCrop;
+Crop center_crop(ImageSize image, int image_size, int shorter) {
   const ImageSize scaled = image.width <= image.height
                                ? ImageSize{shorter, scaled_length(shorter, image.width, image.height)}
                                : ImageSize{scaled_length(shorter, image.height, image.width), shorter};
@@ -71,9 +70,13 @@ Box random_box(ImageSize image, RandomStream random) {
 
 }  // namespace
 
+int CropRule::shorter_side(int image_size) {
+  return (image_size * kSizeBeforeCrop + kSizeAfterCrop / 2) / kSizeAfterCrop;
+}
+
 Crop CropRule::crop(ImageSize image) const {
-  if (image_size_ == 0) return whole_image(image, max_side_);
-  if (!random_) return center_crop(image, image_size_);
+  if (image_size_ == 0) return whole_image(image, side_);
+  if (!random_) return center_crop(image, image_size_, side_);
   return {.source = random_box(image, *random_),
           .scaled = {image_size_, image_size_},
           .window = {0, 0, image_size_, image_size_}};

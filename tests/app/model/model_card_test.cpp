@@ -39,7 +39,10 @@ TEST_CASE("a card read from a file of weights is the card that was written, and 
   REQUIRE(read);
   CHECK(*read == card);
   // For other programs: what is done to photos of any size.
-  CHECK(test::contains(to_metadata(card).at("dcs3gd.card"), "\"image_size\":32,\"photo_resize\":37"));
+  CHECK(test::contains(to_metadata(card).at("dcs3gd.card"), "\"image_size\":32,\"photo_resize\":32"));
+  Configuration of_photos;
+  of_photos.data.format = "image_folder";
+  CHECK(model_card(of_photos).photo_resize == 37);
   const nn::Graph again = build_graph(*read);
   CHECK(again.shape(again.input()) == nn::ImageShape{1, 32, 32});
   REQUIRE(again.parameter_layout()->slices().size() == graph.parameter_layout()->slices().size());

@@ -130,6 +130,48 @@ class Predictions(PredictTest):
                              says=["photos/val/dog/000.png: neither JPEG nor PNG", "1 of 12 photos cannot be read"])
         self.assertEqual(len(result.out.splitlines()), 1 + 11)
 
+    def test_however_many_photos_are_bad_the_others_are_predicted(self):
+        run = self.train("run")
+        for number in range(70):
+            (self.folder / f"photos/val/cat/bad{number}.png").write_bytes(b"no picture")
+        result = self.refuse(run, "photos/val", "--format", "json", code=1, says="70 of 82 photos cannot be read")
+        self.assertEqual(len(json.loads(result.out)), 12)
+
+    def test_images_that_are_stored_at_their_size_are_seen_as_they_are(self):
+        pixels = {number: bytes((x * (number + 3) + 7 * y + 50 * c) % 256 for c in range(3) for y in range(32) for x in range(32))
+                  for number in range(20)}
+        records = b"".join(bytes([number % 3]) + image for number, image in pixels.items())
+        (self.folder / "c").mkdir()
+        for name in [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]:
+            (self.folder / "c" / name).write_bytes(records)
+        settings = ["data.format=cifar10", "data.train=c", "data.eval=c", "data.image_size=32", "model.classes=10"]
+        run = self.train("run", *settings)
+        self.train("run", *settings, flags=["--eval", "--predictions", "said.csv"])
+        for number, image in pixels.items():
+            by_pixel = bytes(image[c * 1024 + i] for i in range(1024) for c in range(3))
+            write_png(self.folder / f"pngs/{number:02}.png", 32, 32, by_pixel)
+        with open(self.folder / "said.csv", encoding="utf-8") as file:
+            for row, expected in zip(self.rows(run, "pngs", "--top", 1), csv.DictReader(file), strict=True):
+                self.assertEqual(row["class1"], expected["class1"])
+                self.assertAlmostEqual(float(row["probability1"]), float(expected["probability1"]), delta=1e-5)
+
+    def test_names_cannot_speak_to_a_terminal(self):
+        run = self.train("run")
+        name = "photos/val/cat/\x1b[31m\nred.png"
+        shutil.copy(self.folder / "photos/val/cat/000.png", self.folder / name)
+        table = self.succeed(run, name).out
+        self.assertNotIn("\x1b", table)
+        self.assertEqual(len(table.splitlines()), 1)
+        self.assertEqual(json.loads(self.succeed(run, name, "--format", "json").out)[0]["file"], name)
+
+    def test_output_that_is_lost_is_an_error(self):
+        run = self.train("run")
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            process = self.start(run, "photos/val", stdout=full, stderr=subprocess.PIPE, encoding="utf-8")
+            _, err = process.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(process.returncode, 1, err)
+        self.assertIn("standard output: No space left on device", err)
+
     def test_refusals(self):
         run = self.train("run")
         self.refuse(run, "nowhere.png", says="nowhere.png: No such file")
@@ -149,6 +191,21 @@ class Predictions(PredictTest):
 
 
 class Export(PredictTest):
+    def test_what_stands_where_the_model_is_to_go(self):
+        run = self.train("run")
+        weights = (self.folder / run / "model.safetensors").read_bytes()
+        self.refuse(run, "--export", f"{run}/model.safetensors", says="is the model itself")
+        self.assertEqual((self.folder / run / "model.safetensors").read_bytes(), weights)
+        self.refuse(run, "--export", "nowhere/model.onnx", says="nowhere/model.onnx")
+        self.refuse(run, "--export", "photos", says="photos: is a folder")
+        self.refuse(run, "--export", "model.onnx", "nowhere.png", says="nowhere.png")
+        self.assertFalse((self.folder / "model.onnx").exists())
+        (self.folder / "old.onnx").write_text("old")
+        (self.folder / "link.onnx").symlink_to("old.onnx")
+        self.succeed(run, "--export", "link.onnx")
+        self.assertTrue((self.folder / "link.onnx").is_symlink())
+        self.assertGreater((self.folder / "old.onnx").stat().st_size, 10_000)
+
     def logits_of(self, file, photos, size):
         """What OpenCV computes of the middle of photos that an evaluation does not have to scale."""
         model = onnx.load(self.folder / file)
