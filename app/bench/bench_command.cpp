@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/bench/benchmarks.h"
+#include "app/job/exit_code.h"
 #include "app/rules/table.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -120,6 +121,7 @@ int run_bench_command(int argc, const char* const* argv) {
   if (step_command->parsed()) bench_step(step);
   if (update_command->parsed()) bench_update(update);
   if (loader_command->parsed()) bench_loader(loader);
+  flush_output();
   return 0;
 }
 

@@ -1,12 +1,15 @@
 #include "app/job/exit_code.h"
 
 #include <csignal>
+#include <cstdio>
 #include <optional>
 
 #include <fcntl.h>
 
 #include "app/job/agreement.h"
+#include "core/error.h"
 #include "core/files.h"
+#include "core/format.h"
 #include "core/log.h"
 
 namespace dcs3gd::app {
@@ -37,6 +40,12 @@ int exit_code_of(const std::function<int()>& command) {
   if (!error) return exit_code;
   log::error(error->what());
   return error->exit_code();
+}
+
+void flush_output() {
+  const bool is_lost = std::ferror(stdout) != 0;
+  if (std::fflush(stdout) == 0 && !is_lost) return;
+  throw Error(ErrorKind::failure, format("standard output: {}", system_reason()));
 }
 
 }  // namespace dcs3gd::app

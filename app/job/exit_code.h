@@ -12,4 +12,7 @@ inline constexpr int kExitStopped = 75;
 /// ends it into one line on standard error, and returns the exit code.
 int exit_code_of(const std::function<int()>& command);
 
+/// For commands whose output is their work: throws Error{failure} if not all that was printed could be written.
+void flush_output();
+
 }  // namespace dcs3gd::app

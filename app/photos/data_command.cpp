@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/job/exit_code.h"
 #include "app/photos/index_tars.h"
 #include "app/photos/inspect_photos.h"
 #include "app/photos/prepare_shards.h"
@@ -68,6 +69,7 @@ int run_data_command(int argc, const char* const* argv) {
   if (index_command->parsed()) index_tars(path, threads);
   if (inspect_command->parsed()) inspect_photos(path);
   if (verify_command->parsed()) verify_photos(path, threads);
+  flush_output();
   return 0;
 }
 

@@ -219,6 +219,7 @@ int run_on_ranks(Configuration& configuration, const CommandLine& command_line, 
       break;
     case Action::print_config:
       if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
+      flush_output();
       break;
     case Action::show_version:
     case Action::show_help:
@@ -230,8 +231,10 @@ int run_on_ranks(Configuration& configuration, const CommandLine& command_line, 
 }  // namespace
 
 int run_train_command(const CommandLine& command_line) {
-  if (command_line.action == Action::show_help) return std::fputs(help_text().c_str(), stdout), 0;
-  if (command_line.action == Action::show_version) return std::printf("dcs3gd-train %s\n", kVersion), 0;
+  if (command_line.action == Action::show_help) return std::fputs(help_text().c_str(), stdout), flush_output(), 0;
+  if (command_line.action == Action::show_version) {
+    return std::printf("dcs3gd-train %s\n", kVersion), flush_output(), 0;
+  }
   // First of all: what is asked to stop while it starts does so as it does later.
   std::optional<StopSignals> signals;
   if (command_line.action == Action::train) signals.emplace(comm::find_launch(std::getenv).has_value());

@@ -108,7 +108,7 @@ void make_tars(const Seeds& seeds) {
 }
 
 void make_manifest(const Seeds& seeds) {
-  app::CheckpointManifest manifest{.version = "0.3.0", .isa = "avx2", .data_fingerprint = "synthetic"};
+  app::CheckpointManifest manifest{.version = "0.4.0", .isa = "avx2", .data_fingerprint = "synthetic"};
   manifest.rule = {{"lr", 0.1}};
   manifest.configuration = {"run.epochs: 3"};
   manifest.files = {{"shared.state", {.bytes = 80, .hash = 7}}};

@@ -64,7 +64,7 @@ class InstallTest(unittest.TestCase):
         """Position-independent, relocations read-only and bound at the start, stack protectors, checked library calls."""
         if shutil.which("readelf") is None:
             self.skipTest("readelf is missing: install binutils")
-        for program in ("dcs3gd-bench", "dcs3gd-data", "dcs3gd-train"):
+        for program in ("dcs3gd-bench", "dcs3gd-data", "dcs3gd-predict", "dcs3gd-train"):
             said = run("readelf", "--wide", "--file-header", "--dynamic", "--program-headers", "--dyn-syms",
                        str(self.prefix / "bin" / program)).stdout
             for words in ("DYN (Position-Independent", "GNU_RELRO", "BIND_NOW", "__stack_chk_fail", "_chk@GLIBC"):
