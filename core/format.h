@@ -18,7 +18,7 @@ struct Format {
     return fmt::format(text, std::forward<Values>(values)...);
   }
 };
-inline constexpr Format format;
+inline constexpr Format format;  // NOLINT(readability-identifier-naming): called as a function
 
 /// "1 rank", "2 ranks"
 template <std::integral Count>

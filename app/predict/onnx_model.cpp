@@ -23,12 +23,34 @@ constexpr std::int64_t kOperatorSet = 13;
 constexpr std::size_t kMostBytes = std::size_t{1} << 30;  // of parameters; the format's own limit is twice that
 
 // Numbers of fields and values as in onnx.proto (github.com/onnx/onnx).
-enum ModelField { kModelIr = 1, kProducer = 2, kProducerVersion = 3, kGraph = 7, kOpset = 8, kMetadata = 14 };
-enum GraphField { kNode = 1, kGraphName = 2, kInitializer = 5, kInput = 11, kOutput = 12 };
-enum NodeField { kNodeInput = 1, kNodeOutput = 2, kNodeName = 3, kOperator = 4, kAttribute = 5 };
-enum AttributeField { kAttributeName = 1, kFloat = 2, kInt = 3, kInts = 8, kType = 20 };
-enum AttributeType : std::int64_t { kIsFloat = 1, kIsInt = 2, kIsInts = 7 };
-enum TensorField { kDims = 1, kDataType = 2, kTensorName = 8, kRawData = 9 };
+constexpr int kModelIr = 1;
+constexpr int kProducer = 2;
+constexpr int kProducerVersion = 3;
+constexpr int kGraph = 7;
+constexpr int kOpset = 8;
+constexpr int kMetadata = 14;
+constexpr int kNode = 1;
+constexpr int kGraphName = 2;
+constexpr int kInitializer = 5;
+constexpr int kInput = 11;
+constexpr int kOutput = 12;
+constexpr int kNodeInput = 1;
+constexpr int kNodeOutput = 2;
+constexpr int kNodeName = 3;
+constexpr int kOperator = 4;
+constexpr int kAttribute = 5;
+constexpr int kAttributeName = 1;
+constexpr int kFloat = 2;
+constexpr int kInt = 3;
+constexpr int kInts = 8;
+constexpr int kType = 20;
+constexpr std::int64_t kIsFloat = 1;
+constexpr std::int64_t kIsInt = 2;
+constexpr std::int64_t kIsInts = 7;
+constexpr int kDims = 1;
+constexpr int kDataType = 2;
+constexpr int kTensorName = 8;
+constexpr int kRawData = 9;
 constexpr std::int64_t kFloat32 = 1;
 constexpr std::int64_t kInt64 = 7;
 
@@ -99,10 +121,10 @@ class OnnxNode {
   const ProtobufMessage& message() const { return node_; }
 
  private:
-  static ProtobufMessage named(std::string_view name, AttributeType type) {
+  static ProtobufMessage named(std::string_view name, std::int64_t type) {
     ProtobufMessage attribute;
     attribute.add(kAttributeName, name);
-    attribute.add(kType, static_cast<std::int64_t>(type));
+    attribute.add(kType, type);
     return attribute;
   }
   OnnxNode& add(const ProtobufMessage& attribute) {
