@@ -9,6 +9,7 @@
 #include "app/job/control_groups.h"
 
 namespace dcs3gd::app {
+
 std::size_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
   std::size_t whole = 0;

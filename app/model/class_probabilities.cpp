@@ -5,6 +5,8 @@
 #include <limits>
 #include <numeric>
 
+#include "core/format.h"
+
 namespace dcs3gd::app {
 
 std::vector<ClassProbability> most_probable(std::span<const float> logits, std::size_t count) {
@@ -30,6 +32,22 @@ std::vector<ClassProbability> most_probable(std::span<const float> logits, std::
 
 std::string class_name(const std::vector<std::string>& names, std::size_t label) {
   return label < names.size() ? names[label] : "";
+}
+
+std::string csv_guess_header(std::size_t places) {
+  std::string columns;
+  for (std::size_t place = 1; place <= places; ++place) {
+    columns += format(",class{},name{},probability{}", place, place, place);
+  }
+  return columns;
+}
+
+std::string csv_guesses(const std::vector<ClassProbability>& guesses, const std::vector<std::string>& names) {
+  std::string columns;
+  for (const ClassProbability& guess : guesses) {
+    columns += format(",{},{},{:.6g}", guess.label, csv_field(class_name(names, guess.label)), guess.probability);
+  }
+  return columns;
 }
 
 std::string csv_field(const std::string& text) {

@@ -20,6 +20,10 @@ std::vector<ClassProbability> most_probable(std::span<const float> logits, std::
 /// The name of a class; empty where classes have numbers only.
 std::string class_name(const std::vector<std::string>& names, std::size_t label);
 
+/// Columns of a CSV line for the first `places` guesses, each with a comma before it: class1, name1, probability1, …
+std::string csv_guess_header(std::size_t places);
+std::string csv_guesses(const std::vector<ClassProbability>& guesses, const std::vector<std::string>& names);
+
 /// A field as CSV (RFC 4180) wants it.
 std::string csv_field(const std::string& text);
 

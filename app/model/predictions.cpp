@@ -18,22 +18,15 @@ std::size_t places_of(const data::Dataset& dataset) {
 }
 
 std::string header(const data::Dataset& dataset) {
-  std::string line = "index,file,label,label_name";
-  for (std::size_t place = 1; place <= places_of(dataset); ++place) {
-    line += format(",class{},name{},probability{}", place, place, place);
-  }
-  return line + "\n";
+  return "index,file,label,label_name" + csv_guess_header(places_of(dataset)) + "\n";
 }
 
 std::string line_of(const data::Dataset& dataset, std::uint32_t index, std::int32_t label,
                     std::span<const float> logits) {
-  const auto name_of = [&](std::size_t c) { return csv_field(class_name(dataset.class_names(), c)); };
-  std::string line =
-      format("{},{},{},{}", index, csv_field(dataset.file(index)), label, name_of(static_cast<std::size_t>(label)));
-  for (const ClassProbability& guess : most_probable(logits, places_of(dataset))) {
-    line += format(",{},{},{:.6g}", guess.label, name_of(guess.label), guess.probability);
-  }
-  return line + "\n";
+  const std::vector<std::string>& names = dataset.class_names();
+  return format("{},{},{},{}{}\n", index, csv_field(dataset.file(index)), label,
+                csv_field(class_name(names, static_cast<std::size_t>(label))),
+                csv_guesses(most_probable(logits, places_of(dataset)), names));
 }
 
 }  // namespace

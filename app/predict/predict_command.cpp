@@ -58,7 +58,7 @@ class PredictionPrinter {
       name_width_ = std::max(name_width_, std::min(photos.name(i).size(), kWidestName));
     }
     if (format_ == OutputFormat::json) put("[");
-    if (format_ == OutputFormat::csv) put(csv_header());
+    if (format_ == OutputFormat::csv) put("file" + csv_guess_header(places_) + "\n");
   }
 
   void print(const std::string& file, std::span<const float> logits) {
@@ -68,7 +68,7 @@ class PredictionPrinter {
         put(row(file, guesses));
         break;
       case OutputFormat::csv:
-        put(csv_line(file, guesses));
+        put(csv_field(file) + csv_guesses(guesses, names_) + "\n");
         break;
       case OutputFormat::json:
         put((count_ == 0 ? "\n" : ",\n") + json_object(file, guesses));
@@ -97,22 +97,6 @@ class PredictionPrinter {
     std::string line = format("{:<{}}", printable(file), name_width_);
     for (const ClassProbability& guess : guesses) {
       line += format("  {} {:.1f} %", title(guess.label), 100 * guess.probability);
-    }
-    return line + "\n";
-  }
-
-  std::string csv_header() const {
-    std::string line = "file";
-    for (std::size_t place = 1; place <= places_; ++place) {
-      line += format(",class{},name{},probability{}", place, place, place);
-    }
-    return line + "\n";
-  }
-
-  std::string csv_line(const std::string& file, const std::vector<ClassProbability>& guesses) const {
-    std::string line = csv_field(file);
-    for (const ClassProbability& guess : guesses) {
-      line += format(",{},{},{:.6g}", guess.label, csv_field(class_name(names_, guess.label)), guess.probability);
     }
     return line + "\n";
   }

@@ -26,11 +26,6 @@ namespace fs = std::filesystem;
 
 bool is_hidden(const fs::path& path) { return path.filename().native().starts_with('.'); }
 
-bool has_image_name(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return !extension.empty() && is_image_extension(std::string_view(extension).substr(1));
-}
-
 [[noreturn]] void refuse(const fs::path& path, std::string_view what) {
   throw Error(ErrorKind::input, format("{}: {}", path.string(), what));
 }
@@ -185,6 +180,11 @@ class ListedFiles final : public PhotoSource {
 };
 
 }  // namespace
+
+bool has_image_name(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  return !extension.empty() && is_image_extension(std::string_view(extension).substr(1));
+}
 
 std::vector<std::string> list_classes(const std::string& folder) {
   std::error_code error;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -33,6 +34,9 @@ struct ImageListing {
   const char* name(std::uint32_t index) const { return names.c_str() + entries[index].name; }
   std::string path(std::uint32_t index) const { return folder + "/" + name(index); }
 };
+
+/// Whether a file of this name is taken for an image.
+bool has_image_name(const std::filesystem::path& path);
 
 /// The names of the class folders: all folders whose names do not begin with a dot, links to folders too.
 std::vector<std::string> list_classes(const std::string& folder);

@@ -8,7 +8,6 @@
 #include "core/format.h"
 #include "core/printable.h"
 #include "data/paths.h"
-#include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
 #include "data/photos/shards.h"
 #include "data/photos/tar_shards.h"
@@ -123,8 +122,7 @@ Photos open_tar_files(const std::string& place, const std::vector<std::string>& 
 bool holds_photos(const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string extension = entry->path().extension().string();
-    if (!extension.empty() && is_image_extension(std::string_view(extension).substr(1))) return true;
+    if (has_image_name(entry->path())) return true;
   }
   return false;
 }

@@ -26,11 +26,6 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kStandardInput = "-";
 
-bool is_photo_name(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  return !extension.empty() && is_image_extension(extension.substr(1));
-}
-
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
 /// Adds the photos in the folder and below it.
@@ -43,7 +38,7 @@ void find_photos(const std::string& folder, std::vector<std::string>& found) {
     if (is_hidden(entry->path())) continue;
     if (entry->is_directory(ignored)) {
       if (!entry->is_symlink(ignored)) folders.push_back(entry->path().string());
-    } else if (is_photo_name(entry->path())) {
+    } else if (has_image_name(entry->path())) {
       found.push_back(entry->path().string());
     }
   }
