@@ -64,10 +64,23 @@ LockText read_lock(const FileDescriptor& lock) {
   return text;
 }
 
-/// In place of what stood there, so that other hosts see it.
+/// In place of what stood there, so that other hosts see it, and so that at no moment nothing stands there.
 bool write_lock(const FileDescriptor& lock, const std::string& text) {
-  return ::ftruncate(lock.get(), 0) == 0 && ::lseek(lock.get(), 0, SEEK_SET) == 0 &&
-         write_fully(lock.get(), std::as_bytes(std::span(text))) && ::fsync(lock.get()) == 0;
+  return ::lseek(lock.get(), 0, SEEK_SET) == 0 && write_fully(lock.get(), std::as_bytes(std::span(text))) &&
+         ::ftruncate(lock.get(), static_cast<off_t>(text.size())) == 0 && ::fsync(lock.get()) == 0;
+}
+
+/// What the holder of a lock wrote: waits a moment for a holder that has just taken it and has not written yet.
+LockText read_holder(const FileDescriptor& lock) {
+  constexpr int kTries = 100;
+  constexpr auto kPause = std::chrono::milliseconds(20);
+  LockText text = read_lock(lock);
+  for (int tries = 1; text.is_given_back() && tries < kTries; ++tries) {
+    std::this_thread::sleep_for(kPause);
+    text = read_lock(lock);
+  }
+  if (text.is_given_back()) text.all.clear();
+  return text;
 }
 
 [[noreturn]] void refuse_as_used(const RunFolder& folder, const LockText& text) {
@@ -97,7 +110,7 @@ FileDescriptor take_lock(const RunFolder& folder, const std::string& holder) {
                                          folder.path(), errno == ELOOP ? ".lock is a link" : system_reason()));
   }
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno == EWOULDBLOCK) refuse_as_used(folder, read_lock(lock));
+    if (errno == EWOULDBLOCK) refuse_as_used(folder, read_holder(lock));
     take_without_lock(folder, lock, holder);
   }
   if (!write_lock(lock, holder + "\n")) log::warn(format("cannot write {}: {}", folder.lock(), system_reason()));

@@ -1,18 +1,24 @@
 #include "app/record/run_folder.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "comm/thread_world.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
 
@@ -131,6 +137,23 @@ TEST_CASE("a second claim is refused with the holder's name, until the first is 
     fs::remove(folder.metrics());
     first.reset();
     const RunFolderClaim second(folder, IfUsed::refuse);
+  }
+}
+
+TEST_CASE("a claim that was made a moment ago is refused with its holder's name, not that of the holder before") {
+  const TemporaryFolder temporary;
+  const RunFolder folder(temporary.path(), "run");
+  fs::create_directories(folder.path());
+  for (const std::string before : {"", "process 1 on elsewhere\ngiven back\n"}) {
+    test::write_file(folder.lock(), before);
+    const FileDescriptor held(folder.lock(), O_RDWR);
+    REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+    const std::jthread holder([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      std::ofstream(folder.lock()) << "process 2 on this host\n";
+    });
+    const Error error = test::error_of([&] { RunFolderClaim(folder, IfUsed::go_on); });
+    CHECK_MESSAGE(contains(error.what(), "in use by process 2 on this host;"), error.what());
   }
 }
 
