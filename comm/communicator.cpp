@@ -69,18 +69,12 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       exceptions_at_start_(std::uncaught_exceptions()),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
       topology_(progress_->transport().rank(), progress_->transport().size()),
-      host_topology_(topology_) {
+      host_topology_(topology_),
+      first_topology_(topology_) {
   try {
-    std::vector<std::string> hosts;
-    for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
-      places_.push_back(unpack_place(blob));
-      hosts.push_back(places_.back().host);
-    }
-    topology_ = Topology(rank(), size(), std::move(hosts));
-    host_topology_ = topology_.part(ranks_on_own_host());
-    const bool between_hosts = are_on_several_hosts(places_);
-    progress_->set_between_hosts(between_hosts);
-    segment_bytes_ = segment_bytes(options_, between_hosts);
+    meet();
+    first_topology_ = topology_;
+    members_ = gather(rank());
   } catch (const std::exception& exception) {
     abort(exception.what());
     throw;
@@ -100,6 +94,36 @@ Communicator::~Communicator() {
     }
   }
   progress_.reset();  // first of all members: its thread uses the others
+}
+
+/// Everything that depends on who is there and where.
+void Communicator::meet() {
+  topology_ = host_topology_ = Topology(progress_->transport().rank(), progress_->transport().size());
+  std::vector<std::string> hosts;
+  places_.clear();
+  for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
+    places_.push_back(unpack_place(blob));
+    hosts.push_back(places_.back().host);
+  }
+  topology_ = Topology(rank(), size(), std::move(hosts));
+  host_topology_ = topology_.part(ranks_on_own_host());
+  const bool between_hosts = are_on_several_hosts(places_);
+  progress_->set_between_hosts(between_hosts);
+  segment_bytes_ = segment_bytes(options_, between_hosts);
+}
+
+bool Communicator::has_lost_ranks() const { return progress_->has_lost_ranks(); }
+
+std::string Communicator::regroup() {
+  progress_->regroup();
+  meet();
+  const std::vector<int> before = std::exchange(members_, gather(first_topology_.rank()));
+  std::string lost;
+  for (const int rank : before) {
+    if (std::ranges::find(members_, rank) != members_.end()) continue;
+    lost += format("{}{}", lost.empty() ? "" : ", ", first_topology_.describe(rank));
+  }
+  return lost;
 }
 
 std::vector<int> Communicator::ranks_on_own_host() const {

@@ -28,8 +28,9 @@ namespace dcs3gd::comm {
 ///
 /// Errors: an operation without progress for Options::timeout_s throws Error{failure} that names rank, host, operation
 /// and who is waited for; a warning comes long before, from the first rank and the last. Time in which this process is
-/// suspended does not count. After any error the world is broken: all later calls throw, and abort() is what remains.
-/// Catch exceptions while the communicator lives, and abort:
+/// suspended does not count. After any error the world is broken: all later calls throw, and abort() is what remains,
+/// or regroup() if the error is that ranks are gone and the world can do without. Catch exceptions while the
+/// communicator lives, and abort:
 ///
 ///   const auto communicator = Communicator::open(options);
 ///   try { train(*communicator); } catch (const Error& error) { communicator->abort(error.what(), error.exit_code()); }
@@ -75,6 +76,14 @@ class Communicator {
   /// this exit code and does not return; between threads the others' operations fail with the reason.
   void abort(std::string_view reason, int exit_code = 1);
 
+  /// After an error: whether it came of ranks that are gone, and the others can go on without them. MPI's worlds can
+  /// with ULFM (Open MPI 5: mpirun --with-ft ulfm).
+  bool has_lost_ranks() const;
+  /// Then: the ranks that are left become a world of their own, counted anew in their old order. Plans of before must
+  /// be gone. Collective among them; returns who is lost: "rank 3 on node4". Throws Error{failure}; has_lost_ranks()
+  /// tells whether to try again.
+  std::string regroup();
+
   /// Tells how long this rank computed between two operations: others may need as long, so the time-out is at least
   /// five times the longest.
   void allow_for(double compute_s);
@@ -88,17 +97,20 @@ class Communicator {
   std::optional<double> time_native_all_reduce(NativeCall call, std::span<const float> source, std::span<float> target);
 
  private:
+  void meet();
   std::vector<int> ranks_on_own_host() const;
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
 
-  // Constant after construction.
+  // Constant after construction, but for regroup().
   const Options options_;
   const AlgorithmInfo& algorithm_;
   const int exceptions_at_start_;
   std::unique_ptr<ProgressThread> progress_;
   Topology topology_;
-  Topology host_topology_;  ///< of the ranks on this host
+  Topology host_topology_;    ///< of the ranks on this host
+  Topology first_topology_;   ///< of the ranks that the job began with
+  std::vector<int> members_;  ///< their numbers then of the ranks that are there now
   std::vector<RankPlace> places_;
   std::size_t segment_bytes_ = 0;
 };

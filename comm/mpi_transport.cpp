@@ -5,12 +5,16 @@
 #define MPICH_SKIP_MPICXX 1
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <chrono>
 #include <limits>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <mpi.h>
+#if __has_include(<mpi-ext.h>)
+#include <mpi-ext.h>
+#endif
 
 #include "core/error.h"
 #include "core/format.h"
@@ -35,6 +39,22 @@ int byte_count(std::size_t bytes) {
   }
   return static_cast<int>(bytes);
 }
+
+// What MPI offers who would live longer than a rank of the job: "user-level failure mitigation", ULFM, in Open MPI
+// from 5.0 under mpirun --with-ft ulfm, and in MPICH. Elsewhere nobody outlives a rank, and these are never called.
+#ifdef MPIX_ERR_PROC_FAILED
+bool tells_of_lost_ranks(int code) {
+  int kind = MPI_SUCCESS;
+  MPI_Error_class(code, &kind);
+  return kind == MPIX_ERR_PROC_FAILED || kind == MPIX_ERR_PROC_FAILED_PENDING || kind == MPIX_ERR_REVOKED;
+}
+int revoke(MPI_Comm world) { return MPIX_Comm_revoke(world); }
+int shrink(MPI_Comm world, MPI_Comm* rest) { return MPIX_Comm_shrink(world, rest); }
+#else
+bool tells_of_lost_ranks(int) { return false; }
+int revoke(MPI_Comm) { return MPI_ERR_UNSUPPORTED_OPERATION; }
+int shrink(MPI_Comm, MPI_Comm*) { return MPI_ERR_UNSUPPORTED_OPERATION; }
+#endif
 
 /// MPI's all-reduce as an operation. The blocking calls block in step().
 class MpiAllReduce final : public Operation {
@@ -93,11 +113,9 @@ class MpiAllReduce final : public Operation {
 class MpiTransport final : public Transport {
  public:
   MpiTransport() {
-    // A communicator of our own, whose errors come back as return codes.
-    check(MPI_Comm_dup(MPI_COMM_WORLD, &world_), "MPI_Comm_dup");
-    check(MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    check(MPI_Comm_rank(world_, &rank_), "MPI_Comm_rank");
-    check(MPI_Comm_size(world_, &size_), "MPI_Comm_size");
+    MPI_Comm own = MPI_COMM_NULL;
+    check(MPI_Comm_dup(MPI_COMM_WORLD, &own), "MPI_Comm_dup");
+    use(own);
   }
   ~MpiTransport() override {
     MPI_Comm_free(&world_);
@@ -112,16 +130,17 @@ class MpiTransport final : public Transport {
   Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
     const Request slot = free_slot();
     slots_[slot].expected_bytes = kNoReceive;
-    check(MPI_Isend(bytes.data(), byte_count(bytes.size()), MPI_BYTE, to, tag, world_, &slots_[slot].request),
-          "MPI_Isend");
+    check_transfer(MPI_Isend(bytes.data(), byte_count(bytes.size()), MPI_BYTE, to, tag, world_, &slots_[slot].request),
+                   "MPI_Isend");
     return slot;
   }
 
   Request start_receive(int from, int tag, std::span<std::byte> bytes) override {
     const Request slot = free_slot();
     slots_[slot].expected_bytes = byte_count(bytes.size());
-    check(MPI_Irecv(bytes.data(), byte_count(bytes.size()), MPI_BYTE, from, tag, world_, &slots_[slot].request),
-          "MPI_Irecv");
+    check_transfer(
+        MPI_Irecv(bytes.data(), byte_count(bytes.size()), MPI_BYTE, from, tag, world_, &slots_[slot].request),
+        "MPI_Irecv");
     return slot;
   }
 
@@ -129,7 +148,7 @@ class MpiTransport final : public Transport {
     Slot& slot = slots_[request];
     MPI_Status status;
     int complete = 0;
-    check(MPI_Test(&slot.request, &complete, &status), "MPI_Test");
+    check_transfer(MPI_Test(&slot.request, &complete, &status), "MPI_Test");
     if (complete == 0) return false;
     if (slot.expected_bytes != kNoReceive) {
       int bytes = 0;
@@ -149,14 +168,53 @@ class MpiTransport final : public Transport {
     return std::make_unique<MpiAllReduce>(world_, call, source, target);
   }
 
+  bool has_lost_ranks() override {
+    if (!is_loss_) return false;
+    if (revoke(world_) != MPI_SUCCESS) return false;
+    const auto begin = std::chrono::steady_clock::now();
+    for (Slot& slot : slots_) {
+      for (int complete = 0; slot.request != MPI_REQUEST_NULL && complete == 0;) {
+        MPI_Test(&slot.request, &complete, MPI_STATUS_IGNORE);  // with an error, which is known
+        if (std::chrono::steady_clock::now() - begin > kDrainPatience) return false;
+        if (complete == 0) std::this_thread::sleep_for(kDrainPause);
+      }
+    }
+    return true;
+  }
+
+  void regroup() override {
+    MPI_Comm rest = MPI_COMM_NULL;
+    check(shrink(world_, &rest), "MPIX_Comm_shrink");
+    MPI_Comm_free(&world_);
+    slots_.clear();
+    free_.clear();
+    is_loss_ = false;
+    use(rest);
+  }
+
   void abort(int exit_code, const std::string&) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
+  static constexpr std::chrono::seconds kDrainPatience{5};
+  static constexpr std::chrono::milliseconds kDrainPause{1};
   static constexpr int kNoReceive = -1;
   struct Slot {
     MPI_Request request = MPI_REQUEST_NULL;
     int expected_bytes = kNoReceive;
   };
+
+  /// A communicator of our own, whose errors come back as return codes.
+  void use(MPI_Comm world) {
+    world_ = world;
+    check(MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    check(MPI_Comm_rank(world_, &rank_), "MPI_Comm_rank");
+    check(MPI_Comm_size(world_, &size_), "MPI_Comm_size");
+  }
+
+  void check_transfer(int code, const char* call) {
+    is_loss_ = is_loss_ || tells_of_lost_ranks(code);
+    check(code, call);
+  }
 
   Request free_slot() {
     if (free_.empty()) {
@@ -173,6 +231,7 @@ class MpiTransport final : public Transport {
   int size_ = 0;
   std::vector<Slot> slots_;
   std::vector<Request> free_;
+  bool is_loss_ = false;  ///< a call has told of lost ranks
 };
 
 }  // namespace

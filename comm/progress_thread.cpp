@@ -179,6 +179,19 @@ void ProgressThread::abort(int exit_code, const std::string& reason) {
   if (!abort_done_.wait_for(lock, kAbortPatience, [&] { return aborted_; })) std::_Exit(exit_code);
 }
 
+void ProgressThread::regroup() {
+  std::unique_lock lock(mutex_);
+  regroup_ = Regroup::asked_for;
+  has_news_ = true;
+  wake_.notify_all();
+  const auto is_over = [&] { return regroup_ == Regroup::ended; };
+  if (!shows_life_until([&](seconds look) { return regroup_done_.wait_for(lock, look, is_over); })) {
+    give_up("the ranks that are left do not all meet again after the loss of others");
+  }
+  regroup_ = Regroup::none;
+  if (error_) std::rethrow_exception(error_);
+}
+
 bool ProgressThread::pin(int core) {
   if (core < 0 || core >= CPU_SETSIZE) return false;
   cpu_set_t cores;
@@ -229,6 +242,7 @@ bool ProgressThread::take_submitted() {
   std::unique_lock lock(mutex_);
   if (idle) wake_.wait(lock, [&] { return has_news_ || stopping_; });
   has_news_ = false;
+  if (regroup_ == Regroup::asked_for) carry_out_regroup();
   waiting_.insert(waiting_.end(), submitted_.begin(), submitted_.end());
   submitted_.clear();
   if (abort_ && !aborted_) {
@@ -346,12 +360,32 @@ std::string ProgressThread::describe(const Job& job) const {
 void ProgressThread::break_world(std::exception_ptr error) {
   if (!error_) error_ = std::move(error);
   failed_ = true;
+  has_lost_ranks_ = transport_->has_lost_ranks();  // before anyone who waits goes on
   for (const std::shared_ptr<Job>& job : running_) {
     job->span_.reset();
     broken_jobs_.push_back(job);
     job->fail(error_);
   }
   running_.clear();
+}
+
+/// Under the lock: who asked for it waits for nothing else.
+void ProgressThread::carry_out_regroup() {
+  error_ = nullptr;
+  try {
+    transport_->regroup();
+    broken_jobs_.clear();
+    next_tag_ = 0;
+    failed_ = false;
+    has_lost_ranks_ = false;
+  } catch (...) {
+    error_ = std::current_exception();
+    has_lost_ranks_ = transport_->has_lost_ranks();
+  }
+  last_move_ = last_poll_ = Clock::now();
+  last_sign_of_life_ = last_move_.time_since_epoch().count();
+  regroup_ = Regroup::ended;
+  regroup_done_.notify_all();
 }
 
 Error ProgressThread::carry_out_abort() {

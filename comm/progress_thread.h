@@ -87,6 +87,11 @@ class ProgressThread {
   /// call of MPI.
   JobTimes wait(Job& job) const;
   bool failed() const { return failed_; }
+  /// Whether it failed because ranks are gone, and the world can go on without them. Once whoever waited has thrown.
+  bool has_lost_ranks() const { return has_lost_ranks_; }
+  /// Then: a new world of the ranks that are left, as if nothing had failed; all operations of before must be gone.
+  /// Collective among them. Throws Error{failure} if that fails, and is stuck for no longer than the time-out.
+  void regroup();
   /// Ends the whole world (Transport::abort). If the thread is stuck in a call of MPI, ends this process, and with it,
   /// by way of its launcher, the others.
   void abort(int exit_code, const std::string& reason);
@@ -119,12 +124,13 @@ class ProgressThread {
   void warn_of_stall(Clock::duration waited);
   std::string describe(const Job& job) const;
   void break_world(std::exception_ptr error);
+  void carry_out_regroup();
   /// Returns what operations fail with from now on; not at all where the transport ends the process.
   Error carry_out_abort();
 
   const double configured_timeout_s_;
   std::atomic<double> longest_compute_s_ = 0;
-  std::unique_ptr<Transport> transport_;  ///< constant from construction to the end of the thread
+  std::unique_ptr<Transport> transport_;  ///< the same from construction to the end of the thread
 
   Backoff backoff_;
   // Only the progress thread.
@@ -140,17 +146,20 @@ class ProgressThread {
   std::mutex mutex_;
   std::condition_variable wake_;
   std::condition_variable abort_done_;
+  std::condition_variable regroup_done_;
   // Guarded by mutex_.
   Jobs submitted_;
   int next_tag_ = 0;
   std::optional<Abort> abort_;  ///< asked for
   bool aborted_ = false;        ///< carried out
+  enum class Regroup { none, asked_for, ended } regroup_ = Regroup::none;
   bool stopping_ = false;
   bool closed_ = false;
   std::exception_ptr open_error_;
 
-  std::atomic<bool> has_news_ = false;  ///< something was submitted or an abort asked for: cheap to look at
+  std::atomic<bool> has_news_ = false;  ///< something was submitted or asked for: cheap to look at
   std::atomic<bool> failed_ = false;
+  std::atomic<bool> has_lost_ranks_ = false;
   std::atomic<Clock::rep> last_sign_of_life_ = 0;
 
   std::thread thread_;  ///< last: it uses all of the above

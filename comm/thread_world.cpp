@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,8 @@ namespace dcs3gd::comm {
 /// away leaves nothing dangling.
 class ThreadWorld {
  public:
-  explicit ThreadWorld(int rank_count) : mailboxes_(static_cast<std::size_t>(rank_count)) {}
+  explicit ThreadWorld(int rank_count)
+      : mailboxes_(static_cast<std::size_t>(rank_count)), is_lost_(static_cast<std::size_t>(rank_count)) {}
 
   int size() const { return static_cast<int>(mailboxes_.size()); }
 
@@ -32,9 +34,10 @@ class ThreadWorld {
     mailbox.messages.push_back(std::move(message));
   }
 
-  /// The oldest message of this sender and tag, if there is one. Throws Error when the world was aborted.
+  /// The oldest message of this sender and tag, if there is one. Throws Error when the world was aborted or has lost a
+  /// rank.
   std::optional<std::vector<std::byte>> take(int at, int from, int tag) {
-    throw_if_aborted();
+    throw_if_ended();
     Mailbox& mailbox = mailbox_of(at);
     const std::lock_guard lock(mailbox.mutex);
     const auto found = std::find_if(mailbox.messages.begin(), mailbox.messages.end(),
@@ -47,10 +50,41 @@ class ThreadWorld {
 
   /// The first reason stays.
   void abort(const std::string& reason) {
-    const std::lock_guard lock(abort_mutex_);
-    if (aborted_) return;
-    abort_reason_ = reason;
-    aborted_ = true;
+    const std::lock_guard lock(end_mutex_);
+    if (rest_) rest_->abort(reason);
+    if (is_aborted_) return;
+    end_reason_ = format("the job was ended: {}", reason);
+    is_aborted_ = has_ended_ = true;
+  }
+
+  /// Nothing travels any more between the others either, until they form a world of their own.
+  void lose(int rank) {
+    const std::lock_guard lock(end_mutex_);
+    is_lost_[static_cast<std::size_t>(rank)] = true;
+    if (rest_) rest_->lose(ranks_in_rest_[static_cast<std::size_t>(rank)]);
+    if (end_reason_.empty()) end_reason_ = format("rank {} is gone", rank);
+    has_ended_ = true;
+  }
+
+  bool has_lost(int rank) {
+    const std::lock_guard lock(end_mutex_);
+    return is_lost_[static_cast<std::size_t>(rank)];
+  }
+
+  bool has_lost_ranks() {
+    const std::lock_guard lock(end_mutex_);
+    return !is_aborted_ && std::ranges::find(is_lost_, true) != is_lost_.end();
+  }
+
+  /// The world of the ranks that are not lost when the first of them asks, and the place there of one of them.
+  std::pair<std::shared_ptr<ThreadWorld>, int> rest(int rank) {
+    const std::lock_guard lock(end_mutex_);
+    if (!rest_) {
+      int left = 0;
+      for (const bool is_lost : is_lost_) ranks_in_rest_.push_back(is_lost ? -1 : left++);
+      rest_ = std::make_shared<ThreadWorld>(left);
+    }
+    return {rest_, ranks_in_rest_[static_cast<std::size_t>(rank)]};
   }
 
  private:
@@ -66,16 +100,21 @@ class ThreadWorld {
 
   Mailbox& mailbox_of(int rank) { return mailboxes_[static_cast<std::size_t>(rank)]; }
 
-  void throw_if_aborted() {
-    if (!aborted_) return;
-    const std::lock_guard lock(abort_mutex_);
-    throw Error(ErrorKind::failure, format("the job was ended: {}", abort_reason_));
+  void throw_if_ended() {
+    if (!has_ended_) return;
+    const std::lock_guard lock(end_mutex_);
+    throw Error(ErrorKind::failure, end_reason_);
   }
 
   std::vector<Mailbox> mailboxes_;
-  std::mutex abort_mutex_;
-  std::string abort_reason_;  ///< guarded by abort_mutex_
-  std::atomic<bool> aborted_ = false;
+  std::atomic<bool> has_ended_ = false;
+  std::mutex end_mutex_;
+  // Guarded by end_mutex_.
+  std::string end_reason_;
+  bool is_aborted_ = false;
+  std::vector<bool> is_lost_;  ///< by rank
+  std::shared_ptr<ThreadWorld> rest_;
+  std::vector<int> ranks_in_rest_;
 };
 
 namespace {
@@ -113,7 +152,16 @@ class ThreadTransport final : public Transport {
     return true;
   }
 
-  void abort(int, const std::string& reason) override { world_->abort(reason); }
+  bool has_lost_ranks() override { return world_->has_lost_ranks(); }
+
+  void regroup() override {
+    std::tie(world_, rank_) = world_->rest(rank_);
+    receives_.clear();
+  }
+
+  void abort(int, const std::string& reason) override {
+    if (!world_->has_lost(rank_)) world_->abort(reason);  // who is dead ends nobody
+  }
 
  private:
   static constexpr Request kSent = 0;
@@ -154,6 +202,8 @@ void run_ranks_as_threads(int rank_count, const Options& options, const std::fun
       Communicator communicator([&] { return open_thread_transport(world, rank); }, options);
       try {
         body(communicator);
+      } catch (const RankDies&) {
+        world->lose(rank);
       } catch (...) {
         note_failure(rank);  // before the communicator goes, so that the cause comes first
       }

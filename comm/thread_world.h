@@ -9,6 +9,9 @@
 
 namespace dcs3gd::comm {
 
+/// A body that throws this is a rank that dies: the others lose it.
+struct RankDies {};
+
 /// Calls `body` on `rank_count` threads, each with the communicator of its own rank: a whole world in one process, for
 /// tests and sanitizers. When a body throws, its rank aborts the world, so the others fail too instead of waiting;
 /// after all have ended the first exception is thrown again here.

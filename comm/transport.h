@@ -40,6 +40,13 @@ class Transport {
     return nullptr;
   }
 
+  /// After start_… or test has thrown: whether ranks are gone and the others can go on without them. If so, nothing is
+  /// in flight any more, and the others' transfers fail as well.
+  virtual bool has_lost_ranks() { return false; }
+  /// Then: makes a world of the ranks that are left, in their old order, and returns when all of them are there.
+  /// Another rank() and size(), no messages.
+  virtual void regroup() {}
+
   /// Ends the whole world: MPI ends all processes (and does not return); between threads all ranks' transfers fail from
   /// now on with `reason`.
   virtual void abort(int exit_code, const std::string& reason) = 0;

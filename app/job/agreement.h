@@ -31,7 +31,8 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
                  std::string_view advice);
 
 /// Runs a rank's part of a job and returns the exit code: the part's own, or that of what it throws. What is thrown
-/// goes to the log: once, by rank 0, if all ranks met it; else this rank ends the whole job.
+/// goes to the log: once, by rank 0, if all ranks met it; else this rank ends the whole job. If ranks are lost and the
+/// others can go on without them (Communicator::has_lost_ranks), the part begins again on those.
 int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part);
 
 }  // namespace dcs3gd::app

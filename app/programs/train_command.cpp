@@ -53,15 +53,32 @@ Configuration load_configuration(const CommandLine& command_line) {
   return parse_configuration(source);
 }
 
+/// What belongs to the process, however often its ranks begin again because others are lost.
+struct Process {
+  StopSignals signals{comm::find_launch(std::getenv).has_value()};
+  std::optional<TimeLimit> time_limit;
+  int starts = 0;  ///< this one among them
+};
+
+/// What to go on from. After a loss of ranks it is the run's own newest checkpoint, whatever it began with.
+ResumeMode resume_mode(const CommandLine& command_line, const RunFolder& folder, const Process& process) {
+  const auto asked_for = command_line.resume.value_or(ResumeMode::automatic);
+  if (process.starts == 1) return asked_for;
+  std::error_code ignored;
+  const bool has_own = !std::filesystem::is_empty(folder.checkpoints(), ignored) && !ignored;
+  return asked_for == ResumeMode::path && !has_own ? asked_for : ResumeMode::automatic;
+}
+
 /// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
 std::optional<Checkpoint> prepare_resume(const Configuration& configuration, const CommandLine& command_line,
-                                         const ModelCard& card, const RunFolder& folder,
+                                         const ModelCard& card, const RunFolder& folder, const Process& process,
                                          comm::Communicator& communicator, std::optional<RunFolderClaim>& claim) {
-  const ResumeMode mode = command_line.resume.value_or(ResumeMode::automatic);
+  ResumeMode mode = ResumeMode::automatic;
   agree(communicator, [&] {
+    mode = resume_mode(command_line, folder, process);
     if (communicator.rank() != 0 || mode == ResumeMode::never || !folder.is_used()) return;
     claim.emplace(folder, IfUsed::go_on);
-    if (mode == ResumeMode::path) expect_own(folder, command_line.resume_path);
+    if (mode == ResumeMode::path && process.starts == 1) expect_own(folder, command_line.resume_path);
   });
   auto checkpoint = find_checkpoint(communicator, folder, mode, command_line.resume_path);
   agree(communicator, [&] {
@@ -115,9 +132,12 @@ void warn_of_other_classes(const Configuration& configuration, const std::option
 }
 
 int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
-          StopSignals& signals) {
-  std::optional<TimeLimit> time_limit;
-  agree(communicator, [&] { time_limit.emplace(configuration.run.time_limit_minutes, std::getenv); });
+          Process& process) {
+  StopSignals& signals = process.signals;
+  std::optional<TimeLimit>& time_limit = process.time_limit;
+  agree(communicator, [&] {
+    if (!time_limit) time_limit.emplace(configuration.run.time_limit_minutes, std::getenv);
+  });
   signals.set_patience(configuration.comm.timeout_s, time_limit->killed_in_s());
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
@@ -127,7 +147,8 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   RunStart run_start{.card = card_of_rank_0(communicator, [&] { return model_card(configuration); }),
                      .threads = threads,
                      .command = command_line.verbatim};
-  run_start.checkpoint = prepare_resume(configuration, command_line, run_start.card, folder, communicator, claim);
+  run_start.checkpoint =
+      prepare_resume(configuration, command_line, run_start.card, folder, process, communicator, claim);
   if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
   std::optional<nn::Graph> graph;
   agree(communicator, [&] { graph.emplace(build_graph(run_start.card)); });
@@ -143,7 +164,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
               "let data.train and data.eval lead to the same files on all hosts");
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    const bool anew = command_line.resume == ResumeMode::never;
+    const bool anew = command_line.resume == ResumeMode::never && process.starts == 1;
     if (!claim) claim.emplace(folder, anew ? IfUsed::set_aside : IfUsed::refuse);
     write_file_atomically(folder.config(), to_yaml(configuration));
     write_file_atomically(folder.convolutions(), text_for_run(run_start.convolutions));
@@ -203,14 +224,14 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
   for (const std::string& line : confusion.worst_classes(card.class_names, kWorstClasses)) log::info(line);
 }
 
-int run_on_ranks(Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
-                 std::optional<StopSignals>& signals) {
+int run_on_ranks(Configuration configuration, const CommandLine& command_line, comm::Communicator& communicator,
+                 std::optional<Process>& process) {
   if (command_line.action == Action::train || command_line.action == Action::dry_run) {
     configuration.model.classes = count_classes(configuration, communicator);
   }
   switch (command_line.action) {
     case Action::train:
-      return train(configuration, command_line, communicator, *signals);
+      return train(configuration, command_line, communicator, *process);
     case Action::evaluate:
       evaluate(configuration, command_line, communicator);
       break;
@@ -236,19 +257,20 @@ int run_train_command(const CommandLine& command_line) {
     return std::printf("dcs3gd-train %s\n", kVersion), flush_output(), 0;
   }
   // First of all: what is asked to stop while it starts does so as it does later.
-  std::optional<StopSignals> signals;
-  if (command_line.action == Action::train) signals.emplace(comm::find_launch(std::getenv).has_value());
+  std::optional<Process> process;
+  if (command_line.action == Action::train) process.emplace();
   // All ranks read the configuration and would refuse it: they meet first, so that it is said once.
   Configuration configuration;
   const std::optional<Error> refusal = attempt([&] { configuration = load_configuration(command_line); });
   const auto communicator = comm::Communicator::open(configuration.comm);
   const int exit_code = exit_code_in_job(*communicator, [&] {
+    if (process) ++process->starts;
     agree(*communicator, refusal);
     expect_same(*communicator, ErrorKind::input, "version, command line or configuration",
                 format("dcs3gd-train {}, build {}\n{}\n{}", kVersion, build_id(), to_line(command_line),
                        to_lines(configuration)),
                 "start the same program with the same command line and configuration on all ranks");
-    return run_on_ranks(configuration, command_line, *communicator, signals);
+    return run_on_ranks(configuration, command_line, *communicator, process);
   });
   log::close();
   return exit_code;

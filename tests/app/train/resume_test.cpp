@@ -61,9 +61,10 @@ struct Launch {
   std::vector<std::string> overrides = {};
   std::int64_t stop_at = -1;  ///< the last rank wants to stop when asked this many times
   ResumeMode mode = ResumeMode::automatic;
+  std::int64_t dies_at = -1;  ///< so does rank 1
 };
 
-/// What `dcs3gd-train` does, ranks as threads.
+/// What `dcs3gd-train` does, ranks as threads; those left go on when one dies.
 RunEnd run(const Launch& launch) {
   const Configuration configuration = configuration_in(launch.folder, launch.overrides);
   const RunFolder folder(configuration.run.output_dir, configuration.run.name);
@@ -71,16 +72,28 @@ RunEnd run(const Launch& launch) {
   RunEnd end = RunEnd::done;
   comm::run_ranks_as_threads(launch.ranks, configuration.comm, [&](comm::Communicator& communicator) {
     omp_set_num_threads(1);
-    RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
-    start.checkpoint = find_checkpoint(communicator, folder, launch.mode, "");
-    if (start.checkpoint) expect_continuable(*start.checkpoint, configuration);
-    std::int64_t asked = 0;
-    const bool is_last = communicator.rank() + 1 == communicator.size();
-    if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
-    if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return;
-    Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
-    const RunEnd own_end = trainer.train();
-    if (communicator.rank() == 0) end = own_end;
+    const bool may_die = communicator.rank() == 1 && launch.dies_at > 0;
+    const auto part = [&] {
+      RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
+      start.checkpoint = find_checkpoint(communicator, folder, launch.mode, "");
+      if (start.checkpoint) expect_continuable(*start.checkpoint, configuration);
+      std::int64_t asked = 0;
+      const bool is_last = communicator.rank() + 1 == communicator.size();
+      if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
+      if (may_die)
+        start.stop_wanted = [&asked, &launch] { return ++asked == launch.dies_at ? throw comm::RankDies() : false; };
+      if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return 0;
+      Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
+      const RunEnd own_end = trainer.train();
+      if (communicator.rank() == 0) end = own_end;
+      return 0;
+    };
+    if (launch.dies_at > 0) {
+      const int exit_code = exit_code_in_job(communicator, part);
+      CHECK(exit_code == 0);
+    } else {
+      part();
+    }
   });
   return end;
 }
@@ -347,6 +360,32 @@ TEST_CASE("another number of workers continues from the mean model, after the im
     for (std::size_t i = 0; i < steps.size(); ++i) {
       CHECK(steps[i].at("step") == i + 1);
       CHECK(steps[i].at("epoch") == epochs[i]);
+    }
+  }
+}
+
+TEST_CASE("those left when a rank dies go on like a new start of as many from the newest checkpoint") {
+  for (const std::string& algorithm : kAlgorithms) {
+    for (const std::int64_t death : {1, 4, 9}) {
+      CAPTURE(algorithm);
+      CAPTURE(death);
+      const std::vector<std::string> overrides = {"algorithm.name=" + algorithm, "run.epochs=6",
+                                                  "checkpoint.every_steps=3"};
+      const TemporaryFolder with_death;
+      const std::string folder = with_death.path().string();
+      CHECK(run({.folder = folder, .ranks = 3, .overrides = overrides, .dies_at = death}) == RunEnd::done);
+      REQUIRE(lines_of(folder, "start").size() >= 2);
+      const nlohmann::json start = lines_of(folder, "start").back();
+      CHECK(start.at("ranks") == 2);
+
+      const TemporaryFolder anew;
+      const std::string other = anew.path().string();
+      if (start.contains("resumed_from") && start.at("resumed_from").is_number()) {
+        const std::int64_t saved = start.at("resumed_from");
+        CHECK(run({.folder = other, .ranks = 3, .overrides = overrides, .stop_at = saved - 1}) == RunEnd::stopped);
+      }
+      CHECK(run({.folder = other, .ranks = 2, .overrides = overrides}) == RunEnd::done);
+      CHECK(model_of(folder) == model_of(other));
     }
   }
 }
