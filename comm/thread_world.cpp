@@ -186,7 +186,8 @@ std::unique_ptr<Transport> open_thread_transport(std::shared_ptr<ThreadWorld> wo
   return std::make_unique<ThreadTransport>(std::move(world), rank);
 }
 
-void run_ranks_as_threads(int rank_count, const Options& options, const std::function<void(Communicator&)>& body) {
+void run_ranks_as_threads(int rank_count, const Options& options, const std::function<void(Communicator&)>& body,
+                          const WrapTransport& wrap) {
   const std::shared_ptr<ThreadWorld> world = make_thread_world(rank_count);
   std::mutex mutex;
   std::exception_ptr first;
@@ -199,7 +200,7 @@ void run_ranks_as_threads(int rank_count, const Options& options, const std::fun
   };
   const auto run_rank = [&](int rank) {
     try {
-      Communicator communicator([&] { return open_thread_transport(world, rank); }, options);
+      Communicator communicator([&] { return wrap(open_thread_transport(world, rank)); }, options);
       try {
         body(communicator);
       } catch (const RankDies&) {

@@ -14,8 +14,11 @@ struct RankDies {};
 
 /// Calls `body` on `rank_count` threads, each with the communicator of its own rank: a whole world in one process, for
 /// tests and sanitizers. When a body throws, its rank aborts the world, so the others fail too instead of waiting;
-/// after all have ended the first exception is thrown again here.
-void run_ranks_as_threads(int rank_count, const Options& options, const std::function<void(Communicator&)>& body);
+/// after all have ended the first exception is thrown again here. `wrap` may put something around each rank's
+/// transport.
+using WrapTransport = std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)>;
+void run_ranks_as_threads(int rank_count, const Options& options, const std::function<void(Communicator&)>& body,
+                          const WrapTransport& wrap = std::identity());
 
 /// The mailboxes that the ranks of such a world share.
 class ThreadWorld;

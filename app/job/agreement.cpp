@@ -114,18 +114,23 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
       ErrorScope::all_ranks);
 }
 
-int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {
-  int exit_code = 0;
-  std::optional<Error> error = attempt([&] { exit_code = part(); });
+std::optional<Error> attempt_without_lost(comm::Communicator& communicator, const std::function<void()>& part) {
+  std::optional<Error> error = attempt(part);
   while (error && communicator.has_lost_ranks()) {
     error = attempt([&] {
       const std::string lost = communicator.regroup();
       if (communicator.rank() == 0) {
         log::warn(format("lost: {}; going on with {} of the job's ranks", lost, communicator.size()));
       }
-      exit_code = part();
+      part();
     });
   }
+  return error;
+}
+
+int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part) {
+  int exit_code = 0;
+  const std::optional<Error> error = attempt_without_lost(communicator, [&] { exit_code = part(); });
   if (!error) return exit_code;
   if (communicator.size() > 1 && error->scope() == ErrorScope::this_rank) {
     communicator.abort(error->what(), error->exit_code());

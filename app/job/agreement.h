@@ -30,9 +30,12 @@ void agree(comm::Communicator& communicator, const std::function<void()>& task);
 void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
                  std::string_view advice);
 
-/// Runs a rank's part of a job and returns the exit code: the part's own, or that of what it throws. What is thrown
-/// goes to the log: once, by rank 0, if all ranks met it; else this rank ends the whole job. If ranks are lost and the
-/// others can go on without them (Communicator::has_lost_ranks), the part begins again on those.
+/// What `part` throws on this rank. If ranks are lost and the others can go on without them
+/// (Communicator::has_lost_ranks), it begins again on those.
+std::optional<Error> attempt_without_lost(comm::Communicator& communicator, const std::function<void()>& part);
+
+/// Runs a rank's part of a job and returns the exit code: the part's own, or that of what attempt_without_lost()
+/// brings. That goes to the log: once, by rank 0, if all ranks met it; else this rank ends the whole job.
 int exit_code_in_job(comm::Communicator& communicator, const std::function<int()>& part);
 
 }  // namespace dcs3gd::app

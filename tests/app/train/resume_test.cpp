@@ -19,6 +19,7 @@
 #include "comm/thread_world.h"
 #include "core/hash.h"
 #include "core/vector_math.h"
+#include "tests/app/run_as_threads.h"
 #include "tests/app/workers.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
@@ -64,38 +65,20 @@ struct Launch {
   std::int64_t dies_at = -1;  ///< so does rank 1
 };
 
-/// What `dcs3gd-train` does, ranks as threads; those left go on when one dies.
+/// Those left go on when a rank dies.
 RunEnd run(const Launch& launch) {
-  const Configuration configuration = configuration_in(launch.folder, launch.overrides);
-  const RunFolder folder(configuration.run.output_dir, configuration.run.name);
-  const RunFolderClaim claim(folder, IfUsed::go_on);
-  RunEnd end = RunEnd::done;
-  comm::run_ranks_as_threads(launch.ranks, configuration.comm, [&](comm::Communicator& communicator) {
-    omp_set_num_threads(1);
-    const bool may_die = communicator.rank() == 1 && launch.dies_at > 0;
-    const auto part = [&] {
-      RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
-      start.checkpoint = find_checkpoint(communicator, folder, launch.mode, "");
-      if (start.checkpoint) expect_continuable(*start.checkpoint, configuration);
-      std::int64_t asked = 0;
-      const bool is_last = communicator.rank() + 1 == communicator.size();
-      if (is_last) start.stop_wanted = [&asked, &launch] { return ++asked == launch.stop_at; };
-      if (may_die)
-        start.stop_wanted = [&asked, &launch] { return ++asked == launch.dies_at ? throw comm::RankDies() : false; };
-      if (start.checkpoint && is_finished(folder, *start.checkpoint, configuration.run)) return 0;
-      Trainer trainer(configuration, open_datasets(configuration, communicator), communicator, folder, start);
-      const RunEnd own_end = trainer.train();
-      if (communicator.rank() == 0) end = own_end;
-      return 0;
-    };
-    if (launch.dies_at > 0) {
-      const int exit_code = exit_code_in_job(communicator, part);
-      CHECK(exit_code == 0);
-    } else {
-      part();
-    }
-  });
-  return end;
+  return run_as_threads(configuration_in(launch.folder, launch.overrides), launch.ranks, launch.mode,
+                        [&](const comm::Communicator& communicator, RunStart& start) {
+                          if (communicator.rank() == 1 && communicator.size() == launch.ranks) {
+                            start.stop_wanted = [asked = std::int64_t{0}, &launch]() mutable {
+                              return ++asked == launch.dies_at ? throw comm::RankDies() : false;
+                            };
+                          }
+                          if (communicator.rank() + 1 < communicator.size() || launch.dies_at > 0) return;
+                          start.stop_wanted = [asked = std::int64_t{0}, &launch]() mutable {
+                            return ++asked == launch.stop_at;
+                          };
+                        });
 }
 
 std::string model_of(const std::string& folder) { return content_of(folder + "/run/model.safetensors"); }
@@ -330,7 +313,7 @@ TEST_CASE("another number of workers continues from the mean model, after the im
     const Configuration configuration = configuration_in(folder, {name});
     comm::run_ranks_as_threads(3, {}, [&](comm::Communicator& communicator) {
       omp_set_num_threads(1);
-      RunStart start{.card = model_card(configuration), .command = "checkpoint_test"};
+      RunStart start{.card = model_card(configuration), .command = "resume_test"};
       const RunFolder run_folder(configuration.run.output_dir, configuration.run.name);
       start.checkpoint = find_checkpoint(communicator, run_folder, ResumeMode::automatic, "");
       Model model(build_graph(model_card(configuration)), network_options(configuration, {}),
