@@ -103,11 +103,11 @@ std::vector<CheckpointFile> CheckpointCopy::take(std::vector<CheckpointFile> fil
 }
 
 CheckpointWriter::CheckpointWriter(comm::Communicator& communicator, std::string folder, int keep,
-                                   std::function<void()> before_publish)
+                                   std::function<void()> expect_held)
     : communicator_(communicator),
       folder_(std::move(folder)),
       keep_(keep),
-      before_publish_(std::move(before_publish)),
+      expect_held_(std::move(expect_held)),
       task_("dcs3gd-save") {}
 
 void CheckpointWriter::begin(CheckpointManifest manifest, std::vector<CheckpointFile> files) {
@@ -116,6 +116,7 @@ void CheckpointWriter::begin(CheckpointManifest manifest, std::vector<Checkpoint
   manifest_ = std::move(manifest);
   own_files_.clear();
   const auto create = [this] {
+    expect_held_();
     if (const fs::path run = fs::path(folder_).parent_path(); !fs::exists(run)) {
       log::warn(format("the run folder {} has vanished; it is made anew, without what was in it", run.string()));
     }
@@ -137,7 +138,8 @@ bool CheckpointWriter::advance() {
     agree(communicator_, task_.wait());
   } catch (const Error&) {
     std::error_code ignored;
-    if (communicator_.rank() == 0) fs::remove_all(temporary_, ignored);
+    const bool is_ours = communicator_.rank() == 0 && !attempt(expect_held_);
+    if (is_ours) fs::remove_all(temporary_, ignored);
     throw;
   }
   if (stage == Stage::manifest) return true;
@@ -149,6 +151,7 @@ bool CheckpointWriter::advance() {
 
 void CheckpointWriter::write_files(const std::vector<CheckpointFile>& files) {
   const trace::Span span("checkpoint", "write files");
+  if (communicator_.rank() == 0) expect_held_();
   for (const CheckpointFile& file : files) {
     own_files_[file.name] = save_safetensors(format("{}/{}", temporary_, file.name), file.arrays, file.metadata);
   }
@@ -158,8 +161,9 @@ void CheckpointWriter::write_files(const std::vector<CheckpointFile>& files) {
 void CheckpointWriter::publish() {
   const trace::Span span("checkpoint", "publish");
   check_visible(temporary_, manifest_.files);
+  expect_held_();
   write_file_atomically(format("{}/{}", temporary_, kManifestFile), to_text(manifest_));
-  before_publish_();
+  expect_held_();
   rename_durably(temporary_, path_);
   prune(folder_, keep_);
 }

@@ -58,10 +58,10 @@ class CheckpointCopy {
 /// by the numbers that travel with a step.
 class CheckpointWriter {
  public:
-  /// All but the newest `keep` are removed. `before_publish` is called in rank 0's thread before anything is renamed or
-  /// removed, and may throw.
+  /// All but the newest `keep` are removed. `expect_held` throws if the folder has become another process's; rank 0
+  /// asks before each change in it, in the thread that makes it.
   CheckpointWriter(
-      comm::Communicator& communicator, std::string folder, int keep, std::function<void()> before_publish = [] {});
+      comm::Communicator& communicator, std::string folder, int keep, std::function<void()> expect_held = [] {});
 
   /// Collective, when none is being written. The arrays must stay as they are until is_writing() is false again.
   /// The manifest's list of files is filled in here. Throws Error{failure} with ErrorScope::all_ranks.
@@ -91,7 +91,7 @@ class CheckpointWriter {
   comm::Communicator& communicator_;
   const std::string folder_;
   const int keep_;
-  const std::function<void()> before_publish_;
+  const std::function<void()> expect_held_;
 
   Stage stage_ = Stage::none;
   std::string path_;       ///< of the checkpoint that is being written

@@ -29,13 +29,13 @@ constexpr double kLongestPause_s = 60;
 
 Checkpointer::Checkpointer(comm::Communicator& communicator, const std::string& folder,
                            const CheckpointConfiguration& when, const data::EpochPlan& epoch_plan,
-                           BestModel& best_model, RunRecord& record, std::function<void()> before_publish)
+                           BestModel& best_model, RunRecord& record, std::function<void()> expect_held)
     : communicator_(communicator),
       when_(when),
       epoch_plan_(epoch_plan),
       best_model_(best_model),
       record_(record),
-      writer_(communicator, folder, when.keep, std::move(before_publish)) {}
+      writer_(communicator, folder, when.keep, std::move(expect_held)) {}
 
 void Checkpointer::reserve(const CheckpointContent& content) {
   if (when_.is_periodic()) copy_.emplace(checkpoint_files(communicator_.rank(), content));

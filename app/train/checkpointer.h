@@ -23,10 +23,10 @@ namespace dcs3gd::app {
 class Checkpointer {
  public:
   /// `epoch_plan`, `best_model` and `record` are the run's and outlive this; `folder` is that of the checkpoints,
-  /// `before_publish` as in CheckpointWriter.
+  /// `expect_held` as in CheckpointWriter.
   Checkpointer(comm::Communicator& communicator, const std::string& folder, const CheckpointConfiguration& when,
                const data::EpochPlan& epoch_plan, BestModel& best_model, RunRecord& record,
-               std::function<void()> before_publish);
+               std::function<void()> expect_held);
 
   /// Takes the memory for copies of this content, if the run saves on its way.
   void reserve(const CheckpointContent& content);

@@ -13,6 +13,7 @@
 
 #include "app/checkpoint/checkpoint_files.h"
 #include "app/checkpoint/checkpoint_writer.h"
+#include "app/job/agreement.h"
 #include "comm/thread_world.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
@@ -33,30 +34,34 @@ constexpr int kTinyRanks = 2;
 const std::vector<std::string> kTinyFiles = {"manifest.json", "model.safetensors", "shared.state", "worker-00000.state",
                                              "worker-00001.state"};
 
-/// Checkpoints of a few numbers, of steps 1, 2 and 3, to be damaged.
+/// Checkpoints of a few numbers, of steps 1, 2 and 3.
+void write_tiny_checkpoints(
+    const std::string& folder, const std::function<void()>& expect_held = [] {}) {
+  const auto weights = std::make_shared<const ParameterLayout>(
+      std::vector<ParameterSlice>{{.name = "fc.weight", .shape = Shape({2, 3}), .kind = ParameterKind::weight}});
+  const auto means = std::make_shared<const ParameterLayout>(
+      std::vector<ParameterSlice>{{.name = "bn.mean", .shape = Shape({2}), .kind = ParameterKind::statistics}});
+  comm::run_ranks_as_threads(kTinyRanks, {}, [&](comm::Communicator& communicator) {
+    ParameterArena values(weights);
+    ParameterArena statistics(means);
+    std::ranges::fill(values.values(), static_cast<float>(communicator.rank() + 1));
+    CheckpointWriter writer(communicator, folder, 3, expect_held);
+    for (const std::int64_t step : {1, 2, 3}) {
+      const CheckpointContent content{
+          .mean_model = values,
+          .mean_statistics = statistics,
+          .local_statistics = statistics,
+          .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"update", &values}}}}};
+      writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
+                   checkpoint_files(communicator.rank(), content));
+      while (writer.is_writing()) writer.advance();
+    }
+  });
+}
+
+/// Those, to be damaged.
 struct TinyCheckpoints {
-  TinyCheckpoints() {
-    const auto weights = std::make_shared<const ParameterLayout>(
-        std::vector<ParameterSlice>{{.name = "fc.weight", .shape = Shape({2, 3}), .kind = ParameterKind::weight}});
-    const auto means = std::make_shared<const ParameterLayout>(
-        std::vector<ParameterSlice>{{.name = "bn.mean", .shape = Shape({2}), .kind = ParameterKind::statistics}});
-    comm::run_ranks_as_threads(kTinyRanks, {}, [&](comm::Communicator& communicator) {
-      ParameterArena values(weights);
-      ParameterArena statistics(means);
-      std::ranges::fill(values.values(), static_cast<float>(communicator.rank() + 1));
-      CheckpointWriter writer(communicator, folder(), 3);
-      for (const std::int64_t step : {1, 2, 3}) {
-        const CheckpointContent content{
-            .mean_model = values,
-            .mean_statistics = statistics,
-            .local_statistics = statistics,
-            .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"update", &values}}}}};
-        writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
-                     checkpoint_files(communicator.rank(), content));
-        while (writer.is_writing()) writer.advance();
-      }
-    });
-  }
+  TinyCheckpoints() { write_tiny_checkpoints(folder()); }
 
   std::string folder() const { return temporary.path().string(); }
   std::string newest(const std::string& file) const { return folder() + "/step-00000003/" + file; }
@@ -108,6 +113,32 @@ TEST_CASE("a flipped bit anywhere: the checkpoint before is found") {
     write_file(checkpoints.newest(name), content);
   }
   CHECK(checkpoints.find() == 3);
+}
+
+TEST_CASE("a run whose folder was taken over leaves alone what the other writes there, from that moment on") {
+  bool is_done = false;
+  int held_for = 0;
+  for (; !is_done; ++held_for) {
+    CAPTURE(held_for);
+    const TemporaryFolder temporary;
+    const std::vector<std::string> theirs = {temporary / "step-00000001.tmp/theirs",
+                                             temporary / "step-00000002.tmp/theirs",
+                                             temporary / "step-00000003.tmp/theirs"};
+    int asked = 0;
+    const auto expect_held = [&] {
+      if (asked++ < held_for) return;
+      for (const std::string& file : theirs) {
+        fs::create_directories(fs::path(file).parent_path());
+        write_file(file, "theirs");
+      }
+      throw Error(ErrorKind::failure, "taken over");
+    };
+    const auto error = attempt([&] { write_tiny_checkpoints(temporary.path().string(), expect_held); });
+    is_done = asked == held_for;
+    CHECK(error.has_value() != is_done);
+    for (const std::string& file : theirs) CHECK(fs::exists(file) != is_done);
+  }
+  CHECK(held_for > 3 * 3);
 }
 
 TEST_CASE("with no whole checkpoint left a run is refused, not started again") {
