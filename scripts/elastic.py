@@ -132,6 +132,28 @@ class Host:
             self.close()
 
 
+def words_of(option, text):
+    """A command line in words, of which there is one at least."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: {error}") from None
+    if not words:
+        raise UsageError(f"{option}: expected a program, found nothing")
+    return words
+
+
+def positive(kind):
+    """For argparse: a number above 0."""
+    def parse(text):
+        value = kind(text)
+        if not value > 0:
+            raise ValueError
+        return value
+    parse.__name__ = f"positive {kind.__name__}"
+    return parse
+
+
 def parse_hosts(text):
     """a:2,b → [("a", 2), ("b", 1)]"""
     hosts = {}
@@ -154,8 +176,11 @@ class Run:
     def __init__(self, command):
         if any(argument.split("=")[0] == "--resume" for argument in command):
             raise UsageError("leave out --resume: every start after the first continues what is there")
-        result = subprocess.run([*command, "--print-config"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                check=False)
+        try:
+            result = subprocess.run([*command, "--print-config"], stdin=subprocess.DEVNULL, capture_output=True,
+                                    encoding="utf-8", errors="replace", check=False)
+        except OSError as error:
+            raise UsageError(f"{command[0]}: {error.strerror}") from None
         if result.returncode != 0:
             raise UsageError(f"{command[0]} refuses this command line:\n{(result.stderr or result.stdout).strip()}")
         try:
@@ -187,7 +212,8 @@ class Supervisor:
     def __init__(self, options, run):
         self.options, self.run = options, run
         self.mark = uuid.uuid4().hex
-        agent = shlex.split(options.agent)
+        self.mpirun = words_of("--mpirun", options.mpirun)
+        agent = words_of("--agent", options.agent)
         self.hosts = [Host(name, slots, agent, self.mark) for name, slots in parse_hosts(options.host)]
         self.stops = 0  # signals of the user
         self.job = None
@@ -250,7 +276,7 @@ class Supervisor:
     def _launch(self, hosts):
         """Runs a job on the hosts to its end, which may be ours; mpirun's exit code."""
         ranks = sum(host.slots for host in hosts)
-        command = [*shlex.split(self.options.mpirun), *KEEPALIVE, "--mca", "plm_rsh_agent", self.options.agent, "-n",
+        command = [*self.mpirun, *KEEPALIVE, "--mca", "plm_rsh_agent", self.options.agent, "-n",
                    str(ranks), "-H", ",".join(f"{host.name}:{host.slots}" for host in hosts), "-x",
                    f"DCS3GD_RANK_OF={self.mark}", *self.options.command]
         absent = [host.name for host in self.hosts if host not in hosts]
@@ -352,15 +378,15 @@ def main():
     parser.add_argument("--mpirun", default="mpirun --bind-to none", help="mpirun with options of your own")
     parser.add_argument("--agent", default="ssh -o BatchMode=yes -o ConnectTimeout=5", help="AGENT HOST COMMAND runs a "
                         "command on a host")
-    parser.add_argument("--lost-after-s", type=float, default=6, metavar="S", help="a host silent for so long is lost")
-    parser.add_argument("--wait-s", type=float, default=8, metavar="S", help="from a host's last answer to a start "
+    parser.add_argument("--lost-after-s", type=positive(float), default=6, metavar="S", help="a host silent for so long is lost")
+    parser.add_argument("--wait-s", type=positive(float), default=8, metavar="S", help="from a host's last answer to a start "
                         "without it")
-    parser.add_argument("--hosts-s", type=float, default=600, metavar="S", help="give up when so long too few hosts "
+    parser.add_argument("--hosts-s", type=positive(float), default=600, metavar="S", help="give up when so long too few hosts "
                         "answer")
-    parser.add_argument("--min-ranks", type=int, default=1, metavar="N", help="do not start with fewer")
-    parser.add_argument("--tries", type=int, default=6, metavar="N", help="give up after so many starts in a row without "
+    parser.add_argument("--min-ranks", type=positive(int), default=1, metavar="N", help="do not start with fewer")
+    parser.add_argument("--tries", type=positive(int), default=6, metavar="N", help="give up after so many starts in a row without "
                         "a new checkpoint")
-    parser.add_argument("--silence-s", type=float, default=3600, metavar="S", help="a job that writes nothing into its "
+    parser.add_argument("--silence-s", type=positive(float), default=3600, metavar="S", help="a job that writes nothing into its "
                         "run folder for so long hangs")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="PROGRAM ARGUMENT...",
                         help="dcs3gd-train as under mpirun")
@@ -370,7 +396,8 @@ def main():
     try:
         if not options.command:
             raise UsageError("expected the program after the options: dcs3gd-train --config FILE …")
-        for program in (options.command[0], shlex.split(options.mpirun)[0], shlex.split(options.agent)[0]):
+        for program in (options.command[0], words_of("--mpirun", options.mpirun)[0],
+                        words_of("--agent", options.agent)[0], "setpriv"):
             if not shutil.which(program):
                 raise UsageError(f"{program}: no such program")
         return Supervisor(options, Run(options.command)).supervise()

@@ -95,13 +95,22 @@ class Ends(ElasticTest):
         self.assertEqual(os.system(f"cd {self.folder} && {line}"), 0)
 
     def test_mistakes_start_nothing(self):
+        self.write("no_script", "\0").chmod(0o755)
         for more, words in (({"command": ("./program", "--wrong")}, "--wrong: unknown"),
                             ({"command": ("./program", "--resume", "never")}, "leave out --resume"),
                             ({"command": ()}, "expected the program"), ({"hosts": "a:x"}, "found 'a:x'"),
+                            ({"command": ("./no_script",)}, "no_script: Exec format error"),
+                            ({"mpirun": ""}, "--mpirun: expected a program"),
+                            ({"mpirun": "'"}, "--mpirun ': No closing quotation"),
+                            ({"options": ("--agent", " ")}, "--agent: expected a program"),
+                            ({"options": ("--agent", "'")}, "--agent ': No closing quotation"),
+                            ({"options": ("--tries", "0")}, "--tries: invalid positive int value: '0'"),
+                            ({"options": ("--wait-s", "nan")}, "--wait-s: invalid positive float value: 'nan'"),
                             ({"mpirun": "missing"}, "missing: no such program")):
             with self.subTest(words):
-                said, starts = self.elastic([], 2, **more)
+                said, starts = self.elastic([], 2, *more.pop("options", ()), **more)
                 self.assertEqual((words in said, starts), (True, []), said)
+                self.assertNotIn("Traceback", said)
 
     def test_bad_input_of_the_first_start_ends_it(self):
         self.write("mpirun", "#!/bin/bash\necho x >> starts; exit 2\n")
