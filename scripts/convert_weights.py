@@ -36,6 +36,7 @@ MOST_GROWTH = 8  # bytes of fp32 for one of the file, beyond which tensors that 
 PARTS = ("state_dict", "model_state_dict", "model", "net")
 WRAPPERS = ("module.", "model.", "_orig_mod.")
 COUNTER = "num_batches_tracked"
+METADATA = "__metadata__"  # in a safetensors header, where all else are tensors
 FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 STORAGES = {"HalfStorage": "F16", "BFloat16Storage": "BF16", "FloatStorage": "F32", "DoubleStorage": "F64",
             "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8",
@@ -410,7 +411,7 @@ def read_safetensors(path):
     tensors, left_out, end_before = {}, [], 0
     try:
         entries = json.loads(content[8 : 8 + length])
-        metadata = {str(key): str(text) for key, text in entries.pop("__metadata__", {}).items()}
+        metadata = {str(key): str(text) for key, text in entries.pop(METADATA, {}).items()}
         places = [(*entry["data_offsets"], name, entry["dtype"], entry["shape"]) for name, entry in entries.items()]
         for begin, end, name, kind, shape in sorted(places, key=lambda place: place[:2]):
             if begin != end_before or end < begin:
@@ -432,7 +433,7 @@ def read_safetensors(path):
 
 
 def write_safetensors(file, tensors, metadata=None):
-    header, offset = {"__metadata__": {"format": "pt", **(metadata or {})}}, 0
+    header, offset = {METADATA: {"format": "pt", **(metadata or {})}}, 0
     for name, tensor in tensors.items():
         header[name] = {"dtype": "F32", "shape": tensor.shape, "data_offsets": [offset, offset + len(tensor.data)]}
         offset += len(tensor.data)
@@ -504,6 +505,11 @@ def convert(source, target):
     tensors, left_out, *metadata = (read_safetensors if from_safetensors else read_pth)(source)
     tensors = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] != COUNTER}
     tensors, wrapper = without_wrappers(tensors)
+    if not tensors:
+        raise ConversionError(f"{source}: holds no tensors of floats, so there is nothing to convert")
+    odd = next((name for name in tensors if not name or not name.isprintable() or name == METADATA), None)
+    if odd is not None:
+        raise ConversionError(f"{source}: {odd[:100]!r} cannot be the name of a tensor")
     notes = [f"{wrapper!r} taken off all names"] if wrapper else []
     for kind, count in collections.Counter(tensor.kind for tensor in tensors.values()).items():
         if kind != "F32":
@@ -527,7 +533,9 @@ def main():
     try:
         tensors, notes = convert(arguments.source, arguments.target)
     except ConversionError as error:
-        print(f"convert_weights.py: error: {error}", file=sys.stderr)
+        # Words of the file must not move a terminal's cursor.
+        words = "".join(letter if letter.isprintable() else "?" for letter in str(error))
+        print(f"convert_weights.py: error: {words}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"convert_weights.py: error: cannot write {arguments.target}: {error}", file=sys.stderr)

@@ -157,6 +157,25 @@ class MadeByHand(ScriptTest):
             with self.assertRaises(MODULE.ConversionError):
                 MODULE.read_pth(self.folder / "a.pth")
 
+    def test_names_that_no_tensor_has_and_files_without_tensors(self):
+        for name in ("", "a\nb", "\x1b[2J", "\u202e", "__metadata__", "\udc80"):
+            header = json.dumps({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+            (self.folder / "odd.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+            sources = ["odd.safetensors"] if name != "__metadata__" else []
+            if name != "\udc80":  # no pickle's text
+                sources.append(self.pth(a_dict({name: tensor([1])}), (bytes(4),)).name)
+            for source in sources:
+                with self.subTest(source, name=name):
+                    said = self.run_script("convert_weights.py", source, "to.safetensors", code=2)[1]
+                    self.assertIn(f"{source}: {name!r} cannot be the name of a tensor", said)
+        for words, content in (("holds no state_dict", b"}"), ("holds no tensors of floats", a_dict({"a.num_batches_tracked": tensor([1])})),
+                               ("holds no tensors of floats", a_dict({"a": tensor([1], storage="LongStorage")}))):
+            self.pth(content, (bytes(4),))
+            self.assertIn(words, self.run_script("convert_weights.py", "a.pth", "to.safetensors", code=2)[1])
+        said = self.run_script("convert_weights.py", self.pth(a_dict({"w": tensor([1], key="\x1b[2J")})).name, "to.safetensors", code=2)[1]
+        self.assertNotIn("\x1b", said)
+        self.assertFalse((self.folder / "to.safetensors").exists())
+
     def test_wrappers_and_types_are_said(self):
         self.pth(a_dict({"model.module.w": tensor([2], storage="HalfStorage"), "model.module.b": tensor([1], key="1")}),
                  (struct.pack("<2e", 1, 2), struct.pack("<f", 3)))
