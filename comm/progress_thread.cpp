@@ -304,7 +304,12 @@ void ProgressThread::step_running() {
       continue;
     }
     moved = true;
-    job.last_move_ = now;
+    const Clock::duration stood_still = now - std::exchange(job.last_move_, now);
+    if (stalled_ == &job) {
+      stalled_ = nullptr;
+      stall_reminder_ = {};
+      log::warn(format("rank {}: communication goes on after {:.0f} s", transport_->rank(), to_seconds(stood_still)));
+    }
     if (step == Step::moved) {
       ++running;
       continue;
@@ -318,14 +323,11 @@ void ProgressThread::step_running() {
   }
   const Clock::duration waited = now - last_move_;
   if (moved) {
-    if (std::exchange(warned_, false)) {
-      log::warn(format("rank {}: communication goes on after {:.0f} s", transport_->rank(), to_seconds(waited)));
-    }
     if (paused_ && !running_.empty()) backoff_.learn(waited);
     last_move_ = now;
     paused_ = false;
   } else if (!running_.empty()) {
-    warn_of_stall(waited);
+    warn_of_stall(now);
     paused_ = true;
     backoff_.pause(waited);
   }
@@ -343,13 +345,14 @@ void ProgressThread::check_time_out(const Job& job, Clock::time_point now) const
 }
 
 /// The first rank and the last tell of it, most likely on two hosts: one of them is not the one that is waited for.
-void ProgressThread::warn_of_stall(Clock::duration waited) {
+void ProgressThread::warn_of_stall(Clock::time_point now) {
   const int rank = transport_->rank();
-  if (warned_ || (rank != 0 && rank + 1 != transport_->size())) return;
-  if (to_seconds(waited) <= std::min(kWarnAfter_s, timeout_s() / 3)) return;
-  warned_ = true;
-  const Job& job = *running_.front();
-  log::warn(format("{}: no progress for {:.0f} s: {}; the job ends after {:.0f} s", describe(job), to_seconds(waited),
+  if (rank != 0 && rank + 1 != transport_->size()) return;
+  const Job& job = stalled_ != nullptr ? *stalled_ : *running_.front();
+  const double waited_s = to_seconds(now - job.last_move_);
+  if (!stall_reminder_.is_due(waited_s, std::min(kWarnAfter_s, timeout_s() / 3))) return;
+  stalled_ = &job;
+  log::warn(format("{}: no progress for {:.0f} s: {}; the job ends after {:.0f} s", describe(job), waited_s,
                    job.operation().waits_for(), timeout_s()));
 }
 
@@ -367,6 +370,7 @@ void ProgressThread::break_world(std::exception_ptr error) {
     job->fail(error_);
   }
   running_.clear();
+  stalled_ = nullptr;
 }
 
 /// Under the lock: who asked for it waits for nothing else.

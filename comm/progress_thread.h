@@ -17,6 +17,7 @@
 #include "comm/operation.h"
 #include "comm/transport.h"
 #include "core/error.h"
+#include "core/reminder.h"
 #include "core/trace.h"
 
 namespace dcs3gd::comm {
@@ -121,7 +122,7 @@ class ProgressThread {
   void start_waiting();
   void step_running();
   void check_time_out(const Job& job, Clock::time_point now) const;
-  void warn_of_stall(Clock::duration waited);
+  void warn_of_stall(Clock::time_point now);
   std::string describe(const Job& job) const;
   void break_world(std::exception_ptr error);
   void carry_out_regroup();
@@ -134,12 +135,13 @@ class ProgressThread {
 
   Backoff backoff_;
   // Only the progress thread.
-  Jobs waiting_;                                   ///< to be started, in order
-  std::vector<std::shared_ptr<Job>> running_;      ///< the most urgent first, else in the order of their start
-  Clock::time_point last_move_;                    ///< of any of them
-  Clock::time_point last_poll_;                    ///< when this thread was last seen to run
-  bool paused_ = false;                            ///< since the last move
-  bool warned_ = false;                            ///< of a stall that lasts
+  Jobs waiting_;                               ///< to be started, in order
+  std::vector<std::shared_ptr<Job>> running_;  ///< the most urgent first, else in the order of their start
+  Clock::time_point last_move_;                ///< of any of them
+  Clock::time_point last_poll_;                ///< when this thread was last seen to run
+  bool paused_ = false;                        ///< since the last move
+  const Job* stalled_ = nullptr;               ///< that was told of, until it moves
+  Reminder stall_reminder_;
   std::exception_ptr error_;                       ///< what broke the world
   std::vector<std::shared_ptr<Job>> broken_jobs_;  ///< messages into their memory may still be in flight
 

@@ -9,6 +9,7 @@
 #include "core/format.h"
 #include "core/helper_thread.h"
 #include "core/log.h"
+#include "core/reminder.h"
 #include "core/stopwatch.h"
 
 namespace dcs3gd::app {
@@ -44,13 +45,13 @@ bool all_done(comm::Communicator& communicator, const BackgroundTask& task, std:
     bool is_patient;
   };
   const Stopwatch watch;
-  bool has_warned = false;
+  Reminder reminder;
   for (double pause_ms = 1;; pause_ms = std::min(2 * pause_ms, kLongestPause_ms)) {
     const std::vector<Sign> signs = communicator.gather(Sign{task.is_running(), watch.elapsed_s() < patience_s});
     const auto busy = std::ranges::find(signs, true, &Sign::is_at_work);
     if (busy == signs.end()) return true;
     if (!signs.front().is_patient) return false;
-    if (watch.elapsed_s() > kSilence_s && communicator.rank() == 0 && !std::exchange(has_warned, true)) {
+    if (communicator.rank() == 0 && reminder.is_due(watch.elapsed_s(), kSilence_s)) {
       const auto rank = static_cast<std::size_t>(busy - signs.begin());
       log::warn(format("the storage of rank {} on {} is slow: {} is still being written after {:.0f} s; waiting", rank,
                        communicator.places()[rank].host, what, watch.elapsed_s()));

@@ -36,8 +36,8 @@ class BackgroundTask {
 };
 
 /// Collective: waits until no rank's task is at work. The ranks hear of each other meanwhile, so storage that hangs on
-/// one of them is no time-out on the others; one warning says who is waited for. False if it takes longer than
-/// `patience_s` by rank 0's clock. `what` is what the tasks make.
+/// one of them is no time-out on the others; a warning says who is waited for, again whenever it has taken twice as
+/// long. False if it takes longer than `patience_s` by rank 0's clock. `what` is what the tasks make.
 bool all_done(comm::Communicator& communicator, const BackgroundTask& task, std::string_view what,
               double patience_s = std::numeric_limits<double>::infinity());
 

@@ -54,8 +54,10 @@ bool Checkpointer::is_due(std::int64_t step) const {
 bool Checkpointer::begin(std::int64_t steps_done) {
   requested_ = false;
   if (!finish(hangs_ ? 0 : kPatience_s)) {
-    if (!std::exchange(hangs_, true)) {
-      warn_of(steps_done, format("that of step {} is still being written; no other is begun before", event_.step));
+    hangs_ = true;
+    if (hang_reminder_.is_due(since_begin_.elapsed_s(), 0)) {
+      warn_of(steps_done, format("that of step {} is being written since {}; no other is begun before", event_.step,
+                                 format_duration(since_begin_.elapsed_s())));
     }
     return false;
   }
@@ -123,6 +125,7 @@ bool Checkpointer::finish(double patience_s) {
 /// After a stage of a checkpoint on the way.
 void Checkpointer::note(const std::optional<Error>& failure) {
   hangs_ = false;
+  hang_reminder_ = {};
   if (!failure) return;
   if (failures_++ == 0) since_first_failure_.restart_s();
   since_failure_.restart_s();

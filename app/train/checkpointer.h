@@ -13,6 +13,7 @@
 #include "app/train/best_model.h"
 #include "comm/communicator.h"
 #include "core/error.h"
+#include "core/reminder.h"
 #include "core/stopwatch.h"
 #include "data/epoch_plan.h"
 
@@ -91,6 +92,7 @@ class Checkpointer {
   // Failures in a row.
   int failures_ = 0;
   bool hangs_ = false;  ///< the one that is being written, longer than was waited for
+  Reminder hang_reminder_;
   bool has_given_up_ = false;
   Stopwatch since_first_failure_;
   Stopwatch since_failure_;

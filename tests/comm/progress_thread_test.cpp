@@ -15,6 +15,8 @@
 #include "comm/communicator.h"
 #include "comm/thread_world.h"
 #include "core/error.h"
+#include "core/log.h"
+#include "tests/support/temporary_folder.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -178,6 +180,33 @@ TEST_CASE("a rank may stand still for as long as steps are known to take") {
   CHECK_FALSE(job->wait_for(0.5));
   open = true;
   progress.wait(*job);
+}
+
+TEST_CASE("a stall is told of, and its end when that operation moves, whatever others do meanwhile") {
+  const test::TemporaryFolder folder;
+  const std::string path = folder / "log.txt";
+  const auto lines_with = [&](const std::string& words) {
+    int count = 0;
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);) count += line.find(words) != std::string::npos ? 1 : 0;
+    return count;
+  };
+  std::atomic<bool> open = false;
+  constexpr double kLongTimeout_s = 6;  // told of after a third
+  log::open({.file = path});
+  {
+    ProgressThread progress(solo(), kLongTimeout_s);
+    const auto stuck = submit(progress, open);
+    while (lines_with("no progress for") == 0) std::this_thread::sleep_for(milliseconds(100));
+    for (int i = 0; i < 3; ++i) progress.wait(*submit(progress, kOpen));
+    CHECK(lines_with("goes on") == 0);
+    open = true;
+    progress.wait(*stuck);
+  }
+  log::close();
+  CHECK(lines_with("no progress for") >= 1);
+  CHECK(lines_with("goes on after") == 1);
+  CHECK(lines_with("goes on after 0 s") == 0);
 }
 
 TEST_CASE("the destructor finishes what was submitted") {

@@ -136,7 +136,7 @@ class Hanging(StorageTest):
     def test_a_checkpoint_is_left_out_while_its_predecessor_hangs(self):
         result = self.run_with(("hang", 25, "step-00000008.tmp/worker-00001"), *self.TWO, ranks=2)
         self.assertEqual(result.code, 0, result)
-        self.assertIn("no checkpoint of step 12: that of step 8 is still being written", result.err)
+        self.assertIn("no checkpoint of step 12: that of step 8 is being written since 0:1", result.err)
         self.assertEqual(self.checkpoints(), [name for name in CHECKPOINTS if name != "step-00000012"])
 
     def test_a_manifest_that_hangs_under_slow_steps(self):
