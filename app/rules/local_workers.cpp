@@ -38,7 +38,7 @@ double LocalWorkers::clip_factor(double squared_norm) const {
 }
 
 void LocalWorkers::report_non_finite(std::int64_t step, int k) const {
-  log::error(format("worker {} (rank {} on {}): the gradient of step {} is not finite", number(k),
+  log::error(format("worker {} (rank {} on {}): the gradient of step {} holds a number that is not finite", number(k),
                     parts_.communicator.rank(), parts_.communicator.host(), step + 1));
 }
 

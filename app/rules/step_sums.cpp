@@ -12,22 +12,27 @@ void throw_if_diverged(std::int64_t step, const StepSums& sums, int workers, int
   if (sums.non_finite_model > 0 && sums.non_finite_model < static_cast<float>(ranks)) {
     throw Error(
         ErrorKind::failure,
-        format("step {}: the mean model holds NaN or Inf on {} of {} ranks alone, those named above: that is no "
-               "divergence; suspect their memory or network. The last checkpoint is as it was",
-               step + 1, sums.non_finite_model, ranks),
+        format(
+            "step {}: the mean model, of which every rank has the same copy, has become NaN or Inf on {} of {} ranks "
+            "(the errors before this one name them). That is no divergence: something changed it there; test the "
+            "memory and network of those hosts. The last checkpoint is as it was: continue from it",
+            step + 1, sums.non_finite_model, ranks),
         ErrorScope::all_ranks);
   }
   if (sums.non_finite > 0 || !std::isfinite(sums.loss)) {
-    throw Error(ErrorKind::diverged,
-                format("step {}: the loss or gradient of a worker is NaN or Inf; nothing of it was applied. Lower "
-                       "optimizer.lr.base, warm up longer or set algorithm.gradient_clip_norm",
-                       step + 1),
-                ErrorScope::all_ranks);
+    throw Error(
+        ErrorKind::diverged,
+        format("step {}: training has diverged: the loss or gradient of a worker became NaN or Inf; the step was "
+               "not applied. Lower optimizer.lr.base, lengthen optimizer.lr.warmup_epochs or set "
+               "algorithm.gradient_clip_norm",
+               step + 1),
+        ErrorScope::all_ranks);
   }
   const double loss = sums.loss / static_cast<double>(workers);
   if (loss_limit && loss > *loss_limit) {
     throw Error(ErrorKind::diverged,
-                format("step {}: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1, loss, *loss_limit),
+                format("step {}: training has diverged: the loss is {:.4g}, above run.loss_limit = {:.4g}", step + 1,
+                       loss, *loss_limit),
                 ErrorScope::all_ranks);
   }
 }

@@ -55,10 +55,10 @@ class Trainer {
   /// Equal on all ranks whose data sets hold the same.
   std::string data_fingerprint() const;
 
-  /// Collective: from the first step, or the checkpoint's, to the last, with a final evaluation, checkpoint and model.
-  /// The folder must have been claimed; rank 0 gives the claim, and the run ends if another process takes it over.
-  /// Whatever ends the run before, stands in metrics.jsonl and summary.json before
-  /// it is thrown on.
+  /// Collective. Trains from the first step, or from the checkpoint's, to the last; then evaluates and writes the last
+  /// checkpoint and the final model. `claim` is the right to write to the run folder: rank 0 has it, the others give
+  /// none. If another process takes the folder over, the run ends with Error{failure} and leaves the folder alone. Any
+  /// other error is written to metrics.jsonl and summary.json as the end of the run, then thrown on.
   RunEnd train(RunFolderClaim* claim = nullptr);
 
  private:
