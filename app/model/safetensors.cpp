@@ -18,6 +18,7 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/printable.h"
 #include "core/vector_math.h"
 
 namespace dcs3gd::app {
@@ -45,10 +46,8 @@ constexpr DtypeSize kDtypeSizes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},   {"F8_
                                      {"I16", 2},  {"F16", 2}, {"BF16", 2}, {"U32", 4},     {"I32", 4},     {"F32", 4},
                                      {"U64", 8},  {"I64", 8}, {"F64", 8},  {"C64", 8}};
 
-/// A name from a file, safe to print: quoted, escaped and cut to a sensible length.
-std::string printable(const std::string& name) {
-  return Json(name.substr(0, kMaxPrintedBytes)).dump(-1, ' ', false, Json::error_handler_t::replace);
-}
+/// A name from a file as it may stand in a message, cut to a sensible length.
+std::string shown(std::string_view name) { return format("\"{}\"", printable(name.substr(0, kMaxPrintedBytes))); }
 
 [[noreturn]] void refuse(const std::string& reason) { throw Error(ErrorKind::input, reason); }
 
@@ -83,13 +82,13 @@ class HeaderReader {
   bool on(int depth, Event event, const Json& parsed) {
     if ((event == Event::object_start && depth > 1) || (event == Event::array_start && depth != 2) ||
         (event == Event::value && depth < 2)) {
-      refuse(format("{}: expected an object of strings and arrays of numbers", printable(name_)));
+      refuse(format("{}: expected an object of strings and arrays of numbers", shown(name_)));
     }
     if (event == Event::key && depth == 1) begin_member(parsed.get<std::string>());
     if (event == Event::key && depth == 2) check_key(parsed.get<std::string>());
     if (event == Event::array_start) array_size_ = 0;
     if (event == Event::value && depth == 3 && ++array_size_ > kMaxDimensions) {
-      refuse(format("{}: an array of more than {} numbers", printable(name_), kMaxDimensions));
+      refuse(format("{}: an array of more than {} numbers", shown(name_), kMaxDimensions));
     }
     if (event == Event::object_end && depth == 1) {
       end_member(parsed);
@@ -101,20 +100,20 @@ class HeaderReader {
   void begin_member(std::string name) {
     name_ = std::move(name);
     keys_.clear();
-    if (!names_.insert(name_).second) refuse(format("the name {} stands twice", printable(name_)));
+    if (!names_.insert(name_).second) refuse(format("the name {} stands twice", shown(name_)));
   }
 
   void check_key(const std::string& key) {
     if (!keys_.insert(key).second) {
-      refuse(format("{}: the key {} stands twice", printable(name_), printable(key)));
+      refuse(format("{}: the key {} stands twice", shown(name_), shown(key)));
     }
-    if (keys_.size() > kMaxKeys) refuse(format("{}: more than {} keys", printable(name_), kMaxKeys));
+    if (keys_.size() > kMaxKeys) refuse(format("{}: more than {} keys", shown(name_), kMaxKeys));
   }
 
   void end_member(const Json& object) {
     if (name_ == kMetadataKey) {
       for (const auto& [key, value] : object.items()) {
-        if (!value.is_string()) refuse(format("{}: {} is not a string", kMetadataKey, printable(key)));
+        if (!value.is_string()) refuse(format("{}: {} is not a string", kMetadataKey, shown(key)));
         metadata.emplace(key, value.get<std::string>());
       }
     } else {
@@ -125,13 +124,13 @@ class HeaderReader {
   SafetensorsEntry to_entry(const Json& object) const {
     if (object.size() != 3 || !object.contains("dtype") || !object.contains("shape") ||
         !object.contains("data_offsets")) {
-      refuse(format("{}: expected the keys dtype, shape and data_offsets, and no other", printable(name_)));
+      refuse(format("{}: expected the keys dtype, shape and data_offsets, and no other", shown(name_)));
     }
-    if (!object["dtype"].is_string()) refuse(format("{}: dtype is not a string", printable(name_)));
+    if (!object["dtype"].is_string()) refuse(format("{}: dtype is not a string", shown(name_)));
     SafetensorsEntry entry{name_, object["dtype"].get<std::string>(), Shape(numbers(object, "shape")), 0, 0};
     const std::vector<std::int64_t> offsets = numbers(object, "data_offsets");
     if (offsets.size() != 2 || offsets[0] > offsets[1]) {
-      refuse(format("{}: data_offsets is not a pair [begin, end]", printable(name_)));
+      refuse(format("{}: data_offsets is not a pair [begin, end]", shown(name_)));
     }
     entry.begin = static_cast<std::uint64_t>(offsets[0]);
     entry.bytes = static_cast<std::uint64_t>(offsets[1]) - entry.begin;
@@ -144,7 +143,7 @@ class HeaderReader {
     constexpr auto kMaxNumber = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
     const auto fits = [&](const Json& n) { return n.is_number_unsigned() && n.get<std::uint64_t>() <= kMaxNumber; };
     if (!array.is_array() || !std::all_of(array.begin(), array.end(), fits)) {
-      refuse(format("{}: {} is not an array of whole numbers ≥ 0", printable(name_), key));
+      refuse(format("{}: {} is not an array of whole numbers ≥ 0", shown(name_), key));
     }
     return array.get<std::vector<std::int64_t>>();
   }
@@ -152,16 +151,16 @@ class HeaderReader {
   static void check_size(const SafetensorsEntry& entry) {
     const auto* const size = std::ranges::find(kDtypeSizes, entry.dtype, &DtypeSize::dtype);
     if (size == std::end(kDtypeSizes)) {
-      refuse(format("{}: unknown dtype {}", printable(entry.name), printable(entry.dtype)));
+      refuse(format("{}: unknown dtype {}", shown(entry.name), shown(entry.dtype)));
     }
     std::uint64_t bytes = size->bytes;
     bool overflow = false;
     for (const std::int64_t dim : entry.shape.dims()) {
       overflow |= __builtin_mul_overflow(bytes, static_cast<std::uint64_t>(dim), &bytes);
     }
-    if (overflow) refuse(format("{}: its shape has more elements than can be counted", printable(entry.name)));
+    if (overflow) refuse(format("{}: its shape has more elements than can be counted", shown(entry.name)));
     if (bytes != entry.bytes) {
-      refuse(format("{}: dtype and shape make {} bytes, data_offsets {}", printable(entry.name), bytes, entry.bytes));
+      refuse(format("{}: dtype and shape make {} bytes, data_offsets {}", shown(entry.name), bytes, entry.bytes));
     }
   }
 
@@ -178,8 +177,8 @@ void check_coverage(std::vector<SafetensorsEntry>& entries, std::uint64_t data_b
   std::uint64_t end = 0;
   for (const SafetensorsEntry& entry : entries) {
     if (entry.begin != end) {
-      refuse(format("{}: its data begin at byte {}, those before it end at byte {}", printable(entry.name), entry.begin,
-                    end));
+      refuse(
+          format("{}: its data begin at byte {}, those before it end at byte {}", shown(entry.name), entry.begin, end));
     }
     end += entry.bytes;  // the end in its data_offsets, so below 2^63
   }
@@ -265,7 +264,7 @@ class Matching {
     }
     for (const SafetensorsEntry& entry : file.entries()) {
       if (unclaimed_.contains(name_of(entry))) {
-        unknown_.push_back(format("not in the model: {} ({})", printable(entry.name), described(entry)));
+        unknown_.push_back(format("not in the model: {} ({})", shown(entry.name), described(entry)));
       }
     }
     for (std::size_t i = 0; i < prefixes_.size(); ++i) {
@@ -311,7 +310,7 @@ class Matching {
   void claim(const std::string& name, const ParameterSlice& slice, std::span<float> values) {
     const auto found = unclaimed_.find(name);
     if (found == unclaimed_.end()) {
-      missing_.push_back(format("missing in the file: {} ({})", printable(name), described(slice)));
+      missing_.push_back(format("missing in the file: {} ({})", shown(name), described(slice)));
       return;
     }
     const SafetensorsEntry* entry = found->second;
@@ -320,7 +319,7 @@ class Matching {
       assignments_.push_back({entry, values});
     } else {
       different_.push_back(
-          format("different: {}: file {}, model {}", printable(name), described(*entry), described(slice)));
+          format("different: {}: file {}, model {}", shown(name), described(*entry), described(slice)));
     }
   }
 
@@ -422,7 +421,7 @@ void load_safetensors(const std::string& path, const std::vector<ArenaPart<Param
   for (const auto& [entry, values] : matching.assignments()) {
     file.read(*entry, values);
     if (!std::isfinite(squared_norm(values))) {
-      refuse(format("{}: {} holds NaN or Inf; a network with it cannot be trained", path, printable(entry->name)));
+      refuse(format("{}: {} holds NaN or Inf; a network with it cannot be trained", path, shown(entry->name)));
     }
   }
 }

@@ -186,5 +186,5 @@ TEST_CASE("hostile headers are refused quickly: depth, many tensors, many dimens
 
   const std::string long_name = refusal_of(file_of("{\"" + std::string(kMany, 'n') + "\":{}}", 0));
   CHECK(long_name.size() < 1'000);
-  check_refused("{\"new\\nline \\u001b[31m\":{}}", 0, R"("new\nline \u001b[31m")");
+  check_refused("{\"new\\nline \\u001b[31m\":{}}", 0, R"("new?line ?[31m")");
 }
