@@ -26,6 +26,7 @@ namespace {
 
 constexpr std::string_view kMagic = "dcs3gds1";
 constexpr std::string_view kManifestTitle = "dcs3gd-shards 1";
+constexpr std::size_t kNamesAMark = 64;
 
 struct Trailer {
   std::uint64_t records_offset = 0;
@@ -184,10 +185,7 @@ class PackedFiles final : public PhotoSource {
   std::uint64_t bytes(std::uint32_t index) const override { return place_of(index).record().bytes; }
   std::string name(std::uint32_t index) const override {
     const Place place = place_of(index);
-    const std::string& names = place.in.index.names;
-    std::size_t begin = 0;
-    for (std::size_t number = 0; number < place.number; ++number) begin = names.find('\0', begin) + 1;
-    return format("{}: {}", place.in.path, names.c_str() + begin);
+    return format("{}: {}", place.in.path, place.in.name(place.number));
   }
   std::uint64_t identity(std::uint32_t index) const override {
     const Place place = place_of(index);
@@ -247,7 +245,19 @@ PackedFile::PackedFile(const PositionedFile& file, ShardIndex its_index, bool ch
       modified_ns(file.modified_ns()),
       identity(checksum_of(format("{} {}", std::filesystem::path(path).filename().string(), bytes))),
       index(std::move(its_index)),
-      has_checksums(checksums) {}
+      has_checksums(checksums) {
+  std::size_t begin = 0;
+  for (std::size_t number = 0; number < index.records.size(); ++number) {
+    if (number % kNamesAMark == 0) name_marks.push_back(begin);
+    begin = index.names.find('\0', begin) + 1;
+  }
+}
+
+const char* PackedFile::name(std::size_t number) const {
+  std::size_t begin = name_marks[number / kNamesAMark];
+  for (std::size_t i = 0; i < number % kNamesAMark; ++i) begin = index.names.find('\0', begin) + 1;
+  return index.names.c_str() + begin;
+}
 
 std::string shard_header() { return std::string(kMagic); }
 

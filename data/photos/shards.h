@@ -44,11 +44,15 @@ struct ShardIndex {
 struct PackedFile {
   PackedFile(const PositionedFile& file, ShardIndex its_index, bool checksums);
 
+  /// Of an image, as a C string.
+  const char* name(std::size_t number) const;
+
   std::string path;
   std::uint64_t bytes = 0;
   std::int64_t modified_ns = 0;
   std::uint64_t identity = 0;  ///< of its name and size
   ShardIndex index;
+  std::vector<std::size_t> name_marks;  ///< where every 64th name begins
   bool has_checksums = true;
 };
 

@@ -82,6 +82,22 @@ TEST_CASE("tar: images with their labels, in the order of the file") {
   CHECK(photos.source->name(1) == two.path + ": a.png");
 }
 
+TEST_CASE("tar: the name of each of many images") {
+  Members members;
+  std::vector<std::string> expected;
+  for (int image = 0; image < 200; ++image) {
+    members.push_back(sample(std::to_string(image), image, 0));
+    expected.push_back(std::to_string(image) + ".png");
+  }
+  const Tar tar(members);
+  const TarPhotos photos = open_tars(tar.folder.path());
+  std::vector<std::string> found;
+  for (std::uint32_t image = 0; image < photos.source->size(); ++image) {
+    found.push_back(photos.source->name(image).substr(tar.path.size() + 2));
+  }
+  CHECK(found == expected);
+}
+
 TEST_CASE("tar: long names and sizes of GNU tar and pax") {
   const std::string deep = std::string(120, 'd') + "/" + std::string(60, 'k');
   const auto pax = [](const std::string& record) { return tar_member("x", record, 'x'); };
