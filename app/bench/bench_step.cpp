@@ -12,6 +12,7 @@
 #include "app/bench/bench_statistics.h"
 #include "app/bench/benchmarks.h"
 #include "app/config/network_reader.h"
+#include "app/job/agreement.h"
 #include "app/job/threads.h"
 #include "app/model/random_batch.h"
 #include "app/model/tuning.h"
@@ -29,7 +30,9 @@ constexpr double kLearningRate = 1e-3;
 nn::ConvolutionChoices measured_by_rank_0(const nn::Graph& graph, const StepBenchOptions& options,
                                           comm::Communicator& communicator) {
   nn::ConvolutionChoices choices;
-  if (communicator.rank() == 0) nn::measure_convolutions(graph, options.batch, nn::Precision::fp32, choices);
+  agree_on_rank_0(communicator, "timing convolutions", [&](const SignOfLife& on_timed) {
+    nn::measure_convolutions(graph, options.batch, nn::Precision::fp32, choices, on_timed);
+  });
   return choices_of_rank_0(communicator, choices);
 }
 

@@ -11,6 +11,7 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/stopwatch.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -90,6 +91,34 @@ void agree(comm::Communicator& communicator, const std::optional<Error>& mine) {
 }
 
 void agree(comm::Communicator& communicator, const std::function<void()>& task) { agree(communicator, attempt(task)); }
+
+void agree_on_rank_0(comm::Communicator& communicator, std::string_view what,
+                     const std::function<void(const SignOfLife&)>& task) {
+  constexpr double kSilence_s = 0.2;  // far within any comm.timeout_s
+  constexpr double kWordless_s = 10;
+  constexpr const char* kAtWork = "at work";
+  std::optional<Error> error;
+  if (communicator.rank() == 0) {
+    const Stopwatch watch;
+    Stopwatch silence;
+    Stopwatch wordless;
+    error = attempt([&] {
+      task([&] {
+        if (silence.elapsed_s() < kSilence_s) return;
+        communicator.from_rank_0(kAtWork);
+        silence.restart_s();
+        if (wordless.elapsed_s() < kWordless_s) return;
+        log::warn(format("{} takes a while: {:.0f} s so far", what, watch.elapsed_s()));
+        wordless.restart_s();
+      });
+    });
+    communicator.from_rank_0("");
+  } else {
+    while (communicator.from_rank_0("") == kAtWork) {
+    }
+  }
+  agree(communicator, error);
+}
 
 void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_view what, const std::string& mine,
                  std::string_view advice) {

@@ -24,6 +24,15 @@ void agree(comm::Communicator& communicator, const std::optional<Error>& mine);
 /// Collective: does `task`, which must not communicate, on every rank, and agrees on how it went.
 void agree(comm::Communicator& communicator, const std::function<void()>& task);
 
+/// What a long task calls now and then.
+using SignOfLife = std::function<void()>;
+
+/// Collective: rank 0 does `task`, which must not communicate and is called `what` ("timing convolutions"), while the
+/// others wait; agrees on how it went. As long as the task gives signs of life, a few a second, it may take longer than
+/// comm.timeout_s, and a warning says every ten seconds that it goes on.
+void agree_on_rank_0(comm::Communicator& communicator, std::string_view what,
+                     const std::function<void(const SignOfLife&)>& task);
+
 /// Collective: throws Error{kind} with ErrorScope::all_ranks if the ranks do not all have the same text. It names the
 /// odd ranks, says whether a majority makes them that, and, of the first of them, the lines that differ. `what` is
 /// "configuration" or the like, `advice` what to do.

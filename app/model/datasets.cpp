@@ -1,31 +1,25 @@
 #include "app/model/datasets.h"
 
 #include <algorithm>
-#include <functional>
-#include <optional>
 #include <span>
+#include <utility>
 
 #include "app/job/agreement.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
-#include "core/stopwatch.h"
 #include "data/formats.h"
 #include "data/photos/photo_dataset.h"
 
 namespace dcs3gd::app {
 namespace {
 
-/// Rank 0 tells the waiting ranks this often that it is still listing: far within any comm.timeout_s.
-constexpr double kSignOfLifeS = 0.2;
-constexpr const char* kStillListing = "still listing";
-
 /// Evaluation images that are training images too: more is no accident.
 constexpr double kMaxSharedImages = 0.01;
 
 std::string find_or_make_listing(const data::DataOptions& options, data::Part part,
                                  const std::vector<std::string>& class_names, const ListingCache& cache,
-                                 const std::function<void()>& on_file) {
+                                 const SignOfLife& on_file) {
   const data::FolderState state = data::files_state(options, part, class_names);
   std::string listing = cache.find(state);
   if (!listing.empty()) {
@@ -51,29 +45,16 @@ std::string share_listing(const data::DataOptions& options, data::Part part,
                           comm::Communicator& communicator) {
   std::string listing;
   if (data::format_of(options).files != data::FormatInfo::Files::listed) return listing;
-  std::optional<Error> error;
-  if (communicator.rank() == 0) {
-    Stopwatch silence;
-    error = attempt([&] {
-      listing = find_or_make_listing(options, part, class_names, cache, [&] {
-        if (silence.elapsed_s() < kSignOfLifeS) return;
-        communicator.from_rank_0(kStillListing);
-        silence.restart_s();
-      });
-    });
-    communicator.from_rank_0("");
-  } else {
-    while (communicator.from_rank_0("") == kStillListing) {
-    }
-  }
-  agree(communicator, error);
+  agree_on_rank_0(
+      communicator, part == data::Part::train ? "listing the training data" : "listing the evaluation data",
+      [&](const SignOfLife& on_file) { listing = find_or_make_listing(options, part, class_names, cache, on_file); });
   return communicator.from_rank_0(listing);
 }
 
 std::shared_ptr<const data::Dataset> open_dataset(const data::DataOptions& options, data::Part part, std::uint64_t seed,
                                                   int classes, comm::Communicator& communicator,
-                                                  const std::vector<std::string>& class_names) {
-  const std::string listing = share_listing(options, part, class_names, user_listing_cache(), communicator);
+                                                  const std::vector<std::string>& class_names, std::string listing) {
+  if (listing.empty()) listing = share_listing(options, part, class_names, user_listing_cache(), communicator);
   std::shared_ptr<const data::Dataset> dataset;
   agree(communicator, [&] {
     if (!listing.empty() && speaks_for_host(communicator)) {
@@ -106,21 +87,29 @@ void warn_of_data(const Datasets& datasets, int classes) {
 }
 
 Datasets open_datasets(const Configuration& configuration, comm::Communicator& communicator,
-                       const std::vector<std::string>& class_names) {
+                       const std::vector<std::string>& class_names, std::string listing) {
   const std::uint64_t seed = configuration.run.seed;
   const int classes = configuration.model.classes;
   Datasets datasets;
-  datasets.train = open_dataset(configuration.data, data::Part::train, seed, classes, communicator, class_names);
+  datasets.train =
+      open_dataset(configuration.data, data::Part::train, seed, classes, communicator, class_names, std::move(listing));
   datasets.eval =
       open_dataset(configuration.data, data::Part::eval, seed, classes, communicator, datasets.train->class_names());
   if (communicator.rank() == 0) warn_of_data(datasets, classes);
   return datasets;
 }
 
-int count_classes(const Configuration& configuration, comm::Communicator& communicator) {
-  if (configuration.model.classes != ModelConfiguration::kClassesOfData) return configuration.model.classes;
-  return open_dataset(configuration.data, data::Part::train, configuration.run.seed, kMaxClasses, communicator)
-      ->classes_found();
+ClassCount count_classes(const Configuration& configuration, comm::Communicator& communicator) {
+  if (configuration.model.classes != ModelConfiguration::kClassesOfData) return {configuration.model.classes};
+  const data::DataOptions& options = configuration.data;
+  ClassCount count;
+  count.listing = share_listing(options, data::Part::train, {}, user_listing_cache(), communicator);
+  count.classes =
+      open_dataset(options, data::Part::train, configuration.run.seed, kMaxClasses, communicator, {}, count.listing)
+          ->classes_found();
+  // An image folder's depends on what the labels mean, which a checkpoint says later; if it is long it is kept.
+  if (options.format == "image_folder") count.listing.clear();
+  return count;
 }
 
 }  // namespace dcs3gd::app

@@ -98,12 +98,12 @@ nn::ConvolutionChoices choices_of_rank_0(comm::Communicator& communicator, const
 nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configuration& configuration,
                                          comm::Communicator& communicator, const std::string& file_of_run) {
   if (configuration.model.convolution == ConvolutionMode::direct) return {};
-  const Measure measure_missing = [&](nn::ConvolutionChoices& choices) {
-    nn::measure_convolutions(graph, configuration.algorithm.images_per_pass(), configuration.model.precision, choices);
-  };
   nn::ConvolutionChoices choices;
-  agree(communicator, [&] {
-    if (communicator.rank() != 0) return;
+  agree_on_rank_0(communicator, "timing convolutions", [&](const SignOfLife& on_timed) {
+    const Measure measure_missing = [&](nn::ConvolutionChoices& missing) {
+      nn::measure_convolutions(graph, configuration.algorithm.images_per_pass(), configuration.model.precision, missing,
+                               on_timed);
+    };
     if (std::filesystem::exists(file_of_run)) choices = choices_of_run(file_of_run);
     if (choices == nn::ConvolutionChoices()) {
       choices = known_or_measured(measure_missing);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "app/job/agreement.h"
@@ -52,7 +53,7 @@ struct DataReport {
 /// Collective: one part of the data, opened and checked. A plan may be made where the data are not: then that is all it
 /// says.
 std::string describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator,
-                          DataReport& report) {
+                          DataReport& report, std::string listing = {}) {
   const bool is_training = part == data::Part::train;
   const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
   if (std::ranges::count(presence, "absent") > 0) {
@@ -62,7 +63,8 @@ std::string describe_data(const Configuration& configuration, data::Part part, c
   }
   const auto dataset =
       open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, communicator,
-                   report.datasets.empty() ? std::vector<std::string>() : report.datasets.front()->class_names());
+                   report.datasets.empty() ? std::vector<std::string>() : report.datasets.front()->class_names(),
+                   std::move(listing));
   report.datasets.push_back(dataset);
   if (!is_training) return dataset->description();
   agree(communicator, [&] {
@@ -75,10 +77,11 @@ std::string describe_data(const Configuration& configuration, data::Part part, c
   return format("{}; {} steps per epoch", dataset->description(), *report.steps_per_epoch);
 }
 
-DataReport describe_data(const Configuration& configuration, comm::Communicator& communicator) {
+DataReport describe_data(const Configuration& configuration, comm::Communicator& communicator, std::string listing) {
   DataReport report;
-  report.rows = {{"training data", describe_data(configuration, data::Part::train, communicator, report)},
-                 {"evaluation data", describe_data(configuration, data::Part::eval, communicator, report)}};
+  report.rows = {
+      {"training data", describe_data(configuration, data::Part::train, communicator, report, std::move(listing))},
+      {"evaluation data", describe_data(configuration, data::Part::eval, communicator, report)}};
   return report;
 }
 
@@ -130,7 +133,7 @@ double largest(comm::Communicator& communicator, double mine) { return std::rang
 }  // namespace
 
 void dry_run(const Configuration& configuration, comm::Communicator& communicator, const ThreadPlan& threads,
-             const std::string& command) {
+             const std::string& command, std::string listing) {
   expect_shared(communicator, RunFolder(configuration.run.output_dir, configuration.run.name));
   std::optional<TimeLimit> time_limit;
   agree(communicator, [&] { time_limit.emplace(configuration.run.time_limit_minutes, std::getenv); });
@@ -142,7 +145,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   agree(communicator, [&] { graph.emplace(build_graph(card)); });
   if (communicator.rank() == 0) print_least_memory(plan_memory(configuration, *graph), available);
   const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
-  const DataReport data = describe_data(configuration, communicator);
+  const DataReport data = describe_data(configuration, communicator, std::move(listing));
   std::optional<Model> built;
   agree(communicator, [&] {
     built.emplace(std::move(*graph), network_options(configuration, convolutions), initial_weights(configuration),

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "app/job/agreement.h"
 #include "app/job/build_id.h"
@@ -131,8 +133,9 @@ void warn_of_other_classes(const Configuration& configuration, const std::option
              *model.init));
 }
 
+/// `listing`: of count_classes().
 int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
-          Process& process) {
+          Process& process, std::string listing) {
   StopSignals& signals = process.signals;
   std::optional<TimeLimit>& time_limit = process.time_limit;
   agree(communicator, [&] {
@@ -156,7 +159,8 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
       tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit->is_up(); };
-  const Datasets datasets = open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator));
+  const Datasets datasets =
+      open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator), std::move(listing));
   warn_of_other_classes(configuration, run_start.checkpoint, *datasets.train, communicator);
   std::optional<Trainer> trainer;
   agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
@@ -226,17 +230,20 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
 
 int run_on_ranks(Configuration configuration, const CommandLine& command_line, comm::Communicator& communicator,
                  std::optional<Process>& process) {
+  ClassCount count;
   if (command_line.action == Action::train || command_line.action == Action::dry_run) {
-    configuration.model.classes = count_classes(configuration, communicator);
+    count = count_classes(configuration, communicator);
+    configuration.model.classes = count.classes;
   }
   switch (command_line.action) {
     case Action::train:
-      return train(configuration, command_line, communicator, *process);
+      return train(configuration, command_line, communicator, *process, std::move(count.listing));
     case Action::evaluate:
       evaluate(configuration, command_line, communicator);
       break;
     case Action::dry_run:
-      dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator), command_line.verbatim);
+      dry_run(configuration, communicator, use_threads(configuration.run.threads, communicator), command_line.verbatim,
+              std::move(count.listing));
       break;
     case Action::print_config:
       if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);

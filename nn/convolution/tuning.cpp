@@ -24,7 +24,8 @@ std::string processor() {
 
 }  // namespace
 
-void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices) {
+void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices,
+                          const std::function<void()>& on_timed) {
   if (!supports(precision)) return;  // the network will say so
   const onednn::Device device;
   std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true);
@@ -38,6 +39,7 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
   ConvolutionTaskRunner runner(device, tasks);
   for (const ConvolutionTask& task : tasks) {
     if (!choices.knows(*task.convolution)) choices.set(*task.convolution, runner.fastest(task).algorithm);
+    on_timed();
   }
 }
 

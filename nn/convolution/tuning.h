@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "nn/graph/graph.h"
@@ -9,8 +10,11 @@ namespace dcs3gd::nn {
 
 /// Times those convolutions of a network that can be computed in several ways and that `choices` does not know, and
 /// adds the fastest of each: of a training pass over `batch` images, and of evaluation. On the caller's OpenMP team;
-/// nothing else should run meanwhile. Takes a second or two for a large network, next to nothing where all is known.
-void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices);
+/// nothing else should run meanwhile. Takes a second or two for a large network, next to nothing where all is known;
+/// `on_timed` is called after each convolution.
+void measure_convolutions(
+    const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices,
+    const std::function<void()>& on_timed = [] {});
 
 /// Names what choices hold for: processor, instruction set, threads of the caller's team, oneDNN's version. On one
 /// line.

@@ -1,9 +1,12 @@
 #include "app/job/agreement.h"
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 
 #include "comm/thread_world.h"
+#include "core/stopwatch.h"
 #include "tests/support/file_helpers.h"
 
 using namespace dcs3gd;
@@ -44,6 +47,24 @@ TEST_CASE("an error of one rank is thrown on all, and the rank is named") {
 TEST_CASE("an error of all ranks is thrown in the words of rank 0") {
   expect_agreement([](int rank) { throw Error(ErrorKind::input, "rank" + std::to_string(rank)); }, ErrorKind::input,
                    "rank0");
+}
+
+TEST_CASE("what rank 0 does for all may take longer than the time-out, if it gives signs of life") {
+  comm::run_ranks_as_threads(kRanks, {.timeout_s = 2}, [&](comm::Communicator& communicator) {
+    const Stopwatch watch;
+    app::agree_on_rank_0(communicator, "a long task", [&](const app::SignOfLife& sign) {
+      for (; watch.elapsed_s() < 5; std::this_thread::sleep_for(std::chrono::milliseconds(20))) sign();
+    });
+    CHECK(watch.elapsed_s() >= 5);
+    const Error error = test::error_of([&] {
+      app::agree_on_rank_0(communicator, "a task", [](const app::SignOfLife& sign) {
+        sign();
+        throw Error(ErrorKind::input, "cannot be done");
+      });
+    });
+    CHECK(test::contains(error.what(), "cannot be done"));
+    CHECK(error.scope() == ErrorScope::all_ranks);
+  });
 }
 
 TEST_CASE("foreign exceptions count as failures") {

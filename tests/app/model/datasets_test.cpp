@@ -182,10 +182,10 @@ TEST_CASE(
   configuration.data = photos.options();
   configuration.model.classes = ModelConfiguration::kClassesOfData;
   comm::run_ranks_as_threads(2, {}, [&](comm::Communicator& communicator) {
-    CHECK(count_classes(configuration, communicator) == 3);
+    CHECK(count_classes(configuration, communicator).classes == 3);
     Configuration counted = configuration;
     counted.model.classes = 3;
-    CHECK(count_classes(counted, communicator) == 3);
+    CHECK(count_classes(counted, communicator).classes == 3);
     const Datasets datasets = open_datasets(counted, communicator);
     CHECK(datasets.eval->class_names() == std::vector<std::string>{"ant", "cat", "dog"});
     // Names of a model: an evaluation folder with one class of them, no training data.

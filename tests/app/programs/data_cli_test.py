@@ -274,6 +274,8 @@ class DataTest(CliTest):
             self.assertEqual(self.tensors(name), from_folder)
         two_ranks = self.train("walked", *shards, ranks=2)
         self.assertEqual(two_ranks.err.count("tar files were read"), 2, two_ranks)  # of each part by rank 0 alone
+        counted = self.train("counted", *shards, "model.classes=auto")
+        self.assertEqual((counted.code, counted.err.count("tar files were read")), (0, 2), counted)
         self.assertIn("12 images in 2 tar files, 12 other files passed over; 0 indices", self.succeed("index", "gnu").out)
         self.assertIn("; 2 indices there before", self.succeed("index", "gnu").out)
         self.assertEqual(self.names("gnu/val"), ["000.tar", "000.tar.index", "001.tar", "001.tar.index"])
