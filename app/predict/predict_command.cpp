@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "app/job/exit_code.h"
+#include "app/job/process_memory.h"
 #include "app/model/class_probabilities.h"
 #include "app/model/model_card.h"
 #include "app/model/safetensors.h"
@@ -200,6 +201,7 @@ int run_predict_command(int argc, const char* const* argv) {
     throw Error(ErrorKind::input, format("dcs3gd-predict: {}; see dcs3gd-predict --help", error.what()));
   }
 
+  expect_room_for_libraries();
   const std::string file = weights_file(request.model);
   const ModelCard card = card_of(file);
   std::unique_ptr<const data::PhotoSource> photos;

@@ -10,6 +10,7 @@
 #include "app/job/agreement.h"
 #include "app/job/build_id.h"
 #include "app/job/exit_code.h"
+#include "app/job/process_memory.h"
 #include "app/job/stop_signals.h"
 #include "app/model/confusion.h"
 #include "app/model/datasets.h"
@@ -230,6 +231,7 @@ void evaluate(const Configuration& configuration, const CommandLine& command_lin
 
 int run_on_ranks(Configuration configuration, const CommandLine& command_line, comm::Communicator& communicator,
                  std::optional<Process>& process) {
+  agree(communicator, expect_room_for_libraries);
   ClassCount count;
   if (command_line.action == Action::train || command_line.action == Action::dry_run) {
     count = count_classes(configuration, communicator);

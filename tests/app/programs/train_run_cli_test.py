@@ -67,6 +67,17 @@ class Limits(TrainTest):
             self.refuse("--config", "tiny_run.yaml", *setting(run__threads=2), code=code, says="ulimit -u",
                         environment=self.fake_machine(FAKE_THREADS=str(most)))
 
+    def test_limits_of_memory_too_small_for_any_network(self):
+        for limits in (["-v", "80000"], ["-v", "110000"], ["-v", "150000"], ["-d", "50000"]):
+            for arguments in ([], ["--dry-run"], ["--eval", "nothing.safetensors"]):
+                with self.subTest(limits, arguments=arguments):
+                    line = self.command(["--config", "tiny_run.yaml", *arguments])
+                    result = subprocess.run(["sh", "-c", f'ulimit {" ".join(limits)} && exec "$@"', "sh", *line],
+                                            cwd=self.folder, env=self.environment(None), capture_output=True,
+                                            encoding="utf-8", check=False, timeout=TIMEOUT_S)
+                    self.assertEqual((result.returncode, result.stdout), (2, ""), result)
+                    self.assertIn(f"ulimit {limits[0]}", result.stderr)
+
     def test_output_that_nobody_reads(self):
         process = self.start("--config", "tiny_run.yaml", *setting(run__name="run"), stdout=subprocess.PIPE)
         process.stdout.close()

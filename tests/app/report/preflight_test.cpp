@@ -1,8 +1,14 @@
 #include "app/report/preflight.h"
 
+#include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "app/job/agreement.h"
 #include "app/job/process_memory.h"
 #include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
@@ -102,4 +108,27 @@ TEST_CASE("free disk of a folder that is not there yet; memory of this process a
   CHECK(resident_bytes() > 1'000'000);
   CHECK(available_bytes() > 1'000'000);
   CHECK(available_bytes() < std::size_t{1} << 50);
+}
+
+TEST_CASE("what a process may take is at most what its own limits leave") {
+  constexpr std::size_t kLeft = 20'000'000;
+  std::vector<std::size_t> pages;
+  std::ifstream statm("/proc/self/statm");
+  for (std::size_t count = 0; statm >> count;) pages.push_back(count);
+  REQUIRE(pages.size() > 5);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  for (const auto& [resource, used] :
+       {std::pair(RLIMIT_AS, page * pages[0]), std::pair(RLIMIT_DATA, page * pages[5])}) {
+    rlimit saved{};
+    REQUIRE(getrlimit(resource, &saved) == 0);
+    CHECK_NOTHROW(expect_room_for_libraries());
+    const rlimit limit{used + kLeft, saved.rlim_max};
+    REQUIRE(setrlimit(resource, &limit) == 0);
+    const std::size_t left = available_bytes();
+    const auto error = attempt(expect_room_for_libraries);
+    REQUIRE(setrlimit(resource, &saved) == 0);
+    CHECK(left <= kLeft);
+    REQUIRE(error.has_value());
+    CHECK(error->kind() == ErrorKind::input);
+  }
 }
