@@ -1,5 +1,7 @@
 #include "app/model/model_card.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <utility>
 
@@ -33,6 +35,9 @@ void expect_possible(const ModelCard& card) {
   if (card.normalize.mean.size() != channels || card.normalize.std.size() != channels) {
     throw Error(ErrorKind::input, format("{} means and {} deviations for {} channels", card.normalize.mean.size(),
                                          card.normalize.std.size(), channels));
+  }
+  if (!std::ranges::all_of(card.normalize.std, [](float std) { return std > 0 && std::isfinite(std); })) {
+    throw Error(ErrorKind::input, "a deviation of pixels that is not above 0");
   }
   if (!card.class_names.empty() && card.class_names.size() > static_cast<std::size_t>(card.settings.classes)) {
     throw Error(ErrorKind::input,

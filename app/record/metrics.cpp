@@ -86,14 +86,22 @@ Json parsed(std::string_view line) { return Json::parse(line, nullptr, false); }
 /// Whether a line, with its end, stays when a run continues from `step`.
 bool is_kept(std::string_view line, std::int64_t step) {
   const Json json = parsed(line);
-  return line.ends_with('\n') && json.is_object() && json.value("step", std::int64_t{0}) <= step;
+  if (!line.ends_with('\n') || !json.is_object()) return false;
+  const auto own = json.find("step");
+  return own == json.end() || (own->is_number_integer() && own->get<std::int64_t>() <= step);
+}
+
+/// A member that is a string; empty where it is not.
+std::string text_of(const Json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
 /// Whether all lines before this one stay, too. Those of steps and evaluations are in order.
 bool is_anchor(std::string_view line, std::int64_t step) {
   if (!is_kept(line, step)) return false;
   const Json json = parsed(line);
-  const std::string event = json.value("event", "");
+  const std::string event = text_of(json, "event");
   return event == "step" || event == "eval";
 }
 
@@ -157,8 +165,7 @@ void write_summary(const std::string& path, const EndEvent& event) {
 
 std::string read_status(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  const Json json = Json::parse(file, nullptr, false);
-  return json.is_object() ? json.value("status", "") : "";
+  return text_of(Json::parse(file, nullptr, false), "status");
 }
 
 }  // namespace dcs3gd::app

@@ -189,6 +189,17 @@ TEST_CASE("rewinding takes back the lines of later steps and a line cut off; the
   test::write_file(path, whole + R"({"event":"step","step":1})");  // without its end
   rewind_metrics(path, 3);
   CHECK(test::content_of(path) == whole);
+  for (const std::string damaged : {R"({"event":"step","step":"3"})", R"({"event":"step","step":null})", "[3]", "3",
+                                    R"({"event":"step","step":1e300})"}) {
+    test::write_file(path, whole + damaged + "\n" + step(4));
+    rewind_metrics(path, 3);
+    CHECK(test::content_of(path) == whole);
+  }
+  const std::string odd = R"({"event":7,"step":3})"
+                          "\n";
+  test::write_file(path, whole + odd + step(4));
+  rewind_metrics(path, 3);
+  CHECK(test::content_of(path) == whole + odd);
 }
 
 TEST_CASE("a long file is rewound from its end, whatever order checkpoints are told in") {
@@ -219,6 +230,8 @@ TEST_CASE("the status of a run is that of its summary") {
   CHECK(read_status(folder / "summary.json").empty());
   write_summary(folder / "summary.json", {.status = "stopped", .exit_code = 75});
   CHECK(read_status(folder / "summary.json") == "stopped");
-  test::write_file(folder / "summary.json", "{");
-  CHECK(read_status(folder / "summary.json").empty());
+  for (const std::string damaged : {"{", "", "[]", R"({"status":0})", R"({"status":null})"}) {
+    test::write_file(folder / "summary.json", damaged);
+    CHECK(read_status(folder / "summary.json").empty());
+  }
 }
