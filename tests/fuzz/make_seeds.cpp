@@ -12,6 +12,7 @@
 #include "app/checkpoint/checkpoint_manifest.h"
 #include "app/config/configuration.h"
 #include "app/config/network_reader.h"
+#include "app/model/model_card.h"
 #include "app/model/safetensors.h"
 #include "core/error.h"
 #include "core/hash.h"
@@ -135,6 +136,28 @@ void make_choices(const Seeds& seeds) {
   seeds.add("two", choices.to_text());
 }
 
+/// A record of CIFAR-10, and one of CIFAR-100.
+void make_cifar(const Seeds& seeds) {
+  constexpr std::size_t kPixels = 3 * 32 * 32;
+  seeds.add("10", Bytes(1 + kPixels, 1));
+  seeds.add("100", Bytes(2 + kPixels, 1));
+}
+
+void make_metrics(const Seeds& seeds) {
+  seeds.add("lines", R"({"event":"start","version":"0.4.0"})"
+                     "\n"
+                     R"({"event":"step","step":3,"loss":0.5})"
+                     "\n"
+                     R"({"event":"eval","step":4})"
+                     "\n");
+  seeds.add("summary", std::string(R"({"event":"end","status":"done"})"));
+}
+
+void make_cards(const Seeds& seeds) {
+  const app::ModelCard card = app::model_card({});
+  seeds.add("defaults", app::to_metadata(card).at("dcs3gd.card"));
+}
+
 void make_networks(const Seeds& seeds) {
   for (const std::string& name : app::network_names()) seeds.add(name, app::named_network(name).text);
 }
@@ -158,6 +181,9 @@ int main(int argc, char** argv) {
   make_listing({folder, "listing_fuzz"});
   make_choices({folder, "convolution_choices_fuzz"});
   make_networks({folder, "network_fuzz"});
+  make_cifar({folder, "cifar_fuzz"});
+  make_metrics({folder, "metrics_fuzz"});
+  make_cards({folder, "model_card_fuzz"});
   Seeds(folder, "configuration_fuzz").add("defaults.yaml", app::to_yaml({}));
   return 0;
 }

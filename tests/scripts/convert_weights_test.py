@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -218,6 +219,30 @@ class MadeByHand(ScriptTest):
             path.write_bytes(whole[:length])
             with self.assertRaisesRegex(MODULE.ConversionError, "cut off|not a whole", msg=length):
                 MODULE.read_safetensors(path)
+
+    def test_files_damaged_at_random(self):
+        random.seed(1)
+        # The pickle is damaged before it gets its checksum.
+        content = a_dict({"state_dict": a_dict({"w": tensor([2, 2]), "v": tensor([4], storage="HalfStorage", key="1")})})
+        storages = (bytes(16), bytes(8))
+        header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+        path = self.folder / "a.safetensors"
+        for name, whole, read in (
+                ("pickle", content, lambda damaged: MODULE.read_pth(self.pth(damaged, storages))),
+                ("archive", self.pth(content, storages).read_bytes(),
+                 lambda damaged: (path.write_bytes(damaged), MODULE.read_pth(path))),
+                ("safetensors", struct.pack("<Q", len(header)) + header + bytes(8),
+                 lambda damaged: (path.write_bytes(damaged), MODULE.read_safetensors(path)))):
+            for number in range(1000):
+                damaged = bytearray(whole)
+                for _ in range(random.choice((1, 1, 2, 8))):
+                    damaged[random.randrange(len(whole))] = random.choice((random.randrange(256), *b"(}].tusRQcXK)\x85\x00\xff"))
+                try:
+                    read(bytes(damaged))
+                except MODULE.ConversionError:
+                    pass
+                except Exception as error:
+                    raise AssertionError(f"{name} {number}: {bytes(damaged)!r}") from error
 
     def test_what_is_written_is_read_again(self):
         file = io.BytesIO()
