@@ -54,7 +54,7 @@ FLOORS = {
 # Third-party header -> the files that may include it. The tests of a folder may use what the folder may.
 THIRD_PARTY_HOMES = (
     (r"dnnl|oneapi/", r"nn/"),
-    (r"mpi\.h$", r"comm/mpi_|tests/mpi/"),
+    (r"mpi(-ext)?\.h$", r"comm/mpi_|tests/mpi/"),
     (r"yaml-cpp/|CLI/|nlohmann/", r"app/"),
     (r"spdlog/", r"core/log\.cpp$"),
     (r"xxhash\.h$", r"core/hash\.cpp$"),

@@ -1,6 +1,7 @@
 #include "app/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <future>
@@ -209,12 +210,16 @@ TEST_CASE("begin() does not wait for the files, and a wait has an end") {
   std::promise<void> may_go_on;
   CheckpointManifest manifest{.version = "test", .position = {.step = 1}};
   const auto communicator = comm::Communicator::open({});
-  CheckpointWriter writer(*communicator, folder, 3, [&, waits = may_go_on.get_future().share()] { waits.wait(); });
+  std::atomic<bool> stands_still = false;
+  CheckpointWriter writer(*communicator, folder, 3, [&, waits = may_go_on.get_future().share()] {
+    if (stands_still) waits.wait();
+  });
   writer.begin(manifest, {});
   CHECK(writer.is_writing());
   CHECK(fs::exists(folder + "/step-00000001.tmp"));
   CHECK(writer.wait(1000));
-  CHECK_FALSE(writer.advance());  // the last stage, which now stands still
+  stands_still = true;
+  CHECK_FALSE(writer.advance());  // the last stage
   CHECK_FALSE(writer.is_ready());
   CHECK_FALSE(writer.wait(0.01));
   may_go_on.set_value();
