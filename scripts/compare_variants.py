@@ -15,8 +15,10 @@ import csv
 import math
 import statistics
 import sys
+from pathlib import Path
 
 # Columns of results.csv that are results, not parameters.
+PROGRAM = Path(sys.argv[0]).name  # compare_variants.py, or dcs3gd-compare-variants where it is installed
 RESULTS = ("rank", "run", "variant", "status", "best_top1", "final_top1", "eval_loss", "images_per_s", "wall_s")
 
 
@@ -86,7 +88,7 @@ def main():
             raise ValueError(f"{arguments.results}: no finished run of {arguments.baseline}; there are "
                              f"{', '.join(values) or 'none'}")
     except (OSError, ValueError) as error:
-        print(f"compare_variants.py: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
     print(f"| variant | n | {arguments.column} | SD | less {arguments.baseline} | lower bound |"
           f"{f' above -{arguments.margin:g} |' if arguments.margin is not None else ''}")

@@ -31,6 +31,7 @@ from pathlib import Path
 
 from output_file import output_file
 
+PROGRAM = Path(sys.argv[0]).name  # convert_weights.py, or dcs3gd-convert-weights where it is installed
 MOST_HEADER_BYTES = 100_000_000  # as safetensors' reference implementation; of a pickle too
 MOST_GROWTH = 8  # bytes of fp32 for one of the file, beyond which tensors that share their numbers are a trap
 PARTS = ("state_dict", "model_state_dict", "model", "net")
@@ -525,8 +526,7 @@ def convert(source, target):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="convert_weights.py",
-                                     description="Converts weights between .pth and .safetensors.")
+    parser = argparse.ArgumentParser(description="Converts weights between .pth and .safetensors.")
     parser.add_argument("source", metavar="FROM")
     parser.add_argument("target", metavar="TO")
     arguments = parser.parse_args()
@@ -535,15 +535,15 @@ def main():
     except ConversionError as error:
         # Words of the file must not move a terminal's cursor.
         words = "".join(letter if letter.isprintable() else "?" for letter in str(error))
-        print(f"convert_weights.py: error: {words}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {words}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"convert_weights.py: error: cannot write {arguments.target}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: cannot write {arguments.target}: {error}", file=sys.stderr)
         return 1
     for note in notes:
-        print(f"convert_weights.py: {arguments.source}: {note}")
+        print(f"{PROGRAM}: {arguments.source}: {note}")
     count = sum(tensor.count() for tensor in tensors.values())
-    print(f"convert_weights.py: {arguments.target}: {len(tensors)} tensors, {count:,} numbers")
+    print(f"{PROGRAM}: {arguments.target}: {len(tensors)} tensors, {count:,} numbers")
     return 0
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 import yaml
 
 EXIT_DONE, EXIT_FAILURE, EXIT_INPUT, EXIT_DIVERGED, EXIT_STOPPED = 0, 1, 2, 3, 75
+PROGRAM = Path(sys.argv[0]).name  # elastic.py, or dcs3gd-elastic where it is installed
 POLL_S = 0.1
 BEAT_S = 1  # between two questions to a host
 START_S = 120  # from mpirun's start to the first rank
@@ -44,7 +45,7 @@ class UsageError(Exception):
 
 def say(text):
     try:
-        print(f"elastic.py {time.strftime('%H:%M:%S')}: {text}", flush=True)
+        print(f"{PROGRAM} {time.strftime('%H:%M:%S')}: {text}", flush=True)
     except OSError:  # nobody reads any more: no reason to stop training
         pass
 
@@ -372,8 +373,8 @@ class Supervisor:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="elastic.py", description="Runs dcs3gd-train on several hosts, whatever "
-                                     "happens to them.", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description="Runs dcs3gd-train on several hosts, whatever happens to them.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--host", required=True, metavar="a:2,b:2,c", help="hosts and their ranks")
     parser.add_argument("--mpirun", default="mpirun --bind-to none", help="mpirun with options of your own")
     parser.add_argument("--agent", default="ssh -o BatchMode=yes -o ConnectTimeout=5", help="AGENT HOST COMMAND runs a "
@@ -402,7 +403,7 @@ def main():
                 raise UsageError(f"{program}: no such program")
         return Supervisor(options, Run(options.command)).supervise()
     except UsageError as error:
-        print(f"elastic.py: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return EXIT_INPUT
 
 

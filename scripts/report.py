@@ -12,9 +12,12 @@ import html
 import math
 import statistics
 import sys
+from pathlib import Path
 
 from output_file import output_file
 from run_results import RunError, milliseconds, number, read_run
+
+PROGRAM = Path(sys.argv[0]).name  # report.py, or dcs3gd-report where it is installed
 
 STYLE = """
 :root { color-scheme: light; }
@@ -340,19 +343,19 @@ def write_report(folders, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="report.py", description="Makes one HTML page of one or several runs.")
+    parser = argparse.ArgumentParser(description="Makes one HTML page of one or several runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, such as runs/tiny")
     parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (report.html)")
     arguments = parser.parse_args()
     try:
         write_report(arguments.runs, arguments.output)
     except RunError as error:
-        print(f"report.py: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"report.py: error: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
+        print(f"{PROGRAM}: error: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
         return 1
-    print(f"report.py: {len(arguments.runs)} runs: {arguments.output}")
+    print(f"{PROGRAM}: {len(arguments.runs)} run{'s' * (len(arguments.runs) != 1)}: {arguments.output}")
     return 0
 
 

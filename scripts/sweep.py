@@ -31,6 +31,7 @@ from run_results import RunError, flat, number, read_run
 from sweep_plan import RANKINGS, SweepError, planned_runs, read_sweep, value_text
 
 EXIT_FAILURE, EXIT_INPUT, EXIT_STOPPED = 1, 2, 75
+PROGRAM = Path(sys.argv[0]).name  # sweep.py, or dcs3gd-sweep where it is installed
 FINISHED = ("done", "diverged")
 MOST_ON_PAGE = 12  # runs that a reader can tell apart
 POLL_S = 0.05
@@ -39,7 +40,7 @@ SCRIPTS = Path(__file__).resolve().parent
 
 
 def say(text):
-    print(f"sweep.py: {text}", flush=True)
+    print(f"{PROGRAM}: {text}", flush=True)
 
 
 # --- launching --------------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ class Sweeper:
             writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in ranked)
         text = table_text(columns, ranked)
         (self._folder / "results.txt").write_text(text, encoding="utf-8")
-        print(f"\n{text}\nsweep.py: ranked by {self._sweep.rank_by}: {self._folder}/results.txt, results.csv")
+        print(f"\n{text}\n{PROGRAM}: ranked by {self._sweep.rank_by}: {self._folder}/results.txt, results.csv")
         self._write_page(ranked)
 
     # --- one run ---
@@ -354,10 +355,11 @@ def find_program(given):
         if not shutil.which(given):
             raise SweepError(f"--program {given}: no such program")
         return str(Path(shutil.which(given)).resolve())
-    built = SCRIPTS.parent / "build/release/bin/dcs3gd-train"
-    found = str(built) if built.exists() else shutil.which("dcs3gd-train")
+    # In a checkout, and where both are installed.
+    places = [SCRIPTS.parent / "build/release/bin/dcs3gd-train", SCRIPTS.parents[2] / "bin/dcs3gd-train"]
+    found = next((str(place) for place in places if place.exists()), None) or shutil.which("dcs3gd-train")
     if not found:
-        raise SweepError(f"neither {built} nor a dcs3gd-train in PATH; build it, or name it with --program")
+        raise SweepError(f"neither {places[0]} nor a dcs3gd-train in PATH; build it, or name it with --program")
     return found
 
 
@@ -395,20 +397,20 @@ def sweep_command(arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="sweep.py", description="Trains many configurations and ranks them.")
+    parser = argparse.ArgumentParser(description="Trains many configurations and ranks them.")
     parser.add_argument("sweep", metavar="SWEEP.yaml", help="what to search; see scripts/README.md")
     parser.add_argument("--dry-run", action="store_true", help="check everything and print the runs")
     parser.add_argument("--program", metavar="PATH", help="dcs3gd-train (the one built here, or else in PATH)")
     try:
         return sweep_command(parser.parse_args())
     except SweepError as error:
-        print(f"sweep.py: error: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return EXIT_INPUT
     except OSError as error:
-        print(f"sweep.py: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"{PROGRAM}: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILURE
     except KeyboardInterrupt:
-        print("sweep.py: interrupted before the first run", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted before the first run", file=sys.stderr)
         return EXIT_STOPPED
 
 

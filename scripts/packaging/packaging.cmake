@@ -8,6 +8,15 @@ install(DIRECTORY configs/ DESTINATION ${data_folder}/configs)
 install(PROGRAMS scripts/report.py scripts/sweep.py scripts/compare_variants.py scripts/convert_weights.py scripts/elastic.py
         scripts/train_slurm.sbatch DESTINATION ${data_folder}/scripts)
 install(FILES scripts/output_file.py scripts/run_results.py scripts/report_plots.py scripts/sweep_plan.py DESTINATION ${data_folder}/scripts)
+# In PATH: links, beside whose targets Python finds what the scripts import.
+file(RELATIVE_PATH scripts_from_bin ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/dcs3gd-train/scripts)
+foreach(command report sweep convert-weights elastic compare-variants)
+  string(REPLACE - _ script ${command})
+  set(link ${PROJECT_BINARY_DIR}/commands/dcs3gd-${command})
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/commands)
+  file(CREATE_LINK ${scripts_from_bin}/${script}.py ${link} SYMBOLIC)
+  install(FILES ${link} DESTINATION ${CMAKE_INSTALL_BINDIR})
+endforeach()
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions

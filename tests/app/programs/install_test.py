@@ -9,7 +9,8 @@ import tempfile
 import unittest
 
 EXPECTED = [
-    "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-predict", "bin/dcs3gd-train",
+    "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-predict", "bin/dcs3gd-train", "bin/dcs3gd-compare-variants",
+    "bin/dcs3gd-convert-weights", "bin/dcs3gd-elastic", "bin/dcs3gd-report", "bin/dcs3gd-sweep",
     "share/bash-completion/completions/dcs3gd-train", "share/dcs3gd-train/configs/tiny.yaml",
     "share/dcs3gd-train/scripts/elastic.py", "share/dcs3gd-train/scripts/report.py",
     "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1",
@@ -60,6 +61,26 @@ class InstallTest(unittest.TestCase):
                 result = run("/usr/bin/python3", "-B", str(script), "--help", cwd=self.folder)
                 self.assertEqual(result.returncode, 0, result.stderr)
 
+    def expect_whole(self, prefix):
+        """From a run to its page, a sweep and PyTorch's file, all with the commands of an installation."""
+        folder = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        (folder / "sweep.yaml").write_text("config: tiny.yaml\nparameters: {run.seed: [1, 2]}\nset: {run.max_steps: 1}\n")
+        for command, says in (("dcs3gd-train --config tiny.yaml --set run.max_steps=2", "done"),
+                              ("dcs3gd-report runs/tiny", "dcs3gd-report: 1 run: report.html"),
+                              ("dcs3gd-convert-weights runs/tiny/model.safetensors tiny.pth", "tensors"),
+                              ("dcs3gd-sweep sweep.yaml --dry-run", "run.seed=2"),
+                              ("dcs3gd-elastic --help", "usage: dcs3gd-elastic"),
+                              ("dcs3gd-compare-variants --help", "usage: dcs3gd-compare-variants")):
+            program, *arguments = command.split()
+            result = run(str(prefix / "bin" / program), *arguments, cwd=folder)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            self.assertIn(says, result.stdout, command)
+        self.assertIn("</html>", (folder / "report.html").read_text())
+        self.assertGreater((folder / "tiny.pth").stat().st_size, 1_000_000)
+
+    def test_commands_work(self):
+        self.expect_whole(self.prefix)
+
     def test_programs_are_hardened(self):
         """Position-independent, relocations read-only and bound at the start, stack protectors, checked library calls."""
         if shutil.which("readelf") is None:
@@ -89,9 +110,7 @@ class InstallTest(unittest.TestCase):
             self.assertIn(words, fields)
         root = self.folder / "root"
         self.assertEqual(run("dpkg-deb", "--extract", str(package), str(root)).returncode, 0)
-        result = run(str(root / "usr/bin/dcs3gd-train"), "--config", "tiny.yaml", "--set", "run.max_steps=2", "--set",
-                     f"run.output_dir={self.folder}/runs", cwd=self.folder)
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.expect_whole(root / "usr")
 
 
 if __name__ == "__main__":
