@@ -1,20 +1,24 @@
 #!/usr/bin/python3
 """Makes one self-contained HTML page of one or several runs: curves, tables, differences of configuration.
 
-    scripts/report.py RUN... [-o report.html]      RUN: a run folder, such as runs/tiny
+    scripts/report.py RUN... [-o report.html]      RUN: a run folder, such as runs/tiny, or a folder of these
+    scripts/report.py --live [--port 8080] RUN...  serves the page on this machine, made anew while the runs go on
 
-The page needs no network and no other file. A run that is still going on can be looked at, too.
-Exit codes: 0 done, 1 the page cannot be written, 2 usage, or a folder that holds no readable run.
+The page needs no network and no other file. A run that is still going on can be looked at, too. A run with
+predictions.csv (dcs3gd-train --eval RUN --predictions RUN/predictions.csv) shows what is taken for what.
+Exit codes: 0 done, 1 the page cannot be written or served, 2 usage, or a folder that holds no readable run.
 """
 
 import argparse
 import html
 import math
+import re
 import statistics
 import sys
 from pathlib import Path
 
 from output_file import output_file
+from report_server import serve
 from run_results import RunError, milliseconds, number, read_run
 
 PROGRAM = Path(sys.argv[0]).name  # report.py, or dcs3gd-report where it is installed
@@ -29,7 +33,7 @@ p { margin: 4px 0 10px; color: #555; max-width: 78em; }
         display: flex; flex-wrap: wrap; gap: 4px 20px; }
 .runs label { white-space: nowrap; cursor: pointer; } .runs input { margin: 0 6px 0 0; vertical-align: -1px; }
 .runs svg, td svg { width: 26px; height: 10px; vertical-align: 0; margin-right: 6px; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 18px 26px; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 18px 26px; }
 figure { margin: 0; } figure > svg { width: 100%; height: auto; display: block; } .wide { grid-column: 1 / -1; }
 figcaption { color: #666; font-size: 12.5px; }
 .scroll { overflow-x: auto; }
@@ -68,7 +72,9 @@ def cell(text, css=""):
 
 
 def figure_text(value, form):
-    """A number in this format; a dash if there is none."""
+    """A number in this format, with an exponent where it would be long; a dash if there is none."""
+    if abs(value) >= 1e7:
+        form = re.sub(r"{[^}]*}", "{:.3g}", form)
     return form.format(value) if math.isfinite(value) else "–"
 
 
@@ -295,13 +301,17 @@ def toggles(plots, runs):
 
 
 def page(runs):
-    import report_plots as plots  # takes a second: only once all folders have been found good
+    # Takes a second: only once all folders have been found good.
+    import report_errors
+    import report_plots as plots
 
     boxes, rules = toggles(plots, runs)
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     drawings = "\n".join(f'<figure class="{css}">{svg}<figcaption>{caption}</figcaption></figure>'
                          for svg, caption, css in figures(plots, runs))
     remarks = "".join(f'<p class="note">{escape(note)}</p>' for note in notes(runs))
+    sections = [(run.name, report_errors.errors_of(run.folder)) for run in runs]
+    mistakes = "\n".join(f"<h2>Predictions of {escape(name)}</h2>\n{section}" for name, section in sections if section)
     differences = ("" if len(runs) == 1 else
                    f"<h2>Differences of configuration</h2>\n{differences_table(plots, runs)}")
     return f"""<!DOCTYPE html>
@@ -310,11 +320,12 @@ def page(runs):
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>dcs3gd-train: {escape(title)}</title>
-<style>{STYLE}{rules}</style>
+<style>{STYLE}{report_errors.STYLE}{rules}</style>
 </head>
 <body>
 <h1>dcs3gd-train: {escape(title)}</h1>
 {boxes}
+<main>
 <h2>Results</h2>
 {results_table(plots, runs)}
 {remarks}
@@ -326,10 +337,12 @@ ends a run that diverged or failed; a dotted upright line is where a run was con
 <div class="plots">
 {drawings}
 </div>
+{mistakes}
 <h2>Times</h2>
 {times_table(plots, runs)}
 <h2>Runs</h2>
 {details(runs)}
+</main>
 </body>
 </html>
 """
@@ -342,20 +355,39 @@ def write_report(folders, path):
         file.write_text(page(runs), encoding="utf-8")
 
 
+def run_folders(paths):
+    """The paths, each folder of runs replaced by the runs in it."""
+    folders = []
+    for path in map(Path, paths):
+        is_run = (path / "config.yaml").exists() or (path / "metrics.jsonl").exists()
+        below = [] if is_run else sorted(file.parent for file in path.glob("*/metrics.jsonl"))
+        folders += below or [path]
+    return folders
+
+
 def main():
     parser = argparse.ArgumentParser(description="Makes one HTML page of one or several runs.")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, such as runs/tiny")
-    parser.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (report.html)")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, such as runs/tiny, or a folder of these")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("-o", "--output", metavar="FILE", default="report.html", help="the page (report.html)")
+    output.add_argument("--live", action="store_true", help="serve the page on this machine and keep it up to date")
+    parser.add_argument("--port", type=int, default=8080, help="of --live (8080); 0: any that is free")
     arguments = parser.parse_args()
+    where = f"serve on port {arguments.port}" if arguments.live else f"write {arguments.output}"
     try:
-        write_report(arguments.runs, arguments.output)
+        if arguments.live:
+            serve(lambda folders: page([read_run(folder) for folder in folders]), lambda: run_folders(arguments.runs),
+                  arguments.port, lambda line: print(f"{PROGRAM}: {line}", flush=True))
+            return 0
+        folders = run_folders(arguments.runs)
+        write_report(folders, arguments.output)
     except RunError as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"{PROGRAM}: error: cannot write {arguments.output}: {error.strerror}", file=sys.stderr)
+    except (OSError, OverflowError) as error:
+        print(f"{PROGRAM}: error: cannot {where}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
-    print(f"{PROGRAM}: {len(arguments.runs)} run{'s' * (len(arguments.runs) != 1)}: {arguments.output}")
+    print(f"{PROGRAM}: {len(folders)} run{'s' * (len(folders) != 1)}: {arguments.output}")
     return 0
 
 

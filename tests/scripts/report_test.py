@@ -4,15 +4,19 @@
 """
 
 import html.parser
+import http.client
+import json
 import math
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import unittest
 
 from scripts_support import ScriptTest, import_script
-from processes import TIMEOUT_S
+from cli_support import write_png
+from processes import TIMEOUT_S, wait_until
 
 PROGRAM = ""
 
@@ -59,7 +63,8 @@ class Report(ScriptTest):
         text = self.read("page.html")
         page = Page(text)
         self.assertEqual([name for name in page.ids if page.ids.count(name) > 1], [])
-        self.assertEqual([r for r in page.references if not r.startswith("#") or r[1:] not in page.ids], [],
+        outside = [r for r in page.references if not r.startswith("data:image/jpeg;base64,")]
+        self.assertEqual([r for r in outside if not r.startswith("#") or r[1:] not in page.ids], [],
                          "the page refers to nothing outside itself")
         self.assertNotIn("@import", text)
         self.assertNotIn("<script", text)
@@ -151,6 +156,36 @@ class Report(ScriptTest):
         self.assertIn("run was continued after step 20.", text)
         self.assertIn("loss-run0-resumed1", page.ids)
 
+    def test_folders_of_runs(self):
+        for name in ("a", "b", "sweep/c", "sweep/d"):
+            self.make_run(f"runs/{name}")
+        _, page = self.report("runs")
+        self.assertTrue({"show0", "show1"} <= set(page.ids) and "show2" not in page.ids)
+        _, page = self.report("runs/a", "runs/sweep")
+        self.assertIn("show2", page.ids)
+
+    def test_numbers_of_a_diverged_run_are_short(self):
+        lines = [self.step_event(41, loss=8080613560767545009812621230008.0)]
+        text, _ = self.report(self.make_run("runs/one", lines=lines, end="diverged"))
+        self.assertIn(">8.08e+30<", text)
+
+    PREDICTIONS = ("index,file,label,label_name,class1,name1,probability1,class2,name2,probability2\n"
+                   "0,{0},0,cat,0,cat,0.9,1,<dog>,0.1\n1,{0},0,cat,1,<dog>,0.8,0,cat,0.2\n"
+                   "2,/nowhere/x.jpg,1,<dog>,0,cat,0.6,1,<dog>,0.4\n3,{0},1,<dog>,1,<dog>,0.7,0,cat,0.3\n")
+
+    def test_what_is_taken_for_what(self):
+        run = self.make_run("runs/one")
+        write_png(self.folder / "p.png", 40, 30, bytes(range(256)) * 14 + bytes(16))
+        self.write("runs/one/predictions.csv", self.PREDICTIONS.format(self.folder / "p.png"))
+        text, page = self.report(run)
+        self.assertIn("2 of 4 images are recognised, 50.00 %", text)
+        self.assertIn("2 surest of 2 mistakes", text)
+        self.assertEqual(len([r for r in page.references if r.startswith("data:")]), 1, "the other photo is not there")
+        self.assertLess(text.index("taken for &lt;dog&gt; (80 %)"), text.index("taken for cat (60 %)"))
+        for broken in ("", "index,file\n1,2\n", "\0\0", self.PREDICTIONS.replace("0.8", "much"), "label,class1\n0,1\n"):
+            self.write("runs/one/predictions.csv", broken)
+            self.report(run)
+
     def test_no_evaluation_no_steps_and_nulls(self):
         self.make_run("short", steps=range(1, 6), end="diverged", lines=[self.step_event(6, loss=None, overlap=None)])
         self.make_run("none", steps=(), end="failed")
@@ -220,6 +255,60 @@ class Reading(ScriptTest):
     def test_time_counts_steps_without_a_line(self):
         run = self.run_of(steps=range(10, 41, 10))
         self.assertTrue(all(math.isclose(a, b) for a, b in zip(run.training_seconds(), (0.5, 1.0, 1.5, 2.0))))
+
+
+class Live(ScriptTest):
+    def serve(self, *arguments):
+        """The process, and the port it serves on."""
+        process = self.start("report.py", "--live", "--port", "0", *arguments)
+        line = process.stdout.readline()
+        self.assertIn("http://127.0.0.1:", line, line or process.stderr.read())
+        return process, int(line.split("127.0.0.1:")[1].split("/")[0])
+
+    def get(self, port, path="/", **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+        self.addCleanup(connection.close)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("ETag"), answer.read().decode()
+
+    def test_the_page_follows_the_run_until_it_is_interrupted(self):
+        run = self.make_run("runs/one", end=None)
+        process, port = self.serve(run)
+        status, version, text = self.get(port)
+        self.assertEqual(status, 200)
+        Page(text.replace("<script>", "<!--").replace("</script>", "-->"))
+        self.assertIn("status unknown", text)
+        self.assertEqual(self.get(port, **{"If-None-Match": version})[0], 304)
+        with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": "end", "status": "done", "exit_code": 0, "wall_s": 1.0}) + "\n")
+        self.assertTrue(wait_until(lambda: self.get(port, **{"If-None-Match": version})[0] == 200))
+        self.assertNotIn("status unknown", self.get(port)[2])
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(TIMEOUT_S), 0)
+        self.assertEqual(process.stderr.read(), "")
+
+    def test_a_run_that_begins_anew_keeps_the_page_and_new_runs_of_a_folder_come_in(self):
+        run = self.make_run("runs/one")
+        _, port = self.serve("runs")
+        (run / "metrics.jsonl").write_text("")
+        self.assertEqual(self.get(port)[0], 200)
+        self.make_run("runs/one")
+        self.make_run("runs/two")
+        self.assertTrue(wait_until(lambda: 'id="show1"' in self.get(port)[2]))
+
+    def test_only_this_machine_is_answered(self):
+        _, port = self.serve(self.make_run("runs/one"))
+        self.assertEqual(self.get(port, Host=f"elsewhere.example:{port}")[0], 403)
+        self.assertEqual(self.get(port, "/etc/passwd")[0], 404)
+        self.assertIn(self.get(port, Host=f"localhost:{port}")[0], (200,))
+
+    def test_what_cannot_be_served(self):
+        _, err = self.run_script("report.py", "--live", "nowhere", code=2)
+        self.assertIn("nowhere: no such run folder", err)
+        _, port = self.serve(self.make_run("runs/one"))
+        _, err = self.run_script("report.py", "--live", "--port", port, "runs/one", code=1)
+        self.assertIn(f"cannot serve on port {port}: Address already in use", err)
 
 
 if __name__ == "__main__":
