@@ -185,7 +185,7 @@ class _Reader:
             if key in readers:
                 readers[key](sweep, value)
             else:
-                self._problem(key_node, prefix + key, f"unknown key.{did_you_mean(key, readers)}")
+                self._problem(key_node, prefix + key, _unknown(key, readers))
 
     def _items(self, node, prefix):
         """(key, its node, the value's node) of a mapping, each key once."""
@@ -306,8 +306,7 @@ class _Reader:
                 accepted = "linear or log" if name == "scale" else "true or false"
                 self._problem(value, f"{key}.{name}", f"must be {accepted}; found {_shown(value)}")
             else:
-                self._problem(name_node, f"{key}.{name}",
-                              f"unknown key.{did_you_mean(name, ('min', 'max', 'scale', 'integer'))}")
+                self._problem(name_node, f"{key}.{name}", _unknown(name, ("min", "max", "scale", "integer")))
         if set(limits) != {"min", "max"}:
             self._problem(node, key, "a range needs min and max")
         elif None not in limits.values() and not limits["min"] < limits["max"]:
@@ -362,6 +361,10 @@ class _Reader:
             sweep.slurm_options = value
         else:
             self._problem(node, "launch.slurm_options", "must be a list of sbatch's options, such as [--time=2:00:00]")
+
+
+def _unknown(key, keys):
+    return f"unknown key.{did_you_mean(key, keys) or ' The keys are ' + ', '.join(keys)}"
 
 
 def did_you_mean(word, known):
