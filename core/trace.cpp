@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <string_view>
 
 namespace dcs3gd::trace {
 namespace {
@@ -24,7 +25,7 @@ struct Recording {
   std::mutex mutex;
   // Guarded by mutex.
   std::uint64_t last_number = 0;
-  std::vector<std::shared_ptr<Lane>> lanes;
+  std::vector<std::shared_ptr<Lane>> lanes;  ///< one that only this list holds is free for a thread that begins
 };
 
 Recording& recording() {
@@ -48,8 +49,10 @@ std::shared_ptr<Lane> lane_of_thread(const char* name) {
   const std::uint64_t current = recording().number;
   if (number != current) {
     const std::lock_guard lock(recording().mutex);
-    lane = std::make_shared<Lane>(name);
-    recording().lanes.push_back(lane);
+    const auto is_free = [&](const auto& one) { return one.use_count() == 1 && std::string_view(one->name) == name; };
+    const auto free = std::ranges::find_if(recording().lanes, is_free);
+    lane = free != recording().lanes.end() ? *free : std::make_shared<Lane>(name);
+    if (free == recording().lanes.end()) recording().lanes.push_back(lane);
     number = current;
   }
   return lane;

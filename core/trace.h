@@ -25,7 +25,8 @@ struct LaneRecord {
 };
 
 void start();
-/// Ends the recording and returns it, a lane for each thread that had a span, in the order of their first spans.
+/// Ends the recording and returns it, in the order of the first spans: a lane for each thread that had a span; threads
+/// of one name of which the second began after the first had ended share one.
 std::vector<LaneRecord> stop();
 
 /// A scoped object: from its construction to its end. `lane` and `name` must live for ever; literals do.

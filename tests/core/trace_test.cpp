@@ -1,6 +1,7 @@
 #include "core/trace.h"
 
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <string>
 #include <thread>
@@ -48,16 +49,32 @@ TEST_CASE("a span lasts as long as its scope, by a clock that others share") {
   CHECK(span.begin_us + span.duration_us < now_us() + 1e6);
 }
 
-TEST_CASE("each thread has its lane, which outlives it") {
+TEST_CASE("a lane outlives its thread, and the next thread of its name goes on in it") {
   trace::start();
   { const trace::Span span("main", "a"); }
   std::jthread([] { const trace::Span span("other", "b"); }).join();
   std::jthread([] { const trace::Span span("other", "c"); }).join();
   const auto lanes = trace::stop();
-  REQUIRE(lanes.size() == 3);
+  REQUIRE(lanes.size() == 2);
   CHECK(lanes[0].name == "main");
   CHECK(lanes[1].name == "other");
-  CHECK(lanes[2].spans.at(0).name == std::string("c"));
+  REQUIRE(lanes[1].spans.size() == 2);
+  CHECK(lanes[1].spans[1].name == std::string("c"));
+}
+
+TEST_CASE("threads of one name that run side by side have lanes of their own") {
+  trace::start();
+  std::barrier both(2);
+  const auto work = [&] {
+    { const trace::Span span("other", "a"); }
+    both.arrive_and_wait();
+    const trace::Span span("other", "b");
+  };
+  {
+    const std::jthread first(work);
+    const std::jthread second(work);
+  }
+  CHECK(trace::stop().size() == 2);
 }
 
 TEST_CASE("of a long recording the latest spans are kept, in order") {
