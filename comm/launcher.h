@@ -10,6 +10,8 @@ namespace dcs3gd::comm {
 struct Launch {
   std::string variable;      ///< the environment variable that says so
   std::optional<int> ranks;  ///< processes the launcher started; none if it does not say
+
+  bool is_open_mpi() const { return variable == "OMPI_COMM_WORLD_SIZE"; }
 };
 
 /// Looks for the marks of mpirun (Open MPI, MPICH, Intel) and srun. None: the process was started by hand and is alone.

@@ -97,13 +97,13 @@ int fitting_threads(const std::vector<RankUse>& ranks) {
   return threads;
 }
 
-std::string remedy(const std::vector<RankUse>& ranks, const std::string& command) {
+std::string remedy(const std::vector<RankUse>& ranks, const std::string& command, bool by_mpirun) {
   const int threads = fitting_threads(ranks);
   if (threads == 0) {
     return "there are more ranks than cores: start fewer; with algorithm.workers_per_rank the number of workers can "
            "stay";
   }
-  if (ranks.size() == 1) {
+  if (ranks.size() == 1 && !by_mpirun) {
     return format("set OMP_NUM_THREADS or run.threads to {} at most", ranks.front().place.cores.size());
   }
   return format("start it like this: mpirun -n {} --bind-to none {} --set run.threads={}", ranks.size(), command,
@@ -154,11 +154,13 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
   return lines;
 }
 
-std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command) {
+std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command,
+                                            bool by_mpirun) {
   std::vector<std::string> warnings;
   warn_of_crowding(ranks, warnings);
-  if (ranks.size() > 1) warn_of_idle_cores(ranks, warnings);  // a single process was confined on purpose
-  if (!warnings.empty()) warnings.push_back(remedy(ranks, command));
+  // A single process that mpirun did not bind was confined on purpose.
+  if (ranks.size() > 1 || by_mpirun) warn_of_idle_cores(ranks, warnings);
+  if (!warnings.empty()) warnings.push_back(remedy(ranks, command, by_mpirun));
   warn_of_throttling(ranks, warnings);
   return warnings;
 }

@@ -28,7 +28,8 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks);
 
 /// What keeps the ranks from computing at full speed: more threads than cores, and hosts whose cores the launcher keeps
 /// from the ranks (Open MPI binds each of up to two ranks to one core). The last line is the remedy: the corrected
-/// mpirun line of `command`. Empty if nothing is wrong.
-std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command);
+/// mpirun line of `command`. Empty if nothing is wrong. `by_mpirun`: Open MPI's mpirun has started the job.
+std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command,
+                                            bool by_mpirun);
 
 }  // namespace dcs3gd::app

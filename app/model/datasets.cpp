@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "data/formats.h"
 #include "data/photos/photo_dataset.h"
+#include "data/sampler.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -97,6 +98,15 @@ Datasets open_datasets(const Configuration& configuration, comm::Communicator& c
       open_dataset(configuration.data, data::Part::eval, seed, classes, communicator, datasets.train->class_names());
   if (communicator.rank() == 0) warn_of_data(datasets, classes);
   return datasets;
+}
+
+std::int64_t steps_per_epoch(const Configuration& configuration, int ranks, const data::Dataset& train) {
+  const AlgorithmOptions& algorithm = configuration.algorithm;
+  return data::Sampler({.workers_per_rank = algorithm.workers_per_rank,
+                        .workers = algorithm.workers_per_rank * ranks,
+                        .batch_per_worker = algorithm.batch_per_worker},
+                       train.size(), configuration.data.shuffle)
+      .steps_per_epoch();
 }
 
 ClassCount count_classes(const Configuration& configuration, comm::Communicator& communicator) {

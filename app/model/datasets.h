@@ -34,6 +34,9 @@ Datasets open_datasets(const Configuration& configuration, comm::Communicator& c
 /// Warns of what is accepted and seldom meant: evaluation images that are trained on, outputs that stand for nothing.
 void warn_of_data(const Datasets& datasets, int classes);
 
+/// Of a run on so many ranks. Throws Error{input} if not even one global batch is there.
+std::int64_t steps_per_epoch(const Configuration& configuration, int ranks, const data::Dataset& train);
+
 /// What model.classes stands for.
 struct ClassCount {
   int classes = 0;

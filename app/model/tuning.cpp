@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "app/job/agreement.h"
 #include "core/error.h"
@@ -99,10 +100,17 @@ nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configura
                                          comm::Communicator& communicator, const std::string& file_of_run) {
   if (configuration.model.convolution == ConvolutionMode::direct) return {};
   nn::ConvolutionChoices choices;
-  agree_on_rank_0(communicator, "timing convolutions", [&](const SignOfLife& on_timed) {
+  agree_on_rank_0(communicator, "timing convolutions", [&](const SignOfLife& gives_sign) {
+    bool is_told = false;
+    const auto before_each = [&] {
+      if (!std::exchange(is_told, true)) {
+        log::info("timing the ways to compute each convolution, once for this network, batch and machine: seconds");
+      }
+      gives_sign();
+    };
     const Measure measure_missing = [&](nn::ConvolutionChoices& missing) {
       nn::measure_convolutions(graph, configuration.algorithm.images_per_pass(), configuration.model.precision, missing,
-                               on_timed);
+                               before_each);
     };
     if (std::filesystem::exists(file_of_run)) choices = choices_of_run(file_of_run);
     if (choices == nn::ConvolutionChoices()) {

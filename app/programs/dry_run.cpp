@@ -26,9 +26,9 @@
 #include "app/train/fresh_plan.h"
 #include "core/format.h"
 #include "core/log.h"
+#include "core/optim/learning_rate.h"
 #include "data/dataset.h"
 #include "data/formats.h"
-#include "data/sampler.h"
 
 namespace dcs3gd::app {
 namespace {
@@ -46,43 +46,58 @@ void print_layers(const Model& model) {
 /// Both parts of the data.
 struct DataReport {
   std::vector<std::shared_ptr<const data::Dataset>> datasets;  ///< open, as in a run
-  std::vector<ReportRow> rows;
-  std::optional<std::int64_t> steps_per_epoch;
+  std::vector<std::string> descriptions;                       ///< of both
+  std::vector<std::string> warnings;
+  std::int64_t steps_per_epoch = 0;  ///< 0: not known
 };
 
 /// Collective: one part of the data, opened and checked. A plan may be made where the data are not: then that is all it
 /// says.
-std::string describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator,
-                          DataReport& report, std::string listing = {}) {
+void describe_data(const Configuration& configuration, data::Part part, comm::Communicator& communicator,
+                   DataReport& report, std::string listing = {}) {
   const bool is_training = part == data::Part::train;
   const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
   if (std::ranges::count(presence, "absent") > 0) {
-    return format("not on {}: {}; nothing of it was checked",
-                  presence.front() == "absent" ? "this machine" : "every machine",
-                  is_training ? configuration.data.train : configuration.data.eval);
+    report.descriptions.push_back(format("not on {}: {}; nothing of it was checked",
+                                         presence.front() == "absent" ? "this machine" : "every machine",
+                                         is_training ? configuration.data.train : configuration.data.eval));
+    report.warnings.push_back(
+        format("the {} data are {}", is_training ? "training" : "evaluation", report.descriptions.back()));
+    return;
   }
   const auto dataset =
       open_dataset(configuration.data, part, configuration.run.seed, configuration.model.classes, communicator,
                    report.datasets.empty() ? std::vector<std::string>() : report.datasets.front()->class_names(),
                    std::move(listing));
   report.datasets.push_back(dataset);
-  if (!is_training) return dataset->description();
-  agree(communicator, [&] {
-    const data::Sampler sampler({.workers_per_rank = configuration.algorithm.workers_per_rank,
-                                 .workers = configuration.algorithm.workers_per_rank * communicator.size(),
-                                 .batch_per_worker = configuration.algorithm.batch_per_worker},
-                                dataset->size(), configuration.data.shuffle);
-    report.steps_per_epoch = sampler.steps_per_epoch();
-  });
-  return format("{}; {} steps per epoch", dataset->description(), *report.steps_per_epoch);
+  report.descriptions.push_back(dataset->description());
+  if (!is_training) return;
+  agree(communicator, [&] { report.steps_per_epoch = steps_per_epoch(configuration, communicator.size(), *dataset); });
 }
 
 DataReport describe_data(const Configuration& configuration, comm::Communicator& communicator, std::string listing) {
   DataReport report;
-  report.rows = {
-      {"training data", describe_data(configuration, data::Part::train, communicator, report, std::move(listing))},
-      {"evaluation data", describe_data(configuration, data::Part::eval, communicator, report)}};
+  describe_data(configuration, data::Part::train, communicator, report, std::move(listing));
+  describe_data(configuration, data::Part::eval, communicator, report);
   return report;
+}
+
+/// What the run would say at its start.
+RunPlan run_plan(const Configuration& configuration, const DataReport& data, int ranks, const std::string& command) {
+  const AlgorithmOptions& algorithm = configuration.algorithm;
+  const std::int64_t steps_per_epoch = data.steps_per_epoch;
+  const std::int64_t steps = configuration.run.epochs * steps_per_epoch;
+  const optim::LearningRateSchedule schedule(
+      configuration.optimizer.lr, configuration.run.epochs, std::max<std::int64_t>(steps_per_epoch, 1),
+      std::int64_t{algorithm.workers_per_rank} * algorithm.batch_per_worker * ranks);
+  return {.command = command,
+          .folder = RunFolder(configuration.run.output_dir, configuration.run.name).path(),
+          .training_data = data.descriptions.front(),
+          .evaluation_data = data.descriptions.back(),
+          .training_images = steps_per_epoch > 0 ? std::int64_t{data.datasets.front()->size()} : 0,
+          .steps_per_epoch = steps_per_epoch,
+          .steps = std::min(steps, configuration.run.max_steps.value_or(steps)),
+          .peak_learning_rate = schedule.peak()};
 }
 
 /// Before any of it is taken: where there is too little, the system may end the process on the way.
@@ -115,8 +130,8 @@ StepReport run_steps(const Configuration& configuration, comm::Communicator& com
   const auto print = [&](const StepReport& report) {
     last = report;
     if (communicator.rank() != 0) return;
-    std::printf("step %lld on random images: loss %.4f, %.1f ms\n", static_cast<long long>(report.step) + 1,
-                report.loss, report.step_ms);
+    std::printf("step %lld on random images: loss %.4f, %.1f ms, nothing learnt\n",
+                static_cast<long long>(report.step) + 1, report.loss, report.step_ms);
   };
   for (int step = 0; step < kSteps; ++step) {
     rule->compute_gradients(step, [&] { return batch.view(); });
@@ -144,8 +159,9 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const ModelCard card = card_of_rank_0(communicator, [&] { return model_card(configuration); });
   agree(communicator, [&] { graph.emplace(build_graph(card)); });
   if (communicator.rank() == 0) print_least_memory(plan_memory(configuration, *graph), available);
-  const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   const DataReport data = describe_data(configuration, communicator, std::move(listing));
+  const RunPlan plan = run_plan(configuration, data, communicator.size(), command);
+  const nn::ConvolutionChoices convolutions = tune_convolutions(*graph, configuration, communicator);
   std::optional<Model> built;
   agree(communicator, [&] {
     built.emplace(std::move(*graph), network_options(configuration, convolutions), initial_weights(configuration),
@@ -158,8 +174,8 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const bool prints = communicator.rank() == 0;
   if (prints) {
     print_layers(model);
-    print_plan(configuration, model, memory, ranks, data.rows);
-    for (const std::string& line : placement_warnings(ranks, command)) log::warn(line);
+    print_plan(configuration, model, memory, ranks, run_rows(configuration, plan));
+    warn_of_start(configuration, plan, ranks);
     if (data.datasets.size() == 2) {
       warn_of_data({data.datasets.front(), data.datasets.back()}, configuration.model.classes);
     }
@@ -177,12 +193,14 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
       .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
       .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
       .time_limit_s = time_limit->left_s(),
-      .steps_per_epoch = data.steps_per_epoch};
+      .steps_per_epoch = plan.steps_per_epoch,
+      .steps = plan.steps};
   const Preflight found = preflight(
       configuration, gather_needs(communicator, memory.total() - std::min(memory.total(), at_start), available), facts);
   if (!prints) return;
   print_rows(found.rows);
   for (const std::string& warning : found.warnings) log::warn(warning);
+  for (const std::string& warning : data.warnings) log::warn(warning);
 }
 
 }  // namespace dcs3gd::app

@@ -76,9 +76,10 @@ void RunRecord::log_end(const EndEvent& event) const {
                           : format(", compute {:.1f} ms, all-reduce {:.1f} ms, wait {:.1f} ms, overlap {:.3f}",
                                    totals_.compute_ms / steps, totals_.all_reduce_ms / steps, totals_.wait_ms / steps,
                                    share_hidden(totals_.wait_ms, totals_.all_reduce_ms));
-  log::info(format("{}: {} steps in {}, {:.1f} img/s, {:.1f} with evaluations and checkpoints; mean step {:.1f} ms{}",
-                   event.status, steps_, format_duration(event.wall_s), event.images_per_s, event.wall_images_per_s,
-                   totals_.step_ms / steps, communication));
+  log::info(format("{}: {} in {}, {:.1f} img/s, {:.1f} with evaluations and checkpoints; mean step {:.1f} ms{}",
+                   event.status, counted(steps_, "step"), format_duration(event.wall_s), event.images_per_s,
+                   event.wall_images_per_s, totals_.step_ms / steps, communication));
+  if (event.best_top1) log::info(format("best: top-1 {:.2f} %, {}", 100 * *event.best_top1, folder_.best()));
 }
 
 /// 1 − wait / all_reduce; NaN, which is null in the metrics, where nothing travelled.

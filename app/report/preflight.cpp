@@ -16,8 +16,10 @@ namespace fs = std::filesystem;
 constexpr double kMegabyte = 1e6;
 constexpr double kGigabyte = 1e9;
 
-std::string gigabytes(double bytes) { return format("{:.1f} GB", bytes / kGigabyte); }
 std::string megabytes(double bytes) { return format("{:.1f} MB", bytes / kMegabyte); }
+std::string size_text(double bytes) {
+  return bytes < kGigabyte ? megabytes(bytes) : format("{:.1f} GB", bytes / kGigabyte);
+}
 
 /// The ranks of each host together against what is free there.
 void check_memory(const std::vector<RankNeed>& ranks, Preflight& result) {
@@ -36,14 +38,14 @@ void check_memory(const std::vector<RankNeed>& ranks, Preflight& result) {
       available = count == 0 ? free : std::min(available, free);
       ++count;
     }
-    result.rows.push_back({host == hosts.front() ? "memory needed" : "",
-                           format("{} of {} free on {} ({} rank{})", gigabytes(needed), gigabytes(available), host,
-                                  count, count == 1 ? "" : "s")});
+    result.rows.push_back(
+        {host == hosts.front() ? "memory needed" : "",
+         format("{} of {} free on {} ({})", size_text(needed), size_text(available), host, counted(count, "rank"))});
     if (needed <= available) continue;
     result.warnings.push_back(
         format("the ranks on {} need {} of memory and {} are free: lower algorithm.batch_per_worker, raise "
                "algorithm.micro_batches, or start fewer ranks there",
-               host, gigabytes(needed), gigabytes(available)));
+               host, size_text(needed), size_text(available)));
   }
 }
 
@@ -67,23 +69,29 @@ void check_disk(const Configuration& configuration, const PreflightFacts& facts,
   const double needed = kept * each + 2 * static_cast<double>(facts.model_bytes);
   const std::string& folder = configuration.run.output_dir;
   const auto free = static_cast<double>(facts.free_disk_bytes.value_or(0));
-  result.rows.push_back({"disk needed", format("{}{} at {} (checkpoints: {} x {})", gigabytes(needed),
-                                               facts.free_disk_bytes ? format(" of {} free", gigabytes(free)) : "",
+  result.rows.push_back({"disk needed", format("{}{} at {} (checkpoints: {} x {})", size_text(needed),
+                                               facts.free_disk_bytes ? format(" of {} free", size_text(free)) : "",
                                                folder, kept, megabytes(each))});
   if (!facts.free_disk_bytes || needed <= free) return;
   result.warnings.push_back(
       format("the run needs {} of disk and {} are free at {}: lower checkpoint.keep, or choose "
              "another run.output_dir",
-             gigabytes(needed), gigabytes(free), folder));
+             size_text(needed), size_text(free), folder));
 }
 
 void check_time(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {
-  if (!facts.time_limit_s) return;
   const double step_ms = std::max(facts.compute_ms, facts.all_reduce_ms);
+  if (facts.steps > 0) {
+    result.rows.push_back(
+        {"training time", format("about {} for {} of {:.1f} ms, evaluations and slow storage not counted",
+                                 format_duration(1e-3 * step_ms * static_cast<double>(facts.steps)),
+                                 counted(facts.steps, "step"), step_ms)});
+  }
+  if (!facts.time_limit_s) return;
   const auto fitting = static_cast<std::int64_t>(1e3 * std::max(0.0, *facts.time_limit_s) / std::max(step_ms, 1e-3));
   std::string text = format("{}: about {} steps of {:.1f} ms", format_duration(*facts.time_limit_s), fitting, step_ms);
-  if (facts.steps_per_epoch) {
-    const double epochs = static_cast<double>(fitting) / static_cast<double>(*facts.steps_per_epoch);
+  if (facts.steps_per_epoch > 0) {
+    const double epochs = static_cast<double>(fitting) / static_cast<double>(facts.steps_per_epoch);
     text += epochs < static_cast<double>(configuration.run.epochs)
                 ? format(", {:.1f} of {} epochs", epochs, configuration.run.epochs)
                 : ", the whole run";

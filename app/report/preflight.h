@@ -29,7 +29,8 @@ struct PreflightFacts {
   std::int64_t model_bytes = 0;
   std::optional<std::int64_t> free_disk_bytes;  ///< where the run folder is going to be; none: the system does not tell
   std::optional<double> time_limit_s;
-  std::optional<std::int64_t> steps_per_epoch;  ///< none where the data are not
+  std::int64_t steps_per_epoch = 0;  ///< 0 where the data are not
+  std::int64_t steps = 0;            ///< of the whole run
 };
 
 /// Rows for people, and what to do where something does not fit.

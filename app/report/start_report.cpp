@@ -1,9 +1,12 @@
 #include "app/report/start_report.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "app/rules/table.h"
+#include "comm/launcher.h"
 #include "core/format.h"
+#include "core/log.h"
 #include "core/version.h"
 #include "nn/onednn/cpu.h"
 
@@ -18,6 +21,7 @@ std::string algorithm_text(const AlgorithmOptions& algorithm) {
 }
 
 std::string steps_text(const RunConfiguration& run, const RunPlan& plan) {
+  if (plan.steps_per_epoch == 0) return counted(run.epochs, "epoch");
   const std::int64_t horizon = run.epochs * plan.steps_per_epoch;
   return format("{} ({} x {}){}", horizon, counted(run.epochs, "epoch"), plan.steps_per_epoch,
                 plan.steps < horizon ? format(", ends at step {}", plan.steps) : "");
@@ -77,7 +81,64 @@ std::string convolutions_text(const Configuration& configuration, const nn::Netw
                 bf16 && count.winograd > 0 ? " in fp32" : "");
 }
 
+std::string augmentation_text(const data::AugmentOptions& augment) {
+  std::string text;
+  const auto add = [&](bool is_used, const std::string& what) {
+    if (is_used) text += (text.empty() ? "" : ", ") + what;
+  };
+  add(augment.random_resized_crop, "random resized crop");
+  add(augment.random_crop_padding > 0, format("random crop with padding {}", augment.random_crop_padding));
+  add(augment.horizontal_flip, "horizontal flip");
+  add(augment.color_jitter > 0, format("colour jitter {}", augment.color_jitter));
+  add(augment.mixup > 0, format("mixup {}", augment.mixup));
+  return text.empty() ? "none" : text;
+}
+
+std::string every(std::int64_t epochs) { return epochs == 1 ? "every epoch" : format("every {} epochs", epochs); }
+
+std::string saves_text(const Configuration& configuration) {
+  const std::int64_t evaluations = configuration.run.eval_every_epochs;
+  const CheckpointConfiguration& checkpoint = configuration.checkpoint;
+  std::string text = evaluations > 0 ? "evaluated " + every(evaluations) : "evaluated at the end";
+  text += "; checkpoints ";
+  if (checkpoint.every_epochs) text += every(*checkpoint.every_epochs) + ", ";
+  if (checkpoint.every_steps) text += format("every {} steps, ", *checkpoint.every_steps);
+  if (checkpoint.every_minutes) text += format("every {} minutes, ", *checkpoint.every_minutes);
+  return text + "at the end";
+}
+
+constexpr std::int64_t kHardlyAnyStep = 5;  // an epoch
+
 }  // namespace
+
+std::vector<std::string> plan_warnings(const Configuration& configuration, const RunPlan& plan) {
+  std::vector<std::string> warnings;
+  if (plan.steps_per_epoch == 0) return warnings;
+  const std::int64_t epochs = configuration.run.epochs;
+  const auto horizon = static_cast<double>(std::min(plan.steps, epochs * plan.steps_per_epoch));
+  const double warmup = configuration.optimizer.lr.warmup_epochs;
+  if (warmup * static_cast<double>(plan.steps_per_epoch) >= horizon && !configuration.run.max_steps) {
+    warnings.push_back(
+        format("the warm-up takes {:.4g} of {}: the learning rate never gets to its peak; set "
+               "optimizer.lr.warmup_epochs: {:.2g}, or raise run.epochs",
+               warmup, counted(epochs, "epoch"), static_cast<double>(epochs) / 10));
+  }
+  const std::int64_t batch = plan.training_images / plan.steps_per_epoch;
+  if (plan.steps_per_epoch < kHardlyAnyStep && epochs > 1) {
+    warnings.push_back(
+        format("{} an epoch, as a step takes about {} of the {} training images: hardly anything is learnt; "
+               "lower algorithm.batch_per_worker, or start fewer workers",
+               counted(plan.steps_per_epoch, "step"), batch, plan.training_images));
+  }
+  return warnings;
+}
+
+void warn_of_start(const Configuration& configuration, const RunPlan& plan, const std::vector<RankUse>& ranks) {
+  const auto launch = comm::find_launch(std::getenv);
+  for (const std::string& line : placement_warnings(ranks, plan.command, launch && launch->is_open_mpi()))
+    log::warn(line);
+  for (const std::string& line : plan_warnings(configuration, plan)) log::warn(line);
+}
 
 std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan) {
   std::vector<ReportRow> rows{{"program", format("dcs3gd-train {}", kVersion)},
@@ -88,7 +149,10 @@ std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPla
                               {"steps", steps_text(configuration.run, plan)},
                               {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate,
                                                                    configuration.run.epochs)},
-                              {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
+                              {"optimizer", optimizer_text(configuration.optimizer.sgd)},
+                              {"augmentation", augmentation_text(configuration.data.augment)},
+                              {"seed", format("{}", configuration.run.seed)},
+                              {"saved", saves_text(configuration)}};
   if (configuration.model.init) rows.push_back({"initial weights", *configuration.model.init});
   return rows;
 }

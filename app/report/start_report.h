@@ -23,15 +23,22 @@ struct RunPlan {
   std::string folder;
   std::string training_data;
   std::string evaluation_data;
-  std::int64_t steps_per_epoch = 0;
-  std::int64_t steps = 0;  ///< at which the run ends
+  std::int64_t training_images = 0;
+  std::int64_t steps_per_epoch = 0;  ///< 0: not known, the data are not here
+  std::int64_t steps = 0;            ///< at which the run ends
   double peak_learning_rate = 0;
 };
 
 /// Program, folder, data, steps and learning rates of a run.
 std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPlan& plan);
 
-/// Model, workers, algorithm, all-reduce, memory and ranks: what a dry run shows too.
+/// Warns of a plan that is accepted and seldom meant, and of ranks that cannot compute at full speed.
+void warn_of_start(const Configuration& configuration, const RunPlan& plan, const std::vector<RankUse>& ranks);
+
+/// What makes no sense of steps and learning rates, in words: a peak that is never reached, epochs of hardly any step.
+std::vector<std::string> plan_warnings(const Configuration& configuration, const RunPlan& plan);
+
+/// Model, workers, algorithm, all-reduce, memory and ranks.
 std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
                                  const std::vector<RankUse>& ranks);
 

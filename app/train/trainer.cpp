@@ -453,7 +453,8 @@ void Trainer::restore() {
   const int workers = communicator_.size() * configuration_.algorithm.workers_per_rank;
   std::string how = "exactly";
   if (workers != manifest.workers()) {
-    how = format("with {} workers instead of {}: from the mean model and the mean update", workers, manifest.workers());
+    how = format("with {} instead of {}: from the mean model and the mean update", counted(workers, "worker"),
+                 manifest.workers());
   } else if (!checkpoint.is_exact_for(workers)) {
     how = format("written by version {}: from the mean model and the mean velocity", manifest.version);
   } else if (communicator_.size() != manifest.ranks) {
@@ -496,17 +497,19 @@ void Trainer::expect_claim() {
 void Trainer::report_start() {
   const std::vector<RankUse> ranks = gather_rank_uses(communicator_, run_start_.threads.compute);
   if (communicator_.rank() != 0) return;
-  std::vector<ReportRow> rows = run_rows(configuration_, {.command = run_start_.command,
-                                                          .folder = folder_.path(),
-                                                          .training_data = datasets_.train->description(),
-                                                          .evaluation_data = datasets_.eval->description(),
-                                                          .steps_per_epoch = epoch_plan_.steps_per_epoch(),
-                                                          .steps = steps_,
-                                                          .peak_learning_rate = schedule_.peak()});
+  const RunPlan plan{.command = run_start_.command,
+                     .folder = folder_.path(),
+                     .training_data = datasets_.train->description(),
+                     .evaluation_data = datasets_.eval->description(),
+                     .training_images = datasets_.train->size(),
+                     .steps_per_epoch = epoch_plan_.steps_per_epoch(),
+                     .steps = steps_,
+                     .peak_learning_rate = schedule_.peak()};
+  std::vector<ReportRow> rows = run_rows(configuration_, plan);
   const RankMemory memory = plan_memory(configuration_, model_);
   std::ranges::copy(plan_rows(configuration_, model_, memory, ranks), std::back_inserter(rows));
   for (const std::string& line : format_rows(rows)) log::info(line);
-  for (const std::string& line : placement_warnings(ranks, run_start_.command)) log::warn(line);
+  warn_of_start(configuration_, plan, ranks);
 }
 
 void Trainer::write_start() {

@@ -25,7 +25,7 @@ std::string processor() {
 }  // namespace
 
 void measure_convolutions(const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices,
-                          const std::function<void()>& on_timed) {
+                          const std::function<void()>& before_each) {
   if (!supports(precision)) return;  // the network will say so
   const onednn::Device device;
   std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true);
@@ -38,8 +38,8 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
   if (tasks.empty()) return;
   ConvolutionTaskRunner runner(device, tasks);
   for (const ConvolutionTask& task : tasks) {
+    before_each();
     if (!choices.knows(*task.convolution)) choices.set(*task.convolution, runner.fastest(task).algorithm);
-    on_timed();
   }
 }
 

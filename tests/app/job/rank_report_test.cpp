@@ -14,8 +14,8 @@ std::vector<int> cores(int first, int last) {
   return numbers;
 }
 
-std::vector<std::string> warnings(const std::vector<RankUse>& ranks) {
-  return app::placement_warnings(ranks, "dcs3gd-train --config run.yaml");
+std::vector<std::string> warnings(const std::vector<RankUse>& ranks, bool by_mpirun = false) {
+  return app::placement_warnings(ranks, "dcs3gd-train --config run.yaml", by_mpirun);
 }
 
 }  // namespace
@@ -48,8 +48,12 @@ TEST_CASE("more threads than a control group grants the time for are told of") {
   CHECK(contains(lines[0], "2.5 cores"));
 }
 
-TEST_CASE("a process that was confined on purpose is no reason to warn") {
+TEST_CASE("a process that was confined on purpose is no reason to warn, one that mpirun has bound is") {
   CHECK(warnings({{{"a", cores(0, 1)}, 2, 64}}).empty());
+  const std::vector<std::string> lines = warnings({{{"a", {0}}, 1, 64}}, true);
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0] == "rank 0 on a: bound to core 0, but the host has 64 cores");
+  CHECK(contains(lines[1], "mpirun -n 1 --bind-to none dcs3gd-train --config run.yaml"));
 }
 
 TEST_CASE("Open MPI's one core a rank is told with the corrected line") {

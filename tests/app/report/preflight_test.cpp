@@ -40,6 +40,10 @@ TEST_CASE("a run that fits is no reason to warn, and what was not asked for has 
   CHECK(value_of(result, "memory needed") == "3.0 GB of 4.0 GB free on a (1 rank)");
   CHECK(value_of(result, "all-reduce time").empty());
   CHECK(value_of(result, "time limit").empty());
+  CHECK(value_of(result, "training time").empty());
+  CHECK(contains(
+      value_of(preflight(Configuration(), {need("a", 3, 4)}, {.compute_ms = 100, .steps = 36000}), "training time"),
+      "about 1:00:00 for 36000 steps of 100.0 ms"));
 }
 
 TEST_CASE("the ranks of a host share its memory") {
@@ -88,7 +92,7 @@ TEST_CASE("what fits in the time limit: an all-reduce that hides, and one that i
   configuration.run.epochs = 4;
   CHECK(contains(value_of(preflight(configuration, {need("a", 1, 9)}, facts), "time limit"), "the whole run"));
   facts.all_reduce_ms = 150;
-  facts.steps_per_epoch.reset();
+  facts.steps_per_epoch = 0;
   CHECK(value_of(preflight(configuration, {need("a", 1, 9)}, facts), "time limit") ==
         "1:00:00: about 24000 steps of 150.0 ms");
   facts.time_limit_s = -5;
