@@ -53,6 +53,7 @@ struct DataOptions {
   std::string format = "synthetic";  ///< the name of a line of formats() (data/formats.h)
   std::string train;
   std::string eval;
+  double split = 0;     ///< share of each class's photos in `train` that are the evaluation part; 0: `eval` names it
   int image_size = 32;  ///< pixels, square
   int channels = 3;     ///< 1 or 3
   bool shuffle = true;

@@ -97,7 +97,7 @@ void expand_wildcards(const std::string& pattern, std::vector<std::string>& into
 }
 
 const std::string& configured_path(const DataOptions& options, Part part) {
-  return part == Part::train ? options.train : options.eval;
+  return part == Part::train || options.split > 0 ? options.train : options.eval;
 }
 
 }  // namespace
@@ -136,7 +136,7 @@ std::string part_path(const DataOptions& options, Part part) {
   if (path.empty()) {
     throw Error(ErrorKind::input,
                 format("data.{}: expected the path of the data set, found none; set it, or use data.format: synthetic",
-                       part == Part::train ? "train" : "eval"));
+                       &path == &options.train ? "train" : "eval"));
   }
   return resolve_data_path(path);
 }

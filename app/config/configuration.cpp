@@ -125,9 +125,9 @@ class Reader {
       return add_problem(origin, format("expected the sections {}; found {}", joined(keys_in("")), describe(value)));
     }
     if (value.kind != YamlValue::Kind::map) {
-      return add_problem(
-          origin, section,
-          format("must be a section with the keys {}; found {}", joined(keys_in(section)), describe(value)));
+      return add_problem(origin, section,
+                         format("must be a section with the keys {}; found {}{}", joined(keys_in(section)),
+                                describe(value), missing_colon_hint(section, value)));
     }
     std::map<std::string_view, YamlPosition> seen;
     for (const YamlEntry& entry : value.entries) {
@@ -158,24 +158,26 @@ class Reader {
                 format("must be {}; found {}{}", field.accepts, describe(value), value_hint(field, value)));
   }
 
-  /// A misspelt key, else a key of that name elsewhere, else what there is to choose from. Completes a sentence.
+  /// A key of that name elsewhere or in other programs, else a misspelt one, else what there is to choose from.
+  /// Completes a sentence.
   std::string unknown_key_hint(const std::string& key) const {
+    if (const auto called = key_called(key, known_)) return ". Did you mean " + *called + "?";
     if (const auto best = nearest(key, known_)) return ". Did you mean " + *best + "?";
-
-    const std::string* namesake = nullptr;
-    std::size_t shared = 0;
-    for (const std::string& known : known_) {
-      if (last_word_of(known) != last_word_of(key)) continue;
-      const auto begin = static_cast<std::size_t>(std::ranges::mismatch(known, key).in1 - known.begin());
-      if (namesake == nullptr || begin > shared) namesake = &known;
-      shared = std::max(shared, begin);
-    }
-    if (namesake != nullptr) return ". Did you mean " + *namesake + "?";
 
     std::string section = section_of(key);
     while (!section.empty() && !sections_.contains(section)) section = section_of(section);
     const std::string owner = section.empty() ? ". The sections are " : ". The keys of " + section + " are ";
     return owner + joined(keys_in(section));
+  }
+
+  /// Of "epochs 3" within run; completes a sentence.
+  std::string missing_colon_hint(const std::string& section, const YamlValue& value) const {
+    const std::size_t space = value.text.find(' ');
+    const std::string word = value.text.substr(0, space);
+    const std::vector<std::string> words = keys_in(section);
+    if (value.kind != YamlValue::Kind::plain || std::ranges::find(words, word) == words.end()) return "";
+    return format(". Write {}: {}", word,
+                  space == std::string::npos ? "VALUE" : shortened(value.text.substr(space + 1)));
   }
 
   /// What was probably meant; completes a sentence.

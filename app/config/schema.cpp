@@ -43,6 +43,14 @@ ValueFormat<std::string> rule_name() {
   return choice<std::string>(words);
 }
 
+/// Any word where model.file describes the network; else model_violation() has the last word.
+ValueFormat<std::string> network_name() {
+  ValueFormat<std::string> name = text();
+  name.accepts = choice_accepts(network_names());
+  name.words = network_names();
+  return name;
+}
+
 ValueFormat<int> class_count() {
   const auto number = or_word("auto", whole<int>(2, kMaxClasses));
   return {
@@ -57,6 +65,36 @@ ValueFormat<int> class_count() {
             return number.print(classes == ModelConfiguration::kClassesOfData ? std::nullopt : std::optional(classes));
           }};
 }
+
+/// How other programs call what is a key here; words of two are joined with "_".
+constexpr std::pair<std::string_view, const char*> kOtherNames[] = {
+    {"arch", "model.name"},
+    {"b", "algorithm.batch_per_worker"},
+    {"batch", "algorithm.batch_per_worker"},
+    {"batch_size", "algorithm.batch_per_worker"},
+    {"bs", "algorithm.batch_per_worker"},
+    {"clip_grad", "algorithm.gradient_clip_norm"},
+    {"data", "data.train"},
+    {"data_path", "data.train"},
+    {"imgsz", "data.image_size"},
+    {"img_size", "data.image_size"},
+    {"j", "data.loader.threads"},
+    {"learning_rate", "optimizer.lr.base"},
+    {"lr", "optimizer.lr.base"},
+    {"max_epochs", "run.epochs"},
+    {"model", "model.name"},
+    {"nproc", "run.threads"},
+    {"num_classes", "model.classes"},
+    {"num_workers", "data.loader.threads"},
+    {"output", "run.output_dir"},
+    {"pretrained", "model.init"},
+    {"scheduler", "optimizer.lr.schedule"},
+    {"val", "data.eval"},
+    {"warmup", "optimizer.lr.warmup_epochs"},
+    {"wd", "optimizer.weight_decay"},
+    {"weights", "model.init"},
+    {"workers", "data.loader.threads"},
+};
 
 std::string rules_help() {
   std::string help;
@@ -117,7 +155,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("run.time_limit_minutes", run.time_limit_minutes, or_word("null", real<double>(above(0))), "checkpoint and stop after this time; null: none", may_change),
       field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none", may_change),
 
-      field("model.name", model.name, text(), "network"),
+      field("model.name", model.name, network_name(), "network"),
       field("model.file", model.file, or_word("null", path()), "a description of a network, in place of model.name"),
       field("model.classes", model.classes, class_count(), "number of classes; auto: as many as the training data have"),
       field("model.precision", model.precision, precision, "format of activations and compute weights"),
@@ -130,6 +168,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("data.format", data.format, format, "kind of data set"),
       field("data.train", data.train, text_or_null(path()), "training images; relative to DCS3GD_DATA if set", may_change),
       field("data.eval", data.eval, text_or_null(path()), "evaluation images; relative to DCS3GD_DATA if set", may_change),
+      field("data.split", data.split, real<double>(fraction()), "share of the photos in data.train, of each class, to evaluate on; 0: those in data.eval"),
       field("data.image_size", data.image_size, whole<int>(1, 16384), "height and width in pixels"),
       field("data.channels", data.channels, whole<int>(1, 3), "1 grey, 3 colour"),
       field("data.shuffle", data.shuffle, flag(), "new order in each epoch"),
@@ -199,6 +238,23 @@ std::vector<Field> schema(Configuration& configuration) {
   // clang-format on
 }
 
+std::optional<std::string> key_called(const std::string& key, std::span<const std::string> known) {
+  const auto last_word_of = [](std::string_view path) { return path.substr(path.rfind('.') + 1); };
+  const std::string_view word = last_word_of(key);
+  for (const auto& [name, meant] : kOtherNames) {
+    if (name == word) return meant;
+  }
+  const std::string* namesake = nullptr;
+  std::size_t shared = 0;
+  for (const std::string& candidate : known) {
+    if (last_word_of(candidate) != word) continue;
+    const auto begin = static_cast<std::size_t>(std::ranges::mismatch(candidate, key).in1 - candidate.begin());
+    if (namesake == nullptr || begin > shared) namesake = &candidate;
+    shared = std::max(shared, begin);
+  }
+  return namesake == nullptr ? std::nullopt : std::optional(*namesake);
+}
+
 namespace {
 
 std::string name_violation(const Configuration& c) {
@@ -220,10 +276,17 @@ std::string model_violation(const Configuration& c) {
 std::string paths_violation(const Configuration& c, bool is_trained) {
   if (data::format_of(c.data).is_generated()) return "";
   const bool no_train = is_trained && c.data.train.empty();
-  const bool no_eval = c.data.eval.empty();
+  const bool no_eval = c.data.eval.empty() && c.data.split == 0;
   if (!no_train && !no_eval) return "";
   return format("data on disk needs {}data.eval; missing: {}{}{}", is_trained ? "data.train and " : "",
                 no_train ? "data.train" : "", no_train && no_eval ? ", " : "", no_eval ? "data.eval" : "");
+}
+
+std::string split_violation(const Configuration& c) {
+  if (c.data.split == 0) return "";
+  if (c.data.format != "image_folder")
+    return format("divides an image_folder, not data of the format {}", c.data.format);
+  return c.data.eval.empty() ? "" : "takes the evaluation images from data.train; leave data.eval out, or data.split";
 }
 
 /// For one of mean and std, which belong together.
@@ -247,7 +310,8 @@ std::vector<Condition> conditions(bool is_trained) {
   return {
       {{"run.name"}, name_violation},
       {{"model.name", "model.file"}, model_violation},
-      {{"data.format", "data.train", "data.eval"},
+      {{"data.split", "data.format", "data.eval"}, split_violation},
+      {{"data.format", "data.train", "data.eval", "data.split"},
        [is_trained](const Configuration& c) { return paths_violation(c, is_trained); }},
       {{"model.classes", "data.format"},
        [](const Configuration& c) {

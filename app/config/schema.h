@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct Field {
 /// All keys in the order in which they are printed, a section's keys together, bound to `configuration`, which must
 /// outlive them. This is the one list that reading, printing, suggestions and help are made of.
 std::vector<Field> schema(Configuration& configuration);
+
+/// The key among `known` that is meant by one that is not: what other programs call by its last word, such as
+/// batch_size, or else one with the same last word.
+std::optional<std::string> key_called(const std::string& key, std::span<const std::string> known);
 
 /// A condition on the value of a key that involves other keys.
 struct Condition {

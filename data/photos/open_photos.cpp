@@ -1,11 +1,15 @@
 #include "data/photos/open_photos.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <filesystem>
+#include <span>
 #include <utility>
 
 #include "core/error.h"
 #include "core/format.h"
+#include "core/hash.h"
 #include "core/printable.h"
 #include "data/paths.h"
 #include "data/photos/image_folder.h"
@@ -75,6 +79,31 @@ class Relabelled final : public PhotoSource {
   std::unique_ptr<const PhotoSource> source_;
   std::vector<std::int32_t> labels_;
 };
+
+/// Some of the images.
+class Subset final : public PhotoSource {
+ public:
+  Subset(std::unique_ptr<const PhotoSource> source, std::vector<std::uint32_t> indices)
+      : source_(std::move(source)), indices_(std::move(indices)) {}
+
+  std::uint32_t size() const override { return static_cast<std::uint32_t>(indices_.size()); }
+  std::int32_t label(std::uint32_t index) const override { return source_->label(indices_[index]); }
+  std::uint64_t bytes(std::uint32_t index) const override { return source_->bytes(indices_[index]); }
+  std::string name(std::uint32_t index) const override { return source_->name(indices_[index]); }
+  std::uint64_t identity(std::uint32_t index) const override { return source_->identity(indices_[index]); }
+  std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
+    return source_->fetch(indices_[index], file);
+  }
+
+ private:
+  std::unique_ptr<const PhotoSource> source_;
+  std::vector<std::uint32_t> indices_;
+};
+
+std::uint64_t hash_of_file_name(const PhotoSource& source, std::uint32_t index) {
+  const std::string name = source.name(index);
+  return hash_bytes(std::as_bytes(std::span(name).subspan(name.rfind('/') + 1)));
+}
 
 Photos open_listed(const std::string& folder, const std::vector<std::string>& classes, std::string_view text) {
   ImageListing listing = text.empty() ? list_images(folder, classes.empty() ? list_classes(folder) : classes)
@@ -185,6 +214,33 @@ Photos open_photos(const std::string& place, PhotoForm form, const std::vector<s
       break;
   }
   return open_tar_files(place, classes, listing);
+}
+
+Photos split_part(Photos photos, double share, Part part) {
+  std::vector<std::vector<std::pair<std::uint64_t, std::uint32_t>>> by_class(photos.classes.size());
+  for (std::uint32_t index = 0; index < photos.source->size(); ++index) {
+    by_class[static_cast<std::size_t>(photos.source->label(index))].emplace_back(
+        hash_of_file_name(*photos.source, index), index);
+  }
+  std::vector<std::uint32_t> indices;
+  for (auto& images : by_class) {
+    std::ranges::sort(images);
+    const auto all = static_cast<std::ptrdiff_t>(images.size());
+    const auto wanted = static_cast<std::ptrdiff_t>(std::llround(share * static_cast<double>(all)));
+    const auto border =
+        images.begin() + std::max<std::ptrdiff_t>(std::min(std::max<std::ptrdiff_t>(wanted, 1), all - 1), 0);
+    const bool is_training = part == Part::train;
+    for (auto image = is_training ? border : images.begin(); image != (is_training ? images.end() : border); ++image) {
+      indices.push_back(image->second);
+    }
+  }
+  std::ranges::sort(indices);
+  const char* use = part == Part::train ? "training" : "evaluation";
+  photos.source = std::make_unique<Subset>(std::move(photos.source), std::move(indices));
+  photos.class_counts = count_classes(*photos.source, photos.classes.size());
+  photos.summary += format("; {} of them for {}", photos.source->size(), use);
+  photos.fingerprint += format(", of these {} of a split at {}", use, share);
+  return photos;
 }
 
 std::vector<std::string> photo_classes(const std::string& place, PhotoForm form) {

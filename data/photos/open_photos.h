@@ -52,6 +52,10 @@ struct Photos {
 Photos open_photos(const std::string& place, PhotoForm form, const std::vector<std::string>& classes = {},
                    std::string_view listing = {});
 
+/// One of the two parts that this share divides photos into: of each class the share whose file names have the lowest
+/// hashes are for evaluation, one at least and never all. So it depends on names alone, whatever folder they lie in.
+Photos split_part(Photos photos, double share, Part part);
+
 /// The names of the classes, by label, where their images are not needed. Of tar files this opens all.
 std::vector<std::string> photo_classes(const std::string& place, PhotoForm form);
 

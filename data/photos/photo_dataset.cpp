@@ -26,7 +26,7 @@ struct PhotoPlace {
 bool is_image_folder(const DataOptions& options) { return options.format == "image_folder"; }
 
 PhotoPlace place_of(const DataOptions& options, Part part) {
-  const std::string path = part_folder(part_path(options, part), part);
+  const std::string path = part_folder(part_path(options, part), options.split > 0 ? Part::train : part);
   std::error_code ignored;
   const PhotoForm form = photo_form(path);
   if (is_image_folder(options)) {
@@ -94,6 +94,7 @@ std::shared_ptr<const Dataset> open_photo_dataset(const OpenRequest& request) {
   const std::vector<std::string> known = known_classes(request.options, request.part, request.class_names);
   Photos photos = open_photos(place.path, place.form, known, request.listing);
   check_class_count(request, place, photos.classes.size(), !known.empty());
+  if (request.options.split > 0) photos = split_part(std::move(photos), request.options.split, request.part);
   DatasetProperties properties{.size = photos.source->size(),
                                .classes = request.classes,
                                .channels = request.options.channels,

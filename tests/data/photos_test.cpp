@@ -329,6 +329,46 @@ TEST_CASE("image folder: parts by their names, and roots that are no classes") {
   CHECK(contains(input_error([&] { open_dataset(folder.options(), Part::train, 1, 2); }), "found one class"));
 }
 
+TEST_CASE("image folder: a split keeps a share of each class for evaluation, by the names of the files alone") {
+  const PhotoFolder folder;
+  DataOptions options = folder.options();
+  options.eval.clear();
+  options.split = 0.3;
+  const auto files_of = [&](Part part) {
+    const auto dataset = open_dataset(options, part, 1, 2);
+    std::vector<std::string> files;
+    for (std::uint32_t index = 0; index < dataset->size(); ++index) {
+      files.push_back(fs::relative(dataset->file(index), options.train).string());
+    }
+    return files;
+  };
+  const std::vector<std::string> train = files_of(Part::train);
+  const std::vector<std::string> eval = files_of(Part::eval);
+  CHECK(train.size() == 9);
+  CHECK(eval.size() == 4);  // 2 of 6 and 2 of 7
+  CHECK(std::ranges::count_if(eval, [](const std::string& file) { return file.starts_with("a/"); }) == 2);
+  CHECK(std::ranges::none_of(eval, [&](const std::string& file) { return std::ranges::count(train, file) > 0; }));
+  CHECK(count_shared(*open_dataset(options, Part::train, 1, 2), *open_dataset(options, Part::eval, 1, 2)) == 0);
+  CHECK(contains(open_dataset(options, Part::eval, 1, 2)->description(), "; 4 of them for evaluation"));
+
+  // The same wherever the folder lies; in the "train" of a folder that holds one.
+  const TemporaryFolder other;
+  fs::create_directory_symlink(folder.path(), other / "train");
+  options.train = other.path();
+  CHECK(files_of(Part::eval).size() == 4);
+  options.train = other / "train";
+  CHECK(files_of(Part::eval) == eval);
+
+  // One of each class at least; what has one photo trains.
+  options.split = 0.01;
+  CHECK(files_of(Part::eval).size() == 2);
+  options.split = 0.99;
+  CHECK(files_of(Part::train).size() == 2);
+  fs::create_directories(folder.path("c"));
+  fs::copy_file(folder.path("a/8.JPEG"), folder.path("c/8.JPEG"));
+  CHECK(open_dataset(options, Part::train, 1, 3)->size() == 3);
+}
+
 TEST_CASE("shards: every damage of a shard is named or harmless") {
   const TemporaryFolder folder;
   ShardIndex index{.records = {}, .names = std::string("a/1.png\0b/2.png\0", 16), .source_hash = 7};

@@ -56,6 +56,16 @@ TEST_CASE("unknown keys") {
         "reference_batch, warmup_epochs, warmup_start, schedule, milestones, gamma, power, final");
 }
 
+TEST_CASE("words of other programs, and a colon that is missing") {
+  CHECK(override_problem("lr=0.1") == "--set lr=0.1: lr: unknown key. Did you mean optimizer.lr.base?");
+  CHECK(override_problem("optimizer.learning_rate=1") ==
+        "--set optimizer.learning_rate=1: optimizer.learning_rate: unknown key. Did you mean optimizer.lr.base?");
+  CHECK(problems("model: {pretrained: true}") == "f:1:9: model.pretrained: unknown key. Did you mean model.init?");
+  CHECK(problems("batch_size: 3") == "f:1:1: batch_size: unknown key. Did you mean algorithm.batch_per_worker?");
+  CHECK(problems("run:\n  epochs 3\n").ends_with("found epochs 3. Write epochs: 3"));
+  CHECK(problems("run: epochs\n").ends_with("found epochs. Write epochs: VALUE"));
+}
+
 TEST_CASE("wrong types") {
   CHECK(problems("run: {epochs: ten}") == "f:1:7: run.epochs: must be a whole number from 1 to 1000000; found ten");
   CHECK(problems("run: {epochs: 1.5}") == "f:1:7: run.epochs: must be a whole number from 1 to 1000000; found 1.5");
@@ -142,6 +152,11 @@ TEST_CASE("rules between keys") {
         "f:1:8: data.format: data on disk needs data.train and data.eval; missing: data.eval");
   CHECK(problems("data: {format: idx}") ==
         "f:1:8: data.format: data on disk needs data.train and data.eval; missing: data.train, data.eval");
+  CHECK(problems("data: {format: image_folder, train: x, split: 0.2}").empty());
+  CHECK(problems("data: {format: image_folder, train: x, eval: y, split: 0.2}") ==
+        "f:1:49: data.split: takes the evaluation images from data.train; leave data.eval out, or data.split");
+  CHECK(problems("data: {format: cifar10, train: x, split: 0.2}") ==
+        "f:1:35: data.split: divides an image_folder, not data of the format cifar10");
   CHECK(problems("{data: {augment: {mixup: 0.2}}, algorithm: {batch_per_worker: 1}}") ==
         "f:1:19: data.augment.mixup: mixes the images of a worker's batch; algorithm.batch_per_worker must be at least "
         "2");

@@ -40,6 +40,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "data.format",
       "data.train",
       "data.eval",
+      "data.split",
       "data.image_size",
       "data.channels",
       "data.shuffle",
@@ -132,6 +133,7 @@ data:
   format: synthetic
   train: null
   eval: null
+  split: 0
   image_size: 32
   channels: 3
   shuffle: true
