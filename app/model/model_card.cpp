@@ -135,9 +135,13 @@ std::optional<ModelCard> card_from(const std::map<std::string, std::string>& met
 std::string weights_file(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path, ignored)) return path;
-  const std::string best = path + "/best.safetensors";
-  const std::string last = path + "/model.safetensors";
-  return std::filesystem::exists(best, ignored) && !std::filesystem::exists(last, ignored) ? best : last;
+  for (const char* name : {"/best.safetensors", "/model.safetensors"}) {
+    if (std::filesystem::exists(path + name, ignored)) return path + name;
+  }
+  throw Error(ErrorKind::input,
+              format("{}: holds neither best.safetensors nor model.safetensors; name a run that has been evaluated, a "
+                     "checkpoint or a file of weights",
+                     path));
 }
 
 std::optional<ModelCard> read_model_card(const std::string& path) {

@@ -44,8 +44,8 @@ std::map<std::string, std::string> to_metadata(const ModelCard& card);
 /// The card in a file's metadata; none in a file that another program made. Throws Error{input} naming `path` for one
 /// that is damaged.
 std::optional<ModelCard> card_from(const std::map<std::string, std::string>& metadata, const std::string& path);
-/// The file of weights at `path`: itself, or that of a checkpoint or run, whose best ones count while the last are not
-/// there.
+/// The file of weights at `path`: itself, or that of a checkpoint or run, whose best ones count before the last. Throws
+/// Error{input} for a folder without.
 std::string weights_file(const std::string& path);
 /// The card of a file of weights; none if it has none. Throws Error{input} for what is no safetensors file.
 std::optional<ModelCard> read_model_card(const std::string& path);

@@ -148,8 +148,8 @@ void predict(const Request& request, const std::string& file, const ModelCard& c
 
 void export_onnx(const Request& request, const std::string& file, const ModelCard& card) {
   std::error_code ignored;
-  if (std::filesystem::equivalent(file, request.onnx_file, ignored)) {
-    throw Error(ErrorKind::input, format("--export {}: is the model itself", request.onnx_file));
+  if (std::filesystem::equivalent(file, request.onnx_file, ignored) || request.onnx_file.ends_with(".safetensors")) {
+    throw Error(ErrorKind::input, format("--export {}: is for weights; name a FILE.onnx", request.onnx_file));
   }
   OutputFile output(request.onnx_file);
   const nn::Graph graph = build_graph(card);
@@ -168,8 +168,8 @@ int run_predict_command(int argc, const char* const* argv) {
   parser.set_version_flag("--version,-v", format("dcs3gd-predict {}", kVersion), "print the version and exit");
   parser.add_option("model", request.model, "a .safetensors file of a run, its folder, or one of its checkpoints")
       ->required();
-  CLI::Option* images =
-      parser.add_option("images", request.images, "photos, folders of photos, or - for one from standard input");
+  CLI::Option* images = parser.add_option(
+      "images", request.images, "photos, folders or NAME.tar files of photos, or - for one from standard input");
   const std::map<std::string, OutputFormat> formats{
       {"table", OutputFormat::table}, {"csv", OutputFormat::csv}, {"json", OutputFormat::json}};
   parser.add_option("--format", request.format, "how predictions are written (default: table)")

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <system_error>
@@ -18,6 +19,7 @@
 #include "core/hash.h"
 #include "data/photos/image_decoder.h"
 #include "data/photos/image_folder.h"
+#include "data/photos/tar_reader.h"
 
 namespace dcs3gd::data {
 namespace {
@@ -70,54 +72,81 @@ std::vector<std::uint8_t> read_standard_input() {
   }
 }
 
+/// A photo in a file of its own or in a tar file.
+struct Photo {
+  std::string name;
+  const PositionedFile* tar = nullptr;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
 class PhotoList final : public PhotoSource {
  public:
-  PhotoList(std::vector<std::string> files, std::vector<std::uint8_t> standard_input)
-      : files_(std::move(files)), standard_input_(std::move(standard_input)) {}
+  void add(std::string file) {
+    if (file == kStandardInput && standard_input_.empty()) standard_input_ = read_standard_input();
+    photos_.push_back({.name = std::move(file)});
+  }
+  void add_tar(const std::string& path) {
+    const auto& tar = tars_.emplace_back(std::make_unique<PositionedFile>(open_file(path)));
+    const std::vector<TarImage> images = images_in_tar(*tar);
+    if (images.empty()) throw Error(ErrorKind::input, format("{}: no .jpg, .jpeg or .png files in it", path));
+    for (const TarImage& image : images) {
+      photos_.push_back({format("{}/{}", path, image.name), tar.get(), image.offset, image.bytes});
+    }
+  }
+  std::size_t count() const { return photos_.size(); }
 
-  std::uint32_t size() const override { return static_cast<std::uint32_t>(files_.size()); }
+  std::uint32_t size() const override { return static_cast<std::uint32_t>(photos_.size()); }
   std::int32_t label(std::uint32_t /*index*/) const override { return 0; }
   std::uint64_t bytes(std::uint32_t index) const override {
-    if (files_[index] == kStandardInput) return standard_input_.size();
+    const Photo& photo = photos_[index];
+    if (photo.tar != nullptr) return photo.bytes;
+    if (photo.name == kStandardInput) return standard_input_.size();
     std::error_code error;
-    const std::uintmax_t bytes = fs::file_size(files_[index], error);
+    const std::uintmax_t bytes = fs::file_size(photo.name, error);
     return error ? 0 : bytes;
   }
-  std::string name(std::uint32_t index) const override { return files_[index]; }
+  std::string name(std::uint32_t index) const override { return photos_[index].name; }
   std::uint64_t identity(std::uint32_t index) const override {
-    return hash_bytes(std::as_bytes(std::span(files_[index])));
+    return hash_bytes(std::as_bytes(std::span(photos_[index].name)));
   }
   std::string fetch(std::uint32_t index, std::vector<std::uint8_t>& file) const override {
-    if (files_[index] != kStandardInput) return read_image_file(files_[index], file);
+    const Photo& photo = photos_[index];
+    if (photo.tar != nullptr) {
+      if (photo.bytes > static_cast<std::uint64_t>(kMaxDecoderBytes)) return "the file is too large";
+      file.resize(photo.bytes);
+      return photo.tar->try_read(photo.offset, std::as_writable_bytes(std::span(file)));
+    }
+    if (photo.name != kStandardInput) return read_image_file(photo.name, file);
     file = standard_input_;
     return "";
   }
 
  private:
-  std::vector<std::string> files_;
+  std::vector<Photo> photos_;
+  std::vector<std::unique_ptr<const PositionedFile>> tars_;
   std::vector<std::uint8_t> standard_input_;
 };
 
 }  // namespace
 
 std::unique_ptr<const PhotoSource> list_photos(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
+  auto photos = std::make_unique<PhotoList>();
   for (const std::string& path : paths) {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (fs::is_directory(status)) {
-      std::vector<std::string> found = photos_below(path);
-      std::ranges::move(found, std::back_inserter(files));
+      for (std::string& photo : photos_below(path)) photos->add(std::move(photo));
+    } else if (fs::is_regular_file(status) && path.ends_with(".tar")) {
+      photos->add_tar(path);
     } else if (path == kStandardInput || fs::exists(status)) {
-      files.push_back(path);
+      photos->add(path);
     } else {
       throw Error(ErrorKind::input, format("{}: {}", path, error ? error.message() : "No such file or directory"));
     }
   }
-  if (files.size() > std::numeric_limits<std::uint32_t>::max()) throw Error(ErrorKind::input, "too many photos");
-  const bool reads_input = std::ranges::find(files, kStandardInput) != files.end();
-  return std::make_unique<PhotoList>(std::move(files),
-                                     reads_input ? read_standard_input() : std::vector<std::uint8_t>());
+  if (photos->count() > std::numeric_limits<std::uint32_t>::max()) throw Error(ErrorKind::input, "too many photos");
+  return photos;
 }
 
 }  // namespace dcs3gd::data

@@ -308,6 +308,16 @@ TarSamples index_tar(const PositionedFile& tar, const std::function<void()>& on_
   return samples.take();
 }
 
+std::vector<TarImage> images_in_tar(const PositionedFile& tar) {
+  TarWalk walk(tar);
+  std::vector<TarImage> images;
+  while (const std::optional<Member> member = walk.next()) {
+    const bool is_image = is_image_extension(std::string_view(member->name).substr(member->name.rfind('.') + 1));
+    if (member->is_file() && is_image) images.push_back({member->name, member->offset, member->bytes});
+  }
+  return images;
+}
+
 std::string dotted_labels_problem(const TarSamples& samples) {
   if (samples.dotted_labels == 0) return "";
   return format(

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "core/files.h"
 #include "data/photos/shards.h"
@@ -31,6 +32,15 @@ constexpr std::int32_t kMaxTarClasses = 1'000'000;
 /// `on_member` is called at each header.
 TarSamples index_tar(
     const PositionedFile& tar, const std::function<void()>& on_member = [] {});
+
+struct TarImage {
+  std::string name;
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// The images in any tar file, without labels and whatever else is in it, in its order. Throws as index_tar() does.
+std::vector<TarImage> images_in_tar(const PositionedFile& tar);
 
 /// The rule that such labels break, for messages; empty if there are none.
 std::string dotted_labels_problem(const TarSamples& samples);

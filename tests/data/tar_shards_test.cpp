@@ -6,6 +6,7 @@
 
 #include <sys/resource.h>
 
+#include "data/photos/photo_list.h"
 #include "data/photos/tar_reader.h"
 #include "tests/data/data_test_support.h"
 #include "tests/data/encoded_images.h"
@@ -96,6 +97,25 @@ TEST_CASE("tar: the name of each of many images") {
     found.push_back(photos.source->name(image).substr(tar.path.size() + 2));
   }
   CHECK(found == expected);
+}
+
+TEST_CASE("tar: photos without labels, whatever else is there") {
+  const Tar tar(Members{tar_member("a/", "", '5'), tar_member("readme", "words"), tar_member("a/one.two.PNG", photo(1)),
+                        tar_member("link.png", "", '2'), sample("b", 2, 4)});
+  const std::vector<TarImage> images = images_in_tar(PositionedFile(tar.path));
+  REQUIRE(images.size() == 2);
+  CHECK(images[0].name == "a/one.two.PNG");
+  CHECK(images[1].name == "b.png");
+  const auto photos = list_photos({tar.path});
+  REQUIRE(photos->size() == 2);
+  CHECK(photos->name(0) == tar.path + "/a/one.two.PNG");
+  Bytes file;
+  for (const int number : {1, 2}) {
+    CHECK(photos->fetch(static_cast<std::uint32_t>(number - 1), file) == "");
+    CHECK(file == photo(number));
+  }
+  const Tar none(Members{tar_member("readme", "words")});
+  CHECK(contains(input_error([&] { list_photos({none.path}); }), "no .jpg, .jpeg or .png files in it"));
 }
 
 TEST_CASE("tar: long names and sizes of GNU tar and pax") {

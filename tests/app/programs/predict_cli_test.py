@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "support"))
 from cli_support import CliTest, main, write_photos, write_png
@@ -123,6 +124,20 @@ class Predictions(PredictTest):
         named, = self.rows(run, "photos/val/dog/001.png")
         self.assertEqual({**piped, "file": ""}, {**named, "file": ""})
 
+    def test_photos_in_tar_files(self):
+        run = self.train("run")
+        with tarfile.open(self.folder / "inbox.tar", "w") as tar:
+            tar.add(self.folder / "run.yaml", "run.yaml")
+            tar.add(self.folder / "photos/val", "new")
+        found = self.rows(run, "inbox.tar", "photos/val/emu")
+        expected = {row["file"]: row for row in self.rows(run, "photos/val")}
+        self.assertEqual(len(found), 16)
+        for row in found:
+            name = row.pop("file").replace("inbox.tar/new", "photos/val")
+            self.assertEqual(row, {key: value for key, value in expected[name].items() if key != "file"})
+        (self.folder / "cut.tar").write_bytes((self.folder / "inbox.tar").read_bytes()[:5000])
+        self.refuse(run, "cut.tar", says="cut.tar: at byte")
+
     def test_photos_that_cannot_be_read_are_named_and_the_others_predicted(self):
         run = self.train("run")
         (self.folder / "photos/val/dog/000.png").write_bytes(b"no picture")
@@ -178,7 +193,7 @@ class Predictions(PredictTest):
         (self.folder / "empty").mkdir()
         self.refuse(run, "empty", says="empty: no .jpg, .jpeg or .png files in it or below it")
         self.refuse("nowhere.safetensors", "photos", says="nowhere.safetensors")
-        self.refuse("photos", "photos", says="photos/model.safetensors")
+        self.refuse("photos", "photos", says="photos: holds neither best.safetensors nor model.safetensors")
         self.refuse(run, says="images or --export FILE.onnx")
         self.refuse(run, "photos", "--top", 0, says="--top")
         self.refuse(run, "photos", "--fold-batch-norm", says="--export")
@@ -194,7 +209,9 @@ class Export(PredictTest):
     def test_what_stands_where_the_model_is_to_go(self):
         run = self.train("run")
         weights = (self.folder / run / "model.safetensors").read_bytes()
-        self.refuse(run, "--export", f"{run}/model.safetensors", says="is the model itself")
+        self.refuse(run, "--export", f"{run}/model.safetensors", says="is for weights; name a FILE.onnx")
+        (self.folder / "best").symlink_to(f"{run}/best.safetensors")
+        self.refuse(run, "--export", "best", says="is for weights")
         self.assertEqual((self.folder / run / "model.safetensors").read_bytes(), weights)
         self.refuse(run, "--export", "nowhere/model.onnx", says="nowhere/model.onnx")
         self.refuse(run, "--export", "photos", says="photos: is a folder")
