@@ -273,8 +273,11 @@ class Matching {
   }
 
   /// Throws Error{input} unless everything fits; shows some of each kind, for a name of one side explains the other's.
-  void refuse_differences(const std::string& path) const {
-    std::string message = format("{} does not fit the model:", path);
+  void refuse_differences(const SafetensorsFile& file) const {
+    const auto model = file.metadata().find("model");
+    const std::string held =
+        model == file.metadata().end() ? "" : ", it says that it holds " + printable(model->second);
+    std::string message = format("{} does not fit the model{}:", file.path(), held);
     std::size_t left = 0;
     for (const std::vector<std::string>* differences : {&different_, &missing_, &unknown_}) {
       const std::size_t shown = std::min(differences->size(), kMaxListed);
@@ -416,7 +419,7 @@ void load_safetensors(const std::string& path, const std::vector<ArenaPart<Param
                       const std::vector<std::string>& skipped_prefixes) {
   const SafetensorsFile file(path);
   const Matching matching(file, arenas, skipped_prefixes);
-  matching.refuse_differences(path);
+  matching.refuse_differences(file);
   log_conversions(path, matching);
   for (const auto& [entry, values] : matching.assignments()) {
     file.read(*entry, values);

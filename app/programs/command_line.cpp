@@ -1,11 +1,15 @@
 #include "app/programs/command_line.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <string_view>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 
+#include "app/config/configuration.h"
+#include "app/config/schema.h"
 #include "app/config/suggestion.h"
 #include "app/config/yaml_reader.h"
 #include "core/error.h"
@@ -56,7 +60,11 @@ struct Parser {
     evaluate_option->expected(0, 1);
     add_option("--predictions", predictions, "FILE.csv", "with --eval: write what the model says about each image");
     add_flag("--dry-run", dry_run, "build everything, show sizes and memory, run two steps, leave no files");
-    add_flag("--print-config", print_config, "print the effective configuration and exit");
+    init_config_option = add_option("--init-config", photos, "FOLDER",
+                                    "look at a folder of photos and print a configuration to begin with");
+    add_flag("--print-config", print_config,
+             "print the effective configuration, or without --config\none of all defaults, and exit");
+    add_flag("--print-keys", print_keys, "print a page of all keys and networks and exit");
     add_flag("-v,--version", version, "print the version and exit");
     add_flag("-h,--help", help, "print this text and exit");
   }
@@ -73,10 +81,13 @@ struct Parser {
   std::string resume;
   std::string evaluate;
   std::string predictions;
+  std::string photos;
+  CLI::Option* init_config_option = nullptr;
   CLI::Option* resume_option = nullptr;
   CLI::Option* evaluate_option = nullptr;
   bool dry_run = false;
   bool print_config = false;
+  bool print_keys = false;
   bool version = false;
   bool help = false;
 
@@ -93,9 +104,23 @@ struct Parser {
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorKind::input, what + " See dcs3gd-train --help."); }
 
-void refuse_extra(const std::string& extra, const std::vector<std::string>& flags) {
+/// "--set run.epochs=3" of the flags --epochs 3 and --epochs=3 of other programs; empty if that is no key.
+std::string setting_for(const std::string& flag, const std::string& value) {
+  std::string word = flag.substr(std::min(flag.find_first_not_of('-'), flag.size()));
+  std::ranges::replace(word, '-', '_');
+  Configuration configuration;
+  std::vector<std::string> keys;
+  for (const Field& field : schema(configuration)) keys.push_back(field.key);
+  const std::optional<std::string> key = key_called(word, keys);
+  return key ? format("--set {}={}", *key, value.empty() || value.starts_with('-') ? "VALUE" : shortened(value)) : "";
+}
+
+void refuse_extra(const std::string& extra, const std::string& next, const std::vector<std::string>& flags) {
   if (extra.starts_with('-')) {
-    const std::string flag = extra.substr(0, extra.find('='));
+    const std::size_t equals = extra.find('=');
+    const std::string flag = extra.substr(0, equals);
+    const std::string setting = setting_for(flag, equals == std::string::npos ? next : extra.substr(equals + 1));
+    if (!setting.empty()) refuse(format("Unknown flag {}. Write {}.", shortened(flag), setting));
     const std::string suggestion = did_you_mean(flag, flags);
     refuse(format("Unknown flag {}{}", shortened(flag), suggestion.empty() ? "." : suggestion));
   }
@@ -120,7 +145,9 @@ Action action_of(const Parser& parser) {
   };
   const Choice choices[] = {{parser.evaluate_option->count() > 0, "--eval", Action::evaluate},
                             {parser.dry_run, "--dry-run", Action::dry_run},
-                            {parser.print_config, "--print-config", Action::print_config}};
+                            {parser.print_config, "--print-config", Action::print_config},
+                            {parser.init_config_option->count() > 0, "--init-config", Action::init_config},
+                            {parser.print_keys, "--print-keys", Action::print_keys}};
   const Choice* found = nullptr;
   for (const Choice& choice : choices) {
     if (!choice.chosen) continue;
@@ -128,6 +155,18 @@ Action action_of(const Parser& parser) {
     found = &choice;
   }
   return found == nullptr ? Action::train : found->action;
+}
+
+/// The configuration of the run that a folder, a checkpoint or a file of weights belongs to; empty if there is none.
+std::string config_of_run(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (path.empty()) return "";
+  std::error_code ignored;
+  const fs::path given = (fs::absolute(path, ignored) / "").parent_path();
+  fs::path folder = fs::is_directory(given, ignored) ? given : given.parent_path();
+  if (folder.parent_path().filename() == "checkpoints") folder = folder.parent_path().parent_path();
+  const fs::path config = folder / "config.yaml";
+  return fs::exists(config, ignored) ? config.string() : "";
 }
 
 std::string quoted_for_shell(std::string_view argument) {
@@ -159,17 +198,25 @@ CommandLine parse_command_line(std::span<const char* const> arguments) {
     line.action = Action::show_help;
     return line;
   }
-  for (const std::string& extra : parser.app.remaining()) refuse_extra(extra, parser.flags());
+  if (const std::vector<std::string> extras = parser.app.remaining(); !extras.empty()) {
+    refuse_extra(extras.front(), extras.size() > 1 ? extras[1] : "", parser.flags());
+  }
   refuse_repetition(parser.app);
   if (parser.version) {
     line.action = Action::show_version;
     return line;
   }
   line.action = action_of(parser);
-  if (parser.config.empty()) refuse("--config FILE is missing.");
-  line.config = expand_home(parser.config);
-  line.overrides = parser.overrides;
+  line.photos = expand_home(parser.photos);
   line.evaluate_path = expand_home(parser.evaluate);
+  line.config = parser.config.empty() ? config_of_run(line.evaluate_path) : expand_home(parser.config);
+  if (line.config.empty() && (line.action == Action::train || line.action == Action::dry_run)) {
+    refuse("--config FILE is missing; dcs3gd-train --init-config FOLDER makes one for a folder of photos.");
+  }
+  if (line.config.empty() && line.action == Action::evaluate) {
+    refuse("--config FILE is missing, and there is no config.yaml of a run beside the weights.");
+  }
+  line.overrides = parser.overrides;
   line.predictions_path = expand_home(parser.predictions);
   if (!line.predictions_path.empty() && line.action != Action::evaluate) {
     refuse("--predictions FILE.csv needs --eval.");

@@ -10,16 +10,17 @@
 namespace dcs3gd::app {
 
 /// What `dcs3gd-train` is asked to do.
-enum class Action { train, evaluate, dry_run, print_config, show_version, show_help };
+enum class Action { train, evaluate, dry_run, print_config, init_config, print_keys, show_version, show_help };
 
 struct CommandLine {
   Action action = Action::train;
-  std::string config;                  ///< --config, as given
+  std::string config;                  ///< --config, as given; empty: all defaults, with print_config alone
   std::vector<std::string> overrides;  ///< --set, KEY=VALUE, in their order
   std::optional<ResumeMode> resume;    ///< none: --resume was not given
   std::string resume_path;
   std::string evaluate_path;     ///< weights or checkpoint of --eval; empty: the run's own
   std::string predictions_path;  ///< of --predictions; empty: none
+  std::string photos;            ///< the folder of --init-config
   std::string verbatim;          ///< the whole line, quoted so that a shell reads it back
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "app/config/key_tables.h"
 #include "app/job/agreement.h"
 #include "app/job/build_id.h"
 #include "app/job/exit_code.h"
@@ -17,6 +18,7 @@
 #include "app/model/model_card.h"
 #include "app/model/predictions.h"
 #include "app/model/tuning.h"
+#include "app/photos/first_configuration.h"
 #include "app/programs/dry_run.h"
 #include "app/record/progress.h"
 #include "app/train/resume.h"
@@ -27,13 +29,15 @@
 #include "core/format.h"
 #include "core/log.h"
 #include "core/version.h"
+#include "nn/convolution/tuning.h"
 
 namespace dcs3gd::app {
 namespace {
 
 /// What all ranks must be asked for beside the configuration.
 std::string to_line(const CommandLine& line) {
-  constexpr const char* kActions[] = {"train", "--eval", "--dry-run", "--print-config", "--version", "--help"};
+  constexpr const char* kActions[] = {"train",         "--eval",       "--dry-run", "--print-config",
+                                      "--init-config", "--print-keys", "--version", "--help"};
   constexpr const char* kResumeModes[] = {"auto", "never", "PATH"};
   const auto mode = line.resume.value_or(ResumeMode::automatic);
   return format("{} {} --resume {} {} --predictions {}", kActions[static_cast<std::size_t>(line.action)],
@@ -49,9 +53,23 @@ std::vector<std::filesystem::path> configuration_folders() {
   return {bin / "../../../configs", bin / "../share/dcs3gd-train/configs"};
 }
 
+/// Stands for the name of a run where there is no file that it could come from.
+constexpr const char* kTemplateName = "NAME";
+
+/// For --print-config. A template leaves the name of the run to that of its file.
+std::string printed(const Configuration& configuration) {
+  std::string yaml = to_yaml(configuration);
+  const std::string name = format("  name: {} ", kTemplateName);
+  if (const std::size_t line = yaml.find(name); line != std::string::npos) yaml.replace(line, 2, "  # ");
+  return yaml;
+}
+
 Configuration load_configuration(const CommandLine& command_line) {
-  const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
-  ConfigurationSource source = read_configuration_file(file, command_line.overrides);
+  ConfigurationSource source{.file_name = kTemplateName, .text = "{}", .overrides = command_line.overrides};
+  if (!command_line.config.empty()) {
+    const std::filesystem::path file = find_configuration_file(command_line.config, configuration_folders());
+    source = read_configuration_file(file, command_line.overrides);
+  }
   source.is_trained = command_line.action != Action::evaluate;
   return parse_configuration(source);
 }
@@ -134,6 +152,13 @@ void warn_of_other_classes(const Configuration& configuration, const std::option
              *model.init));
 }
 
+/// What a user does with a run that is over.
+void say_what_is_next(const RunFolder& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder.best(), ignored)) return;
+  log::info(format("next: dcs3gd-train --eval {0}, dcs3gd-predict {0} PHOTOS, dcs3gd-report {0}", folder.path()));
+}
+
 /// `listing`: of count_classes().
 int train(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator,
           Process& process, std::string listing) {
@@ -154,15 +179,21 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   run_start.checkpoint =
       prepare_resume(configuration, command_line, run_start.card, folder, process, communicator, claim);
   if (says_finished(configuration, folder, run_start.checkpoint, communicator)) return 0;
+  agree(communicator, [&] {
+    if (run_start.checkpoint && communicator.rank() == 0) {
+      expect_steps_left(folder, *run_start.checkpoint, configuration.run);
+    }
+  });
   std::optional<nn::Graph> graph;
   agree(communicator, [&] { graph.emplace(build_graph(run_start.card)); });
+  const Datasets datasets =
+      open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator), std::move(listing));
+  agree(communicator, [&] { steps_per_epoch(configuration, communicator.size(), *datasets.train); });
+  warn_of_other_classes(configuration, run_start.checkpoint, *datasets.train, communicator);
   run_start.convolutions =
       tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   run_start.signals = &signals;
   run_start.stop_wanted = [&] { return signals.received() || time_limit->is_up(); };
-  const Datasets datasets =
-      open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator), std::move(listing));
-  warn_of_other_classes(configuration, run_start.checkpoint, *datasets.train, communicator);
   std::optional<Trainer> trainer;
   agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
@@ -181,18 +212,29 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   if (const auto left_s = time_limit->left_s(); left_s && communicator.rank() == 0) {
     log::info(format("time limit: in {}", format_duration(*left_s)));
   }
-  return trainer->train(claim ? &*claim : nullptr) == RunEnd::done ? 0 : kExitStopped;
+  const RunEnd end = trainer->train(claim ? &*claim : nullptr);
+  if (communicator.rank() == 0) {
+    if (end == RunEnd::stopped) {
+      log::info(format("stopped {}; the same command continues the run", time_limit->is_up()  ? "by its time limit"
+                                                                         : signals.received() ? "by a signal"
+                                                                                              : "before its end"));
+    }
+    say_what_is_next(folder);
+  }
+  return end == RunEnd::done ? 0 : kExitStopped;
 }
 
 constexpr std::size_t kWorstClasses = 20;
 
-/// --eval: a model on the evaluation part of the data; the run's own final model unless a file is named. What the file
+/// --eval: a model on the evaluation part of the data; the run's best model unless another is named. What the file
 /// says of its model holds; the configuration's model is for files of other programs.
 void evaluate(const Configuration& configuration, const CommandLine& command_line, comm::Communicator& communicator) {
   const ThreadPlan threads = use_threads(configuration.run.threads, communicator);
-  const std::string file = command_line.evaluate_path.empty()
-                               ? RunFolder(configuration.run.output_dir, configuration.run.name).model()
-                               : weights_file(command_line.evaluate_path);
+  std::string file;
+  agree(communicator, [&] {
+    const std::string& named = command_line.evaluate_path;
+    file = weights_file(named.empty() ? RunFolder(configuration.run.output_dir, configuration.run.name).path() : named);
+  });
   const ModelCard card = card_of_rank_0(communicator, [&] {
     const std::optional<ModelCard> own = read_model_card(file);
     return own ? *own : model_card(configuration);
@@ -248,9 +290,11 @@ int run_on_ranks(Configuration configuration, const CommandLine& command_line, c
               std::move(count.listing));
       break;
     case Action::print_config:
-      if (communicator.rank() == 0) std::fputs(to_yaml(configuration).c_str(), stdout);
+      if (communicator.rank() == 0) std::fputs(printed(configuration).c_str(), stdout);
       flush_output();
       break;
+    case Action::init_config:
+    case Action::print_keys:
     case Action::show_version:
     case Action::show_help:
       break;
@@ -258,13 +302,26 @@ int run_on_ranks(Configuration configuration, const CommandLine& command_line, c
   return 0;
 }
 
+/// What needs no configuration and no other ranks.
+std::optional<std::string> answer(const CommandLine& command_line) {
+  switch (command_line.action) {
+    case Action::show_help:
+      return help_text();
+    case Action::show_version:
+      return format("dcs3gd-train {}, build {}\n{}\n", kVersion, build_id(), nn::describe_machine());
+    case Action::print_keys:
+      return key_tables();
+    case Action::init_config:
+      return first_configuration(command_line.photos);
+    default:
+      return std::nullopt;
+  }
+}
+
 }  // namespace
 
 int run_train_command(const CommandLine& command_line) {
-  if (command_line.action == Action::show_help) return std::fputs(help_text().c_str(), stdout), flush_output(), 0;
-  if (command_line.action == Action::show_version) {
-    return std::printf("dcs3gd-train %s\n", kVersion), flush_output(), 0;
-  }
+  if (const auto text = answer(command_line)) return std::fputs(text->c_str(), stdout), flush_output(), 0;
   // First of all: what is asked to stop while it starts does so as it does later.
   std::optional<Process> process;
   if (command_line.action == Action::train) process.emplace();

@@ -32,12 +32,18 @@ std::map<std::string, std::string> values_by_key(const Configuration& configurat
   return values_by_key(std::istringstream(to_lines(configuration)));
 }
 
-/// Where --resume PATH leads: a checkpoint, or a run folder that has some. Collective.
+bool is_at_end(const Checkpoint& checkpoint, const RunConfiguration& run) {
+  const data::Position& position = checkpoint.manifest.position;
+  return position.epoch >= run.epochs || (run.max_steps && position.step >= *run.max_steps);
+}
+
+/// Where --resume PATH leads: a checkpoint, a run folder that has some, or the folder of these. Collective.
 Checkpoint checkpoint_at(comm::Communicator& communicator, const std::string& path) {
-  const std::string folder = path + "/checkpoints";
   std::error_code ignored;
-  const bool is_run = communicator.from_rank_0(fs::is_directory(folder, ignored) ? "run" : "") == "run";
-  if (!is_run) return open_checkpoint(communicator, path);
+  const bool are_checkpoints = (fs::path(path) / "").parent_path().filename() == "checkpoints";
+  const std::string below = are_checkpoints ? path : path + "/checkpoints";
+  const std::string folder = communicator.from_rank_0(fs::is_directory(below, ignored) ? below : "");
+  if (folder.empty()) return open_checkpoint(communicator, path);
   if (auto newest = find_newest_checkpoint(communicator, folder)) return *newest;
   throw Error(ErrorKind::input, format("--resume {}: there is no checkpoint in {}", path, folder),
               ErrorScope::all_ranks);
@@ -112,10 +118,19 @@ bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {
   return fs::equivalent(fs::path(checkpoint.path).parent_path(), folder.checkpoints(), ignored);
 }
 
-bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
+void expect_steps_left(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
+  if (!is_at_end(checkpoint, run) || is_of(folder, checkpoint)) return;
   const data::Position& position = checkpoint.manifest.position;
-  const bool is_last = position.epoch >= run.epochs || (run.max_steps && position.step >= *run.max_steps);
-  return is_last && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
+  throw Error(
+      ErrorKind::input,
+      format("{} is after epoch {}, step {}: nothing is left to do of {}; raise run.epochs or run.max_steps, or "
+             "begin with its weights: --set model.init={} and --resume never",
+             checkpoint.path, position.epoch, position.step,
+             run.max_steps ? counted(*run.max_steps, "step") : counted(run.epochs, "epoch"), checkpoint.model()));
+}
+
+bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
+  return is_at_end(checkpoint, run) && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
          is_intact(folder.model(), checkpoint.manifest.files.at(kModelFile));
 }
 

@@ -39,6 +39,9 @@ void expect_continuable(const Checkpoint& checkpoint, const Configuration& confi
 /// Throws Error{input} if the checkpoint's network is another one: model.file was edited since.
 void expect_same_network(const Checkpoint& checkpoint, const ModelCard& card);
 
+/// Throws Error{input} if another run's checkpoint is as far as this run is to go: nothing would be trained.
+void expect_steps_left(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run);
+
 /// Whether the checkpoint is one of the folder's own.
 bool is_of(const RunFolder& folder, const Checkpoint& checkpoint);
 

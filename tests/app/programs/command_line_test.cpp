@@ -1,12 +1,16 @@
 #include "app/programs/command_line.h"
 
+#include <filesystem>
 #include <initializer_list>
 
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "tests/support/file_helpers.h"
+#include "tests/support/temporary_folder.h"
 
 using namespace dcs3gd::app;
+namespace test = dcs3gd::test;
 using dcs3gd::Error;
 using dcs3gd::ErrorKind;
 
@@ -33,7 +37,8 @@ std::string problem(std::initializer_list<const char*> flags) {
 
 TEST_CASE("the flags are a contract: new knobs are keys of the configuration, not flags") {
   CHECK(command_line_flags() == std::vector<std::string>{"--config", "--set", "--resume", "--eval", "--predictions",
-                                                         "--dry-run", "--print-config", "--version", "--help"});
+                                                         "--dry-run", "--init-config", "--print-config", "--print-keys",
+                                                         "--version", "--help"});
 }
 
 TEST_CASE("a plain run") {
@@ -55,6 +60,9 @@ TEST_CASE("overrides are kept as they are, in their order") {
 TEST_CASE("what to do") {
   CHECK(parse({"--config", "x", "--dry-run"}).action == Action::dry_run);
   CHECK(parse({"--config", "x", "--print-config"}).action == Action::print_config);
+  CHECK(parse({"--print-config"}).action == Action::print_config);
+  CHECK(parse({"--print-keys"}).action == Action::print_keys);
+  CHECK(parse({"--init-config", "photos"}).photos == "photos");
   CHECK(parse({"--version"}).action == Action::show_version);
   CHECK(parse({"--help"}).action == Action::show_help);
   CHECK(parse({"--help", "--whatever", "--dry-run"}).action == Action::show_help);
@@ -68,6 +76,30 @@ TEST_CASE("--eval has an optional path") {
   CHECK(parse({"--config", "x", "--eval"}).evaluate_path.empty());
   CHECK(parse({"--config", "x", "--eval", "m.safetensors"}).evaluate_path == "m.safetensors");
   CHECK(parse({"--config", "x", "--eval=m.safetensors"}).evaluate_path == "m.safetensors");
+}
+
+TEST_CASE("a run's folder brings its configuration to --eval") {
+  const test::TemporaryFolder folder;
+  const std::string run = folder / "run";
+  std::filesystem::create_directories(run + "/checkpoints/step-00000001");
+  CHECK(problem({"--eval", run.c_str()}).starts_with("--config FILE is missing, and there is no config.yaml"));
+  test::write_file(run + "/config.yaml", "{}");
+  const std::string config = run + "/config.yaml";
+  for (const char* below : {"", "/", "/best.safetensors", "/checkpoints/step-00000001"}) {
+    CHECK(parse({"--eval", (run + below).c_str()}).config == config);
+  }
+  CHECK(parse({"--config", "x", "--eval", run.c_str()}).config == "x");
+}
+
+TEST_CASE("flags of other programs lead to their keys") {
+  CHECK(problem({"--config", "a", "--epochs", "3"}) ==
+        "Unknown flag --epochs. Write --set run.epochs=3. See dcs3gd-train --help.");
+  CHECK(problem({"--config", "a", "--batch-size=32"}) ==
+        "Unknown flag --batch-size. Write --set algorithm.batch_per_worker=32. See dcs3gd-train --help.");
+  CHECK(problem({"--config", "a", "-j", "4"}) ==
+        "Unknown flag -j. Write --set data.loader.threads=4. See dcs3gd-train --help.");
+  CHECK(problem({"--config", "a", "--pretrained"}) ==
+        "Unknown flag --pretrained. Write --set model.init=VALUE. See dcs3gd-train --help.");
 }
 
 TEST_CASE("--predictions goes with --eval") {
@@ -92,8 +124,14 @@ TEST_CASE("the command line is kept so that a shell reads it back") {
 }
 
 TEST_CASE("usage errors say what is wrong in one line") {
-  CHECK(problem({}) == "--config FILE is missing. See dcs3gd-train --help.");
-  CHECK(problem({"--dry-run"}) == "--config FILE is missing. See dcs3gd-train --help.");
+  CHECK(
+      problem({}) ==
+      "--config FILE is missing; dcs3gd-train --init-config FOLDER makes one for a folder of photos. See dcs3gd-train "
+      "--help.");
+  CHECK(
+      problem({"--dry-run"}) ==
+      "--config FILE is missing; dcs3gd-train --init-config FOLDER makes one for a folder of photos. See dcs3gd-train "
+      "--help.");
   CHECK(problem({"--config"}) == "--config: 1 required FILE missing. See dcs3gd-train --help.");
   CHECK(problem({"--config", "a", "--config", "b"}) ==
         "--config is given 2 times, expected once. See dcs3gd-train --help.");

@@ -96,6 +96,9 @@ class InstallTest(unittest.TestCase):
         self.assertIn("tiny.yaml", self.complete("--config", "ti"))
         self.assertEqual(self.complete("--set", "optimizer.lr.ba"), ["optimizer.lr.base="])
         self.assertIn("run.epochs=", self.complete("--set", "run."))
+        self.assertIn("run.name=", self.complete("--set", "run.n"))
+        self.assertEqual(self.complete("--set", "model.name", "=", "resnet18"), ["resnet18"])
+        self.assertEqual(self.complete("--set", "data.shuffle", "="), ["true", "false"])
         self.assertEqual(self.complete("--resume", "ne"), ["never"])
 
     def test_debian_package(self):

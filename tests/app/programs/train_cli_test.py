@@ -1,11 +1,13 @@
 """dcs3gd-train as a user meets it: its options, what it says before a run, and data that it refuses. Usage: cli_support.py."""
 
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 
 from train_cli_support import TrainTest, setting
-from cli_support import main
+from cli_support import main, write_photos
 
 
 class Usage(TrainTest):
@@ -14,7 +16,7 @@ class Usage(TrainTest):
         for flag in ("--config", "--set", "--resume", "--eval", "--predictions", "--dry-run", "--print-config",
                      "--version"):
             self.assertIn(flag, text)
-        self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+\n$")
+        self.assertRegex(self.succeed("--version").out, r"^dcs3gd-train \d+\.\d+\.\d+, build [0-9a-f]*\n.+ oneDNN \d")
         self.assertEqual(self.succeed("-h").out, text)
         self.assertEqual(self.succeed("-v").out, self.succeed("--version").out)
 
@@ -51,7 +53,64 @@ class Usage(TrainTest):
         self.assertEqual(self.names(), ["printed.yaml", "tiny_run.yaml"])
 
 
+    def test_a_template_leaves_the_name_to_its_file(self):
+        self.write("mine.yaml", self.succeed("--print-config").out)
+        printed = self.succeed("--config", "mine.yaml", "--print-config").out
+        self.assertRegex(printed, r"(?m)^  name: mine ")
+
+    def test_the_page_of_keys_is_what_the_program_says(self):
+        page = pathlib.Path(__file__).resolve().parents[3] / "configs/KEYS.md"
+        self.assertEqual(page.read_text(encoding="utf-8"), self.succeed("--print-keys").out,
+                         "make it anew: dcs3gd-train --print-keys > configs/KEYS.md")
+
+
+class FirstConfiguration(TrainTest):
+    """--init-config writes what trains, for folders of every form."""
+
+    def expect_trains(self, folder, says, images):
+        self.write("first.yaml", self.succeed("--init-config", folder).out)
+        self.assertIn(says, (self.folder / "first.yaml").read_text())
+        smaller = setting(model__name="resnet8", data__image_size=16)
+        out = self.succeed("--config", "first.yaml", *smaller, "--dry-run").out
+        self.assertRegex(out, r"(?m)^training time +about ")
+        result = self.succeed("--config", "first.yaml", *smaller, *setting(run__max_steps=2))
+        self.assertIn(f"({images} images)", result.out)
+        self.assertNotIn("learning rate never", result.err)
+        shutil.rmtree(self.folder / "runs")
+
+    def test_parts(self):
+        write_photos(self.folder / "photos", 24)
+        self.expect_trains("photos", f"eval: {self.folder.resolve()}/photos/val", 36)
+
+    def test_a_folder_without_parts_is_split(self):
+        write_photos(self.folder / "photos", 24)
+        self.expect_trains("photos/train", "split: 0.2", 15)
+        self.assertNotIn("eval:", self.succeed("--init-config", "photos/train").out)
+        shutil.rmtree(self.folder / "photos/val")
+        self.expect_trains("photos", "split: 0.2", 15)
+
+    def test_names_that_yaml_reads_otherwise(self):
+        write_photos(self.folder / "my: #1 'photos'", 24)
+        self.expect_trains("my: #1 'photos'", "eval:", 36)
+
+    def test_refusals(self):
+        self.refuse("--init-config", "nowhere", says="nothing found at")
+        self.write("empty/none.txt", "")
+        self.refuse("--init-config", "empty", says="no folder")
+        write_photos(self.folder / "one", 4, classes=("cat",))
+        self.refuse("--init-config", "one", says="found one class")
+
+
 class DryRun(TrainTest):
+    def test_data_that_are_not_there_are_a_warning_at_the_end(self):
+        result = self.succeed("--config", "tiny_run.yaml", *Data.IDX, "--dry-run")
+        self.assertIn("warning: the training data are not on this machine: i; nothing of it was checked", result.err + result.out)
+
+    def test_it_tells_what_a_run_tells_at_its_start(self):
+        out = self.succeed("--config", "tiny_run.yaml", "--dry-run").out
+        for row in ("steps +16 ", "learning rate +0.02", "augmentation +none", "training time +about 0:0"):
+            self.assertRegex(out, f"(?m)^{row}")
+
     def parameters(self, model):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run",
                            *setting(model__name=model, model__classes=1000, data__image_size=64, data__channels=3,
@@ -86,7 +145,7 @@ class DryRun(TrainTest):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
         self.assertEqual(out.count("parameters: "), 1)
         self.assertRegex(out, r"(?m)^all-reduce .*ring, fp32")
-        self.assertRegex(out, r"(?m)^memory needed .* GB free on \S+ \(2 ranks\)$")
+        self.assertRegex(out, r"(?m)^memory needed .* [GM]B free on \S+ \(2 ranks\)$")
         self.assertRegex(out, r"(?m)^all-reduce time +\d+\.\d ms for \d+\.\d MB; a step computes for")
         self.assertRegex(out, r"(?m)^disk needed .* free at runs \(checkpoints: 4 x")
         self.assertNotIn("time limit", out)

@@ -23,9 +23,13 @@ class Weights(TrainTest):
         for model in ("lenet5", "resnet20"):
             with self.subTest(model):
                 result, _ = self.train(*setting(model__name=model, run__max_steps=10), name=model)
-                final = self.evaluation(result.out.splitlines()[-2])
+                lines = [line for line in result.out.splitlines() if "evaluation:" in line]
+                final, best = lines[-1], [line for line in lines if "best so far" in line][-1]
+                final, best = self.evaluation(final), self.evaluation(best)
                 arguments = ["--config", "tiny_run.yaml", *setting(model__name=model, run__name=model), "--eval"]
-                self.assertEqual(self.evaluation(self.succeed(*arguments).out), final)
+                self.assertEqual(self.evaluation(self.succeed(*arguments).out), best)
+                self.assertEqual(self.evaluation(self.succeed("--eval", f"runs/{model}").out), best)
+                self.assertIn(f"runs/{model}/best.safetensors", result.out.splitlines()[-2])
                 shutil.copy(self.folder / f"runs/{model}/model.safetensors", self.folder / "moved.safetensors")
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors").out), final)
                 self.assertEqual(self.evaluation(self.succeed(*arguments, "moved.safetensors", ranks=3).out), final)
@@ -76,7 +80,9 @@ class Weights(TrainTest):
         self.assertEqual(self.names("runs"), ["run"])
 
     def test_evaluation_without_a_run(self):
-        self.refuse_run("--eval", says="runs/tiny_run/model.safetensors")
+        self.refuse_run("--eval", says="runs/tiny_run")
+        (self.folder / "runs/tiny_run/checkpoints").mkdir(parents=True)
+        self.refuse_run("--eval", says="runs/tiny_run: holds neither best.safetensors nor model.safetensors")
 
     def test_training_goes_on_from_saved_weights(self):
         training = self.easy_data()
@@ -89,7 +95,7 @@ class Weights(TrainTest):
     def test_weights_of_another_model(self):
         self.train(*setting(run__max_steps=1))
         weights = setting(model__init="runs/run/model.safetensors", run__name="other")
-        self.refuse_run(*weights, *setting(model__name="resnet20"), says=["model.safetensors", "6x1x5x5", "layer1.0"])
+        self.refuse_run(*weights, *setting(model__name="resnet20"), says=["it says that it holds \"lenet5\"", "6x1x5x5", "layer1.0"])
         self.refuse_run(*weights, *setting(model__classes=3), says=["fc3.weight", "2x84", "3x84"])
         self.train(*setting(model__init="runs/run/model.safetensors", model__classes=3, model__init_skip="[fc3]",
                             run__max_steps=1), name="skipped")

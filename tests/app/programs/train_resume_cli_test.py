@@ -224,6 +224,16 @@ class Resume(TrainTest):
         evaluation = self.succeed("--config", "tiny_run.yaml", "--eval", "runs/run/checkpoints/step-00000016").out
         self.assertIn("top-1", evaluation)
 
+    def test_from_the_folder_of_checkpoints_and_after_the_end(self):
+        self.train()
+        self.refuse_other("--resume", "runs/run/checkpoints", says="nothing is left to do of 2 epochs; raise run.epochs")
+        _, events = self.train("--resume", "runs/run/checkpoints/", *setting(run__epochs=3), name="other")
+        self.assertEqual(self.of(events, "start")[-1]["resumed_from"], STEPS)
+
+    def refuse_other(self, *arguments, says):
+        self.refuse("--config", "tiny_run.yaml", "--set", "run.name=other", *arguments, says=says)
+        self.assertFalse((self.folder / "runs/other").exists())
+
     def test_a_damaged_checkpoint_is_named(self):
         self.train(*setting(run__max_steps=12, checkpoint__every_steps=4))
         damaged = self.folder / "runs/run/checkpoints/step-00000012/shared.state"
