@@ -401,7 +401,8 @@ class DataTest(CliTest):
         small = ["data.image_size=64", "algorithm.batch_per_worker=2"]  # the same network, sooner
         result = self.train("plan", "data.train=photos", "data.eval=photos", *small, flags=["--dry-run"])
         self.assertEqual(result.code, 0, result)
-        self.assertRegex(result.out, r"training data +image_folder .*photos/train: 24 images of 3 classes .*12 steps per")
+        self.assertRegex(result.out, r"training data +image_folder .*photos/train: 24 images of 3 classes ")
+        self.assertRegex(result.out, r"(?m)^steps +1080 \(90 epochs x 12\)$")
         self.assertRegex(result.out, r"evaluation data +image_folder .*photos/val: 12 images of 3 classes")
         self.assertIn("parameters: 25557032", result.out)
         result = self.train("plan", *small, flags=["--dry-run"])
