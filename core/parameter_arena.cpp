@@ -1,6 +1,7 @@
 #include "core/parameter_arena.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <utility>
 
@@ -26,6 +27,13 @@ const ParameterSlice* ParameterLayout::find(std::string_view name) const {
   return found == slices_.end() ? nullptr : &*found;
 }
 
+std::shared_ptr<const ParameterLayout> ParameterLayout::part(bool is_frozen) const {
+  std::vector<ParameterSlice> slices;
+  std::ranges::copy_if(slices_, std::back_inserter(slices),
+                       [&](const ParameterSlice& slice) { return slice.is_frozen == is_frozen; });
+  return std::make_shared<const ParameterLayout>(std::move(slices));
+}
+
 ParameterArena::ParameterArena(std::shared_ptr<const ParameterLayout> layout)
     : layout_(std::move(layout)), values_(layout_->element_count()) {}
 
@@ -33,6 +41,14 @@ ParameterArena ParameterArena::copy() const {
   ParameterArena twin(layout_);
   std::ranges::copy(values(), twin.values().begin());
   return twin;
+}
+
+void copy_tensors(const ParameterArena& from, ParameterArena& to) {
+  for (const ParameterSlice& slice : from.layout().slices()) {
+    if (const ParameterSlice* same = to.layout().find(slice.name)) {
+      std::ranges::copy(from.slice(slice), to.slice(*same).begin());
+    }
+  }
 }
 
 }  // namespace dcs3gd

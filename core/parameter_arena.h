@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,8 +26,11 @@ struct ParameterSlice {
   std::string name;  ///< torchvision's name, such as "layer1.0.conv1.weight"
   Shape shape;       ///< torchvision's shape: OIHW, OI or C
   ParameterKind kind = ParameterKind::weight;
-  std::size_t offset = 0;  ///< first element in the flat array
-  std::size_t count = 0;   ///< elements
+  std::size_t offset = 0;                  ///< first element in the flat array
+  std::size_t count = 0;                   ///< elements
+  bool is_frozen = false;                  ///< keeps its values: has no gradient and no update
+  double rate_factor = 1;                  ///< of the learning rate
+  std::optional<float> weight_decay = {};  ///< in place of the optimizer's
 };
 
 /// The order, names and shapes of the tensors of a flat array: torchvision's order, plain layout, no gaps. Immutable
@@ -40,6 +44,8 @@ class ParameterLayout {
   std::size_t element_count() const { return element_count_; }
   /// The slice of this name, or nullptr.
   const ParameterSlice* find(std::string_view name) const;
+  /// The slices that are frozen, or those that are not, as a layout of their own.
+  std::shared_ptr<const ParameterLayout> part(bool is_frozen) const;
 
  private:
   std::vector<ParameterSlice> slices_;
@@ -68,5 +74,8 @@ class ParameterArena {
   std::shared_ptr<const ParameterLayout> layout_;
   AlignedBuffer<float> values_;
 };
+
+/// Copies the tensors that both have, by name.
+void copy_tensors(const ParameterArena& from, ParameterArena& to);
 
 }  // namespace dcs3gd

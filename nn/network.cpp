@@ -1,6 +1,8 @@
 #include "nn/network.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "core/error.h"
 #include "core/format.h"
@@ -45,10 +47,13 @@ struct Network::Implementation {
       : graph(checked(graph_to_plan, network_options)),
         options(network_options),
         parameters(graph.parameter_layout()),
-        statistics(graph.statistics_layout()),
+        trained(parameters->part(false)),
+        moving(graph.statistics_layout()->part(false)),
+        frozen(frozen_tensors(graph)),
+        trained_parameters(parameter_indices(*trained)),
         weights(device, parameters->slices().size()),
-        running_statistics(statistics),
-        batch_statistics(statistics),
+        running_statistics(graph.statistics_layout()),
+        batch_statistics(moving),
         training(planner(true)),
         evaluation(planner(false)),
         memory(std::max(training.memory_bytes(), evaluation.memory_bytes())) {
@@ -64,9 +69,27 @@ struct Network::Implementation {
                     .running_statistics = running_statistics,
                     .batch_statistics = batch_statistics,
                     .parameters = *parameters,
+                    .trained = *trained,
                     .options = options,
                     .range_images = for_training ? options.batch : evaluation_range(options.batch),
                     .training = for_training});
+  }
+
+  static std::shared_ptr<const ParameterLayout> frozen_tensors(const Graph& graph) {
+    std::vector<ParameterSlice> slices = graph.parameter_layout()->part(true)->slices();
+    std::ranges::copy(graph.statistics_layout()->part(true)->slices(), std::back_inserter(slices));
+    return std::make_shared<const ParameterLayout>(std::move(slices));
+  }
+
+  std::size_t parameter_index(const ParameterSlice& slice) const {
+    return static_cast<std::size_t>(parameters->find(slice.name) - parameters->slices().data());
+  }
+
+  std::vector<std::size_t> parameter_indices(const ParameterLayout& layout) const {
+    std::vector<std::size_t> indices;
+    indices.reserve(layout.slices().size());
+    for (const ParameterSlice& slice : layout.slices()) indices.push_back(parameter_index(slice));
+    return indices;
   }
 
   BatchResult run(Program& program, const BatchView& batch) {
@@ -81,13 +104,16 @@ struct Network::Implementation {
 
   const Graph graph;
   const NetworkOptions options;
-  const std::shared_ptr<const ParameterLayout> parameters;
-  const std::shared_ptr<const ParameterLayout> statistics;
+  const std::shared_ptr<const ParameterLayout> parameters;  ///< all of the graph
+  const std::shared_ptr<const ParameterLayout> trained;
+  const std::shared_ptr<const ParameterLayout> moving;
+  const std::shared_ptr<const ParameterLayout> frozen;
+  const std::vector<std::size_t> trained_parameters;  ///< by slice of `trained`, the place in `parameters`
   onednn::Device device;
   ComputeWeights weights;
   PassContext context;
-  ParameterArena running_statistics;
-  ParameterArena batch_statistics;
+  ParameterArena running_statistics;  ///< all, frozen or not
+  ParameterArena batch_statistics;    ///< of those that move
   Program training;
   Program evaluation;
   AlignedBuffer<std::byte> memory;
@@ -105,8 +131,9 @@ Network::Network(const Graph& graph, const NetworkOptions& options) {
 
 Network::~Network() = default;
 
-const std::shared_ptr<const ParameterLayout>& Network::parameter_layout() const { return implementation_->parameters; }
-const std::shared_ptr<const ParameterLayout>& Network::statistics_layout() const { return implementation_->statistics; }
+const std::shared_ptr<const ParameterLayout>& Network::parameter_layout() const { return implementation_->trained; }
+const std::shared_ptr<const ParameterLayout>& Network::statistics_layout() const { return implementation_->moving; }
+const std::shared_ptr<const ParameterLayout>& Network::frozen_layout() const { return implementation_->frozen; }
 int Network::batch() const { return implementation_->options.batch; }
 
 BatchView Network::part_of(const BatchView& whole, int part) const {
@@ -125,16 +152,24 @@ int Network::classes() const {
 }
 
 void Network::set_weights(const ParameterArena& weights) {
-  const auto& slices = implementation_->parameters->slices();
+  const auto& slices = implementation_->trained->slices();
   for (std::size_t index = 0; index < slices.size(); ++index) set_weights(index, weights.slice(slices[index]));
 }
 
 void Network::set_weights(std::size_t slice, std::span<const float> values) {
-  implementation_->weights.write(slice, values.data());
+  implementation_->weights.write(implementation_->trained_parameters[slice], values.data());
+}
+
+void Network::set_frozen(const ParameterArena& frozen) {
+  copy_tensors(frozen, implementation_->running_statistics);
+  for (const ParameterSlice& slice : frozen.layout().slices()) {
+    if (slice.kind == ParameterKind::statistics) continue;
+    implementation_->weights.write(implementation_->parameter_index(slice), frozen.slice(slice).data());
+  }
 }
 
 void Network::set_running_statistics(const ParameterArena& statistics) {
-  std::ranges::copy(statistics.values(), implementation_->running_statistics.values().begin());
+  copy_tensors(statistics, implementation_->running_statistics);
 }
 
 BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity& identity, ParameterArena& gradient,
@@ -144,9 +179,9 @@ BatchResult Network::compute_gradient(const BatchView& batch, const PassIdentity
     throw Error(ErrorKind::failure, format("network: training needs full batches of {} images, found {}",
                                            network.options.batch, batch.count));
   }
-  const auto& slices = network.parameters->slices();
+  const auto& slices = network.trained->slices();
   for (std::size_t index = 0; index < slices.size(); ++index) {
-    network.training.gradients()[index]->place(gradient.slice(slices[index]).data());
+    network.training.gradients()[network.trained_parameters[index]]->place(gradient.slice(slices[index]).data());
   }
   network.context.identity = identity;
   network.context.hooks = &hooks;
@@ -167,9 +202,13 @@ std::span<const float> Network::logits() const {
 std::vector<LayerInfo> Network::layers() const {
   std::vector<LayerInfo> layers;
   for (const Node& node : implementation_->graph.nodes()) {
-    std::size_t parameters = 0;
-    for (const std::size_t index : node.parameters) parameters += implementation_->parameters->slices()[index].count;
-    layers.push_back({node.name, node.kind->label, implementation_->graph.shape(node.dst), parameters});
+    LayerInfo layer{node.name, node.kind->label, implementation_->graph.shape(node.dst)};
+    for (const std::size_t index : node.parameters) {
+      const ParameterSlice& slice = implementation_->parameters->slices()[index];
+      layer.parameters += slice.count;
+      if (slice.is_frozen) layer.frozen += slice.count;
+    }
+    layers.push_back(layer);
   }
   return layers;
 }

@@ -18,6 +18,7 @@ struct LayerInfo {
   std::string kind;
   ImageShape dst;
   std::size_t parameters = 0;
+  std::size_t frozen = 0;  ///< of them
 };
 
 /// A network planned for one batch size on this CPU: formats, primitives and memory are chosen in the constructor; a
@@ -33,8 +34,10 @@ class Network {
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
+  /// The parameters that are trained, and the statistics that move; the frozen ones of both are the third layout.
   const std::shared_ptr<const ParameterLayout>& parameter_layout() const;
   const std::shared_ptr<const ParameterLayout>& statistics_layout() const;
+  const std::shared_ptr<const ParameterLayout>& frozen_layout() const;
   int batch() const;
   /// Images part · batch() and following of a batch that is larger than one pass.
   BatchView part_of(const BatchView& whole, int part) const;
@@ -43,6 +46,8 @@ class Network {
   /// Writes plain weights into the compute weights: all of them, or those of the `slice`-th slice of the layout.
   void set_weights(const ParameterArena& weights);
   void set_weights(std::size_t slice, std::span<const float> values);
+  /// What stays as it is, before anything is computed.
+  void set_frozen(const ParameterArena& frozen);
   /// The statistics that evaluate() uses.
   void set_running_statistics(const ParameterArena& statistics);
 

@@ -87,13 +87,13 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
 void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers) {
   const Graph& graph = planner.surroundings().graph;
 
-  // A gradient is needed where some layer further up has parameters.
+  // A gradient is needed where this layer or one before it has parameters that are trained: backward ends there.
   std::vector<bool> needs_gradient(graph.value_count());
   std::vector<bool> layer_adds(graph.value_count());
   const auto needed = [&](ValueId value) { return needs_gradient[index_of(value)]; };
   for (const auto& [node, layer] : layers) {
     const bool inherited = std::ranges::any_of(node.src, needed);
-    needs_gradient[index_of(node.dst)] = inherited || !node.parameters.empty();
+    needs_gradient[index_of(node.dst)] = inherited || planner.trains(node);
     layer_adds[index_of(node.dst)] = layer->adds_gradients();
   }
 

@@ -3,12 +3,13 @@
 namespace dcs3gd::optim {
 
 float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options) {
+  const float decay = slice.weight_decay.value_or(options.weight_decay);
   switch (slice.kind) {
     case ParameterKind::weight:
-      return options.weight_decay;
+      return decay;
     case ParameterKind::bias:
     case ParameterKind::norm:
-      return options.decay_norm_and_bias ? options.weight_decay : 0.0F;
+      return options.decay_norm_and_bias ? decay : 0.0F;
     case ParameterKind::statistics:
       break;
   }

@@ -15,7 +15,8 @@ struct MomentumSgdOptions {
   bool decay_norm_and_bias = false;  ///< also decay biases and batch-norm parameters, not only weights
 };
 
-/// The weight decay of a slice under these options: wd or 0. Running statistics never decay.
+/// The weight decay of a slice under these options: wd, or the slice's own in its place, or 0. Running statistics never
+/// decay.
 float weight_decay_of(const ParameterSlice& slice, const MomentumSgdOptions& options);
 
 }  // namespace dcs3gd::optim

@@ -51,7 +51,7 @@ UpdateFormula update_formula(const ParameterSlice& slice, const MomentumSgdOptio
   const auto ratio = static_cast<float>(previous_rate > 0 ? learning_rate / previous_rate : 0);
   return {.momentum = ratio * options.momentum,
           .own_momentum = ratio * own_momentum,
-          .learning_rate = static_cast<float>(learning_rate),
+          .learning_rate = static_cast<float>(slice.rate_factor * learning_rate),
           .weight_decay = weight_decay_of(slice, options),
           .reach = reach_of(options),
           .known_part = options.nesterov ? ratio * options.momentum : 0};

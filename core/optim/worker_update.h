@@ -20,7 +20,7 @@
 ///   ū ← r·μ·ū − η·(ḡ + wd·m);   m ← m + ū
 ///
 /// Nesterov's momentum is the same with other weights: the model moves by (1 + μ)·u − r·μ·ū, of which all workers know
-/// the second part when u is formed.
+/// the second part when u is formed. A slice with a factor of its own has η times that everywhere; r is the same.
 ///
 /// One pass over memory each, on the caller's OpenMP team; results do not depend on its size.
 namespace dcs3gd::optim {
@@ -35,7 +35,8 @@ struct UpdateFormula {
   float known_part = 0;  ///< … − known_part·ū: 1 + μ and r·μ with Nesterov
 };
 
-/// `previous_rate`: the η that the ū at hand was made with, 0 before the first step.
+/// The rates are those of the schedule, before the slice's factor. `previous_rate`: the η that the ū at hand was made
+/// with, 0 before the first step.
 UpdateFormula update_formula(const ParameterSlice& slice, const MomentumSgdOptions& options, float own_momentum,
                              double learning_rate, double previous_rate);
 /// How far weights move for an update: 1, with Nesterov 1 + μ.

@@ -75,27 +75,36 @@ std::vector<int> Graph::reader_counts() const {
   return counts;
 }
 
-void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics) {
-  const auto& slices = weights.layout().slices();
-  for (std::size_t index = 0; index < slices.size(); ++index) {
-    RandomStream random(seed, RandomPurpose::initialization, index);
-    const Initializer& first = graph.parameters_.first[index];
-    for (float& value : weights.slice(slices[index])) {
-      switch (first.kind) {
-        case Initializer::Kind::constant:
-          value = first.value;
-          break;
-        case Initializer::Kind::normal:
-          value = first.value * random.normal();
-          break;
-        case Initializer::Kind::uniform:
-          value = random.uniform(-first.value, first.value);
-          break;
+void Graph::set_training(const std::function<void(ParameterSlice&)>& set) {
+  for (ParameterSlice& slice : parameters_.slices) set(slice);
+  for (const Node& node : nodes_) {
+    const bool is_frozen = std::ranges::all_of(
+        node.parameters, [&](std::size_t parameter) { return parameters_.slices[parameter].is_frozen; });
+    for (const std::size_t statistic : node.statistics) statistics_.slices[statistic].is_frozen = is_frozen;
+  }
+}
+
+void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& arena) {
+  for (const Graph::Tensors* tensors : {&graph.parameters_, &graph.statistics_}) {
+    for (std::size_t index = 0; index < tensors->slices.size(); ++index) {
+      const ParameterSlice* slice = arena.layout().find(tensors->slices[index].name);
+      if (slice == nullptr) continue;
+      RandomStream random(seed, RandomPurpose::initialization, index);
+      const Initializer& first = tensors->first[index];
+      for (float& value : arena.slice(*slice)) {
+        switch (first.kind) {
+          case Initializer::Kind::constant:
+            value = first.value;
+            break;
+          case Initializer::Kind::normal:
+            value = first.value * random.normal();
+            break;
+          case Initializer::Kind::uniform:
+            value = random.uniform(-first.value, first.value);
+            break;
+        }
       }
     }
-  }
-  for (std::size_t index = 0; index < statistics.layout().slices().size(); ++index) {
-    std::ranges::fill(statistics.slice(statistics.layout().slices()[index]), graph.statistics_.first[index].value);
   }
 }
 

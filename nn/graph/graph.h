@@ -2,6 +2,7 @@
 
 #include <any>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,11 +62,17 @@ class Graph {
   /// The last layer's output: the logits.
   ValueId output() const { return static_cast<ValueId>(shapes_.size()) - 1; }
 
+  /// Lets `set` decide for each parameter how it is trained: whether it is frozen, its factor and decay. A batch norm
+  /// whose parameters are all frozen is frozen itself: it normalises by its running statistics in training too, and
+  /// these do not move.
+  void set_training(const std::function<void(ParameterSlice&)>& set);
+
+  /// All parameters and statistics, frozen or not.
   std::shared_ptr<const ParameterLayout> parameter_layout() const { return parameters_.layout(); }
   std::shared_ptr<const ParameterLayout> statistics_layout() const { return statistics_.layout(); }
 
  private:
-  friend void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics);
+  friend void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& arena);
 
   /// The tensors of a flat array to be.
   struct Tensors {
@@ -82,8 +89,12 @@ class Graph {
   Tensors statistics_;
 };
 
-/// Fills weights and statistics with the graph's first values. Each parameter has a random stream of its own: (seed,
-/// index of the parameter).
-void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics);
+/// Fills an arena, whose tensors are any of the graph's, with their first values. Each parameter has a random stream of
+/// its own: (seed, index of the parameter).
+void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& arena);
+inline void initialize(const Graph& graph, std::uint64_t seed, ParameterArena& weights, ParameterArena& statistics) {
+  initialize(graph, seed, weights);
+  initialize(graph, seed, statistics);
+}
 
 }  // namespace dcs3gd::nn

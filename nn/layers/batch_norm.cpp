@@ -122,7 +122,12 @@ class BatchNormLayer final : public Layer {
     const bool may_overwrite = !planner.training() && (src[0].may_overwrite || src_ != src[0].tensor);
     Tensor* dst = planner.in_place_or_new(src_, may_overwrite, node_.name);
     if (planner.training()) {
-      append_statistics(planner);
+      is_frozen_ = planner.has_frozen_statistics(node_);
+      if (is_frozen_) {
+        append_running_statistics(planner);
+      } else {
+        append_statistics(planner);
+      }
       append_normalisation(planner, node_.name + " forward", src_, addend_, dst);
       planner.allow_recomputation(dst,
                                   [this](Planner& backward, Tensor* again) {
@@ -150,7 +155,11 @@ class BatchNormLayer final : public Layer {
     }
     diff_normalised.unadded = nullptr;
     const ChannelArrays sums(planner, node_.name + " gradient sums", settings_.layout, kSums);
-    append_reduction(planner, diff_dst, addend, is_written ? diff_normalised.tensor : nullptr, sums);
+    if (is_frozen_ && !is_written) {
+      append_frozen_coefficients(planner, sums);
+    } else {
+      append_reduction(planner, diff_dst, addend, is_written ? diff_normalised.tensor : nullptr, sums);
+    }
 
     std::vector<Flow> diff_srcs{{nullptr}};
     if (needs_diff_src) {
@@ -203,12 +212,14 @@ class BatchNormLayer final : public Layer {
                          node_.name));
     }
     ParameterArena& statistics = planner.surroundings().batch_statistics;
-    const auto& slices = statistics.layout().slices();
+    const auto of_batch = [&](std::size_t which) {
+      const auto& slices = planner.surroundings().running_statistics.layout().slices();
+      return statistics.slice(*statistics.layout().find(slices[node_.statistics[which]].name));
+    };
     Tensor* partial_sums = scratch(planner);
     planner.append(node_.name + " statistics", node_.kind->label, with_coefficients({src_, partial_sums}),
                    [settings = settings_, coefficients = *coefficients_, src = src_, partial_sums,
-                    batch_mean = statistics.slice(slices[node_.statistics[0]]),
-                    batch_variance = statistics.slice(slices[node_.statistics[1]]),
+                    batch_mean = of_batch(0), batch_variance = of_batch(1),
                     unbiased = static_cast<double>(values) / static_cast<double>(values - 1)](const ImageRange& range) {
                      batch_norm::statistics(settings.images(range.count), src->address(range), partial_sums->values(),
                                             coefficients.mean(), coefficients.variance());
@@ -245,39 +256,55 @@ class BatchNormLayer final : public Layer {
   }
 
   /// Appends the gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel,
-  /// deviation σ and src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)).
+  /// deviation σ and src's deviations d,  diff_src = γ/σ (g − Σg/n − d Σ(g d) / (n σ²)); by running statistics, which
+  /// do not depend on src, it is γ/σ g.
   void append_reduction(Planner& planner, const Flow& diff_dst, Tensor* addend, Tensor* diff_normalised,
                         const ChannelArrays& sums) {
     Tensor* src = planner.kept_or_recomputed(src_);
     Tensor* partial_sums = scratch(planner);
     Tensor* diff_gamma = planner.gradient(node_.parameters[0], vector_);
     Tensor* diff_beta = planner.gradient(node_.parameters[1], vector_);
+    planner.append(node_.name + " backward reduction", node_.kind->label,
+                   with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, partial_sums,
+                                      diff_gamma, diff_beta, sums.tensor()}),
+                   [settings = settings_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
+                    other_part = diff_dst.unadded, diff_normalised, partial_sums, diff_gamma, diff_beta,
+                    is_frozen = is_frozen_](const ImageRange& range) {
+                     const Images images = settings.images(range.count);
+                     batch_norm::reduce_gradient(
+                         images, src->address(range), coefficients.normalisation(), settings.post_ops(addend, range),
+                         {address(part, range), address(other_part, range)}, address(diff_normalised, range),
+                         partial_sums->values(), sums.array(kSum), sums.array(kSumSrc));
+                     if (is_frozen) return set_frozen_coefficients(coefficients, sums);
+                     const double values = static_cast<double>(images.values_per_channel());
+                     for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
+                       const double inverse_deviation = static_cast<double>(coefficients.inverse_deviation(channel));
+                       const double scale = static_cast<double>(coefficients.scale(channel));
+                       const double sum = static_cast<double>(sums.array(kSum)[channel]);
+                       const double sum_src = static_cast<double>(sums.array(kSumSrc)[channel]);
+                       sums.array(kOfGradient)[channel] = coefficients.scale(channel);
+                       sums.array(kOfSrc)[channel] =
+                           static_cast<float>(-scale * inverse_deviation * inverse_deviation * sum_src / values);
+                       sums.array(kConstant)[channel] = static_cast<float>(-scale * sum / values);
+                       if (channel >= coefficients.channels()) continue;
+                       diff_gamma->values()[channel] = static_cast<float>(sum_src * inverse_deviation);
+                       diff_beta->values()[channel] = static_cast<float>(sum);
+                     }
+                   });
+  }
+
+  static void set_frozen_coefficients(const Coefficients& coefficients, const ChannelArrays& sums) {
+    for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
+      sums.array(kOfGradient)[channel] = coefficients.scale(channel);
+      sums.array(kOfSrc)[channel] = 0;
+      sums.array(kConstant)[channel] = 0;
+    }
+  }
+
+  void append_frozen_coefficients(Planner& planner, const ChannelArrays& sums) const {
     planner.append(
-        node_.name + " backward reduction", node_.kind->label,
-        with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, partial_sums, diff_gamma,
-                           diff_beta, sums.tensor()}),
-        [settings = settings_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
-         other_part = diff_dst.unadded, diff_normalised, partial_sums, diff_gamma, diff_beta](const ImageRange& range) {
-          const Images images = settings.images(range.count);
-          batch_norm::reduce_gradient(
-              images, src->address(range), coefficients.normalisation(), settings.post_ops(addend, range),
-              {address(part, range), address(other_part, range)}, address(diff_normalised, range),
-              partial_sums->values(), sums.array(kSum), sums.array(kSumSrc));
-          const double values = static_cast<double>(images.values_per_channel());
-          for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
-            const double inverse_deviation = static_cast<double>(coefficients.inverse_deviation(channel));
-            const double scale = static_cast<double>(coefficients.scale(channel));
-            const double sum = static_cast<double>(sums.array(kSum)[channel]);
-            const double sum_src = static_cast<double>(sums.array(kSumSrc)[channel]);
-            sums.array(kOfGradient)[channel] = coefficients.scale(channel);
-            sums.array(kOfSrc)[channel] =
-                static_cast<float>(-scale * inverse_deviation * inverse_deviation * sum_src / values);
-            sums.array(kConstant)[channel] = static_cast<float>(-scale * sum / values);
-            if (channel >= coefficients.channels()) continue;
-            diff_gamma->values()[channel] = static_cast<float>(sum_src * inverse_deviation);
-            diff_beta->values()[channel] = static_cast<float>(sum);
-          }
-        });
+        node_.name + " backward coefficients", node_.kind->label, with_coefficients({sums.tensor()}),
+        [coefficients = *coefficients_, sums](const ImageRange&) { set_frozen_coefficients(coefficients, sums); });
   }
 
   void append_backward_data(Planner& planner, Tensor* diff_dst, bool relu, const ChannelArrays& sums,
@@ -302,6 +329,7 @@ class BatchNormLayer final : public Layer {
   onednn::Descriptor addend_format_;
   Tensor* src_ = nullptr;
   Tensor* addend_ = nullptr;
+  bool is_frozen_ = false;  ///< training normalises by running statistics
   std::optional<Coefficients> coefficients_;
 };
 

@@ -20,7 +20,9 @@ class ConvolutionLayer final : public WeightedLayer {
 
   std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) override {
     const onednn::Descriptor& dst = diff_dst.tensor->desc();
-    append_backward_weights(planner, choose(planner, Direction::backward_weights, src_desc(), dst), diff_dst.tensor);
+    if (planner.trains(node())) {
+      append_backward_weights(planner, choose(planner, Direction::backward_weights, src_desc(), dst), diff_dst.tensor);
+    }
     if (!needs_diff_src) return {{}};
     return {append_backward_data(planner, choose(planner, Direction::backward_data, src_desc(), dst), diff_dst.tensor)};
   }

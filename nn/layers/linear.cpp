@@ -31,9 +31,11 @@ class LinearLayer final : public WeightedLayer {
     request_.dst = onednn::plain(onednn::dims_of(request_.dst), planner.precision());
     onednn::LinearRequest weights_request = request_;
     weights_request.weights = onednn::any(weight_dims(), Precision::fp32);
-    append_backward_weights(planner,
-                            onednn::linear(planner.device(), ConvolutionDirection::backward_weights, weights_request),
-                            diff_dst.tensor);
+    if (planner.trains(node())) {
+      append_backward_weights(planner,
+                              onednn::linear(planner.device(), ConvolutionDirection::backward_weights, weights_request),
+                              diff_dst.tensor);
+    }
     if (!needs_diff_src) return {{}};
     return {append_backward_data(
         planner, onednn::linear(planner.device(), ConvolutionDirection::backward_data, request_), diff_dst.tensor)};

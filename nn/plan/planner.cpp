@@ -44,7 +44,18 @@ Tensor* Planner::weights(std::size_t parameter, const onednn::Descriptor& plain,
   return surroundings_.weights.in_format(parameter, plain, desc);
 }
 
+bool Planner::trains(const Node& node) const {
+  return std::ranges::any_of(node.parameters, [this](std::size_t parameter) {
+    return !surroundings_.parameters.slices()[parameter].is_frozen;
+  });
+}
+
+bool Planner::has_frozen_statistics(const Node& node) const {
+  return surroundings_.running_statistics.layout().slices()[node.statistics[0]].is_frozen;
+}
+
 Tensor* Planner::gradient(std::size_t parameter, const onednn::Descriptor& plain) {
+  if (surroundings_.parameters.slices()[parameter].is_frozen) return temporary("unused gradient", plain);
   gradient_tensors_.resize(surroundings_.parameters.slices().size());
   Tensor*& tensor = gradient_tensors_[parameter];
   if (tensor == nullptr) tensor = add("gradient", plain, Tensor::Memory::external, Tensor::Extent::none);
@@ -113,18 +124,24 @@ Tensor* Planner::kept_or_recomputed(Tensor* value) {
 }
 
 void Planner::append_weights_needed(std::size_t parameter) {
-  const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
-  append(slice.name + " needed", "weights needed", {}, [&context = surroundings_.context, &slice](const ImageRange&) {
-    if (context.hooks->on_weights_needed) context.hooks->on_weights_needed(slice);
+  const ParameterSlice* slice = trained_slice(parameter);
+  if (slice == nullptr) return;
+  append(slice->name + " needed", "weights needed", {}, [&context = surroundings_.context, slice](const ImageRange&) {
+    if (context.hooks->on_weights_needed) context.hooks->on_weights_needed(*slice);
   });
 }
 
 void Planner::append_gradient_ready(std::size_t parameter) {
-  const ParameterSlice& slice = surroundings_.parameters.slices()[parameter];
-  append(slice.name + " gradient ready", "gradient ready", {},
-         [&context = surroundings_.context, &slice](const ImageRange&) {
-           if (context.hooks->on_gradient_ready) context.hooks->on_gradient_ready(slice);
+  const ParameterSlice* slice = trained_slice(parameter);
+  if (slice == nullptr) return;
+  append(slice->name + " gradient ready", "gradient ready", {},
+         [&context = surroundings_.context, slice](const ImageRange&) {
+           if (context.hooks->on_gradient_ready) context.hooks->on_gradient_ready(*slice);
          });
+}
+
+const ParameterSlice* Planner::trained_slice(std::size_t parameter) const {
+  return surroundings_.trained.find(surroundings_.parameters.slices()[parameter].name);
 }
 
 void Planner::require_whole_batch(const std::string& name) const {

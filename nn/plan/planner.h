@@ -37,7 +37,8 @@ class Planner {
     PassContext& context;
     ParameterArena& running_statistics;
     ParameterArena& batch_statistics;
-    const ParameterLayout& parameters;
+    const ParameterLayout& parameters;  ///< all of the graph
+    const ParameterLayout& trained;     ///< those of them that are not frozen, as the caller knows them
     const NetworkOptions& options;
     int range_images;  ///< images of one run of an operation; divides the batch
     bool training;
@@ -67,7 +68,11 @@ class Planner {
   Tensor* temporary(std::string name, const onednn::Descriptor& desc);
   /// The tensor of a parameter in a primitive's format.
   Tensor* weights(std::size_t parameter, const onednn::Descriptor& plain, const onednn::Descriptor& desc);
-  /// The tensor that the gradient of a parameter is written to, plain.
+  /// Whether a layer has parameters that are trained.
+  bool trains(const Node& node) const;
+  /// Whether a batch norm is frozen (Graph::set_training()).
+  bool has_frozen_statistics(const Node& node) const;
+  /// The tensor that the gradient of a parameter is written to, plain; of a frozen one nobody reads it.
   Tensor* gradient(std::size_t parameter, const onednn::Descriptor& plain);
   /// The tensor that a running statistic is read from.
   Tensor* running_statistic(std::size_t statistic);
@@ -90,6 +95,7 @@ class Planner {
   /// later readers, whose operations are appended at the first call.
   Tensor* kept_or_recomputed(Tensor* value);
 
+  // Of frozen parameters nothing is announced.
   /// Announces that the compute weights of a parameter are read from here on.
   void append_weights_needed(std::size_t parameter);
   /// Announces a parameter's gradient as final.
@@ -110,6 +116,8 @@ class Planner {
   };
 
   Tensor* add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent);
+  /// As the caller knows it; null for a frozen one.
+  const ParameterSlice* trained_slice(std::size_t parameter) const;
 
   Surroundings surroundings_;
   std::vector<std::unique_ptr<Tensor>> tensors_;

@@ -75,3 +75,26 @@ TEST_CASE("twins share the layout but not the values") {
   CHECK(&weights.layout() == &twin.layout());
   CHECK(twin.values()[0] == 0);
 }
+
+TEST_CASE("frozen slices and the others are two layouts, whose tensors are copied by name") {
+  std::vector<ParameterSlice> slices = small_layout()->slices();
+  slices[1].is_frozen = true;
+  slices[2].rate_factor = 3;
+  const ParameterLayout all(slices);
+  ParameterArena trained(all.part(false));
+  ParameterArena frozen(all.part(true));
+  CHECK(frozen.layout().slices().size() == 1);
+  CHECK(frozen.layout().slices()[0].name == slices[1].name);
+  CHECK(frozen.layout().slices()[0].offset == 0);
+  CHECK(trained.values().size() + frozen.values().size() == all.element_count());
+  CHECK(trained.layout().find(slices[2].name)->rate_factor == 3);
+
+  ParameterArena whole(small_layout());
+  for (std::size_t i = 0; i < whole.values().size(); ++i) whole.values()[i] = static_cast<float>(i);
+  copy_tensors(whole, trained);
+  copy_tensors(whole, frozen);
+  ParameterArena again(small_layout());
+  copy_tensors(trained, again);
+  copy_tensors(frozen, again);
+  CHECK(std::ranges::equal(again.values(), whole.values()));
+}

@@ -219,6 +219,11 @@ TEST_CASE("the mean gradient is scaled on its way into the model") {
 
 TEST_CASE("no velocity is left of a learning rate of 0, nor before the first step") {
   CHECK(update_formula(weights_slice(), {}, 0.9F, 0.1, 0).momentum == 0);
+  ParameterSlice fast = weights_slice();  // a factor multiplies the rate, not the ratio of two
+  fast.rate_factor = 4;
+  CHECK(update_formula(fast, {}, 0.9F, 0.1, 0.2).learning_rate == 0.4F);
+  CHECK(update_formula(fast, {}, 0.9F, 0.1, 0.2).momentum ==
+        update_formula(weights_slice(), {}, 0.9F, 0.1, 0.2).momentum);
   CHECK(update_formula(weights_slice(), {}, 0.9F, 0, 0.1).momentum == 0);
 }
 
