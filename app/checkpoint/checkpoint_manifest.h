@@ -26,7 +26,7 @@ struct CheckpointManifest {
   int threads = 1;  ///< per rank
   std::string isa;
   std::string data_fingerprint;
-  std::map<std::string, double> rule;             ///< the numbers of its state
+  std::map<std::string, double> rule;             ///< the numbers of its state, and of early stopping
   std::vector<std::string> configuration;         ///< "key: value", app/config/configuration.h
   std::optional<std::int64_t> evaluated_at_step;  ///< of the last evaluation; none before the first
   std::optional<double> best_top1;

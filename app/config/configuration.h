@@ -19,6 +19,11 @@
 /// each key stand in app/config/schema.cpp, once.
 namespace dcs3gd::app {
 
+struct EarlyStoppingConfiguration {
+  std::optional<std::int64_t> patience_evaluations;  ///< without a gain, after which the run ends
+  double min_delta = 0;                              ///< of top-1: what is more is a gain
+};
+
 struct RunConfiguration {
   std::string name;  ///< of the run folder; default: the configuration file's name without its extension
   std::string output_dir = "runs";
@@ -29,6 +34,7 @@ struct RunConfiguration {
   std::optional<int> threads;             ///< per rank; none: auto
   std::optional<double> time_limit_minutes;
   std::optional<double> loss_limit;  ///< a loss above it counts as diverged
+  EarlyStoppingConfiguration early_stopping;
 };
 
 /// A model has fewer.

@@ -190,6 +190,8 @@ std::vector<Field> schema(Configuration& configuration) {
       field("algorithm.own_momentum", algorithm.own_momentum, or_word("paper", real<double>(fraction())), "momentum of a worker's own deviation; paper: optimizer.momentum"),
       field("algorithm.fresh", algorithm.fresh, or_word("auto", real<double>({.low = 0, .high = 1})), "share of the parameters, from the last layer on, that is never stale; auto: all that the network hides"),
       field("algorithm.overlap_from_epoch", algorithm.overlap_from_epoch, real<double>(at_least(0)), "before, nothing is stale"),
+      field("run.early_stopping.patience_evaluations", run.early_stopping.patience_evaluations, or_word("null", count(1)), "evaluations without a better top-1 after which the run ends; null: none", may_change),
+      field("run.early_stopping.min_delta", run.early_stopping.min_delta, real<double>(fraction()), "by which top-1, 0 to 1, must be better", may_change),
       field("algorithm.staleness_limit", algorithm.staleness_limit, or_word("null", real<double>(above(0))), "of staleness_price / loss; above it the next 50 steps are not stale; null: none"),
       field("algorithm.lambda0", algorithm.lambda0, real<double>(at_least(0)), "strength of the delay compensation"),
       field("algorithm.lambda_norm", algorithm.lambda_norm, lambda_norm, "scope of the norms that lambda comes from"),

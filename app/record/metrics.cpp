@@ -71,14 +71,16 @@ Json to_json(const CheckpointEvent& event) {
 }
 
 Json to_json(const EndEvent& event) {
-  return {{"event", "end"},
-          {"status", event.status},
-          {"exit_code", event.exit_code},
-          {"best_top1", or_null(event.best_top1)},
-          {"final_top1", or_null(event.final_top1)},
-          {"wall_s", event.wall_s},
-          {"images_per_s", event.images_per_s},
-          {"wall_images_per_s", event.wall_images_per_s}};
+  Json json = {{"event", "end"},
+               {"status", event.status},
+               {"exit_code", event.exit_code},
+               {"best_top1", or_null(event.best_top1)},
+               {"final_top1", or_null(event.final_top1)},
+               {"wall_s", event.wall_s},
+               {"images_per_s", event.images_per_s},
+               {"wall_images_per_s", event.wall_images_per_s}};
+  if (!event.why.empty()) json["why"] = event.why;
+  return json;
 }
 
 Json parsed(std::string_view line) { return Json::parse(line, nullptr, false); }

@@ -76,6 +76,7 @@ struct EndEvent {
   double wall_s = 0;
   double images_per_s = 0;       ///< mean over the run's training steps
   double wall_images_per_s = 0;  ///< the same images over wall_s, with evaluations and checkpoints
+  std::string why = "";          ///< a run is done before its last step; no key otherwise
 };
 
 using Event = std::variant<StartEvent, StepEvent, EvalEvent, CheckpointEvent, EndEvent>;

@@ -9,6 +9,7 @@
 #include "app/checkpoint/checkpoint_files.h"
 #include "app/job/agreement.h"
 #include "app/record/metrics.h"
+#include "app/train/early_stopping.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
@@ -130,7 +131,9 @@ void expect_steps_left(const RunFolder& folder, const Checkpoint& checkpoint, co
 }
 
 bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
-  return is_at_end(checkpoint, run) && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
+  const bool is_over =
+      is_at_end(checkpoint, run) || EarlyStopping(run.early_stopping, checkpoint.manifest.rule).is_over();
+  return is_over && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
          is_intact(folder.model(), checkpoint.manifest.files.at(kModelFile));
 }
 

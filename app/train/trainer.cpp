@@ -41,14 +41,14 @@ std::string hash_of(std::span<const float> values) {
 // --- the loop ---
 
 RunEnd Trainer::run_steps() {
-  while (steps_done_ < steps_ && !stop_agreed_ && !checkpointer_.has_given_up()) {
+  while (steps_done_ < steps_ && !early_stopping_.is_over() && !stop_agreed_ && !checkpointer_.has_given_up()) {
     const std::int64_t step = steps_done_;
     timed_by_signals([&] { take_step(step); });
     ++steps_done_;
     if (evaluation_is_due(step)) evaluate();
     if (steps_done_ < steps_ && checkpointer_.is_due(step)) save_periodic_checkpoint();
   }
-  if (steps_done_ < steps_) {
+  if (steps_done_ < steps_ && !early_stopping_.is_over()) {
     if (communicator_.rank() == 0 && stop_agreed_) log::info(format("asked to stop: saving step {}", steps_done_));
     save_last_checkpoint();
     return RunEnd::stopped;
@@ -184,6 +184,7 @@ void Trainer::evaluate() {
 }
 
 /// Gathers the mean model of all finished steps and its statistics, found finite; training does not notice.
+  early_stopping_.note(result.top1);
 void Trainer::gather_mean_model() {
   if (gathered_at_ == steps_done_) return;
   best_model_.wait(communicator_);  // it is written from the mean model
@@ -286,6 +287,7 @@ data::SamplePlan training_plan(const Configuration& configuration, const comm::C
           .batch_per_worker = algorithm.batch_per_worker,
           .start_epoch = start.epoch,
           .epochs = configuration.run.epochs,
+  if (configuration_.run.early_stopping.patience_evaluations) early_stopping_.save(manifest.rule);
           .start_sample = start.images};
 }
 
@@ -372,6 +374,8 @@ std::string Trainer::data_fingerprint() const {
   return format("training {}\nevaluation {}", datasets_.train->fingerprint(), datasets_.eval->fingerprint());
 }
 
+      early_stopping_(configuration.run.early_stopping,
+                      run_start.checkpoint ? run_start.checkpoint->manifest.rule : std::map<std::string, double>()),
 RunEnd Trainer::train(RunFolderClaim* claim) {
   claim_ = claim;
   start();
@@ -532,8 +536,13 @@ void Trainer::write_start() {
 
 void Trainer::write_end(const std::string& status, int exit_code) {
   best_model_.wait();
-  record_.write_end(
-      {.status = status, .exit_code = exit_code, .best_top1 = best_model_.top1(), .final_top1 = final_top1_});
+  const bool is_early = status == "done" && steps_done_ < steps_;
+  if (is_early && communicator_.rank() == 0) log::info(early_stopping_.why());
+  record_.write_end({.status = status,
+                     .exit_code = exit_code,
+                     .best_top1 = best_model_.top1(),
+                     .final_top1 = final_top1_,
+                     .why = is_early ? early_stopping_.why() : ""});
 }
 
 }  // namespace dcs3gd::app

@@ -18,6 +18,7 @@
 #include "app/rules/update_rule.h"
 #include "app/train/best_model.h"
 #include "app/train/checkpointer.h"
+#include "app/train/early_stopping.h"
 #include "app/train/replica_guard.h"
 #include "app/train/slowdown.h"
 #include "comm/communicator.h"
@@ -134,6 +135,7 @@ class Trainer {
   // Last: their threads read the mean model.
   BestModel best_model_;
   Checkpointer checkpointer_;
+  EarlyStopping early_stopping_;
 };
 
 }  // namespace dcs3gd::app

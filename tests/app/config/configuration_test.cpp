@@ -28,6 +28,8 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "run.threads",
       "run.time_limit_minutes",
       "run.loss_limit",
+      "run.early_stopping.patience_evaluations",
+      "run.early_stopping.min_delta",
       "model.name",
       "model.file",
       "model.classes",
@@ -123,6 +125,9 @@ model:
   name: resnet20
   file: null
   classes: 10
+  early_stopping:
+    patience_evaluations: null
+    min_delta: 0
   precision: fp32
   convolution: auto
   init: random

@@ -214,6 +214,35 @@ TEST_CASE("the settings of the family continue bit for bit, too") {
   }
 }
 
+TEST_CASE("early stopping ends a run as done, at the same evaluation however often it is continued") {
+  const std::vector<std::string> overrides = {"run.epochs=9", "run.eval_every_epochs=1",
+                                              "run.early_stopping={patience_evaluations: 2, min_delta: 0.99}"};
+  const TemporaryFolder undisturbed;
+  REQUIRE(run({undisturbed.path().string(), 2, overrides}) == RunEnd::done);
+  // Only the first evaluation is a gain: nothing is better than it by so much.
+  CHECK(lines_of(undisturbed.path().string(), "eval").size() == 3);
+  CHECK(steps_of(undisturbed.path().string()).size() == 12);
+  const nlohmann::json end = lines_of(undisturbed.path().string(), "end").back();
+  CHECK(end.at("status") == "done");
+  CHECK(contains(end.at("why").get<std::string>(), "early stopping: 2 evaluations in a row"));
+
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path().string();
+  int launches = 1;
+  while (run({folder, 2, overrides, 4}) == RunEnd::stopped) ++launches;
+  CHECK(launches > 2);
+  CHECK(model_of(folder) == model_of(undisturbed.path().string()));
+  CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
+  CHECK(lines_of(folder, "eval").size() == 3);
+  run({folder, 2, overrides});  // is finished
+  CHECK(lines_of(folder, "end").size() == static_cast<std::size_t>(launches));
+
+  std::vector<std::string> patient = overrides;
+  patient.emplace_back("run.early_stopping.patience_evaluations=4");
+  CHECK(run({folder, 2, patient}) == RunEnd::done);
+  CHECK(lines_of(folder, "eval").size() == 5);
+}
+
 TEST_CASE("what fresh: auto has planned stays, also on another number of ranks") {
   const TemporaryFolder temporary;
   const std::string folder = temporary.path().string();
