@@ -73,7 +73,8 @@ void prune(const std::string& folder, int keep) {
 std::vector<CheckpointFile> checkpoint_files(int rank, const CheckpointContent& content) {
   std::vector<CheckpointFile> files;
   if (rank == 0) {
-    files.push_back({kModelFile, {&content.mean_model, &content.mean_statistics}, content.model_metadata});
+    files.push_back(
+        {kModelFile, {&content.mean_model, &content.mean_statistics}, content.model_metadata, {&content.frozen}});
     files.push_back({kSharedFile, parts_of<const ParameterArena>(content.state.shared)});
   }
   const int count = static_cast<int>(content.state.workers.size());
@@ -153,7 +154,9 @@ void CheckpointWriter::write_files(const std::vector<CheckpointFile>& files) {
   const trace::Span span("checkpoint", "write files");
   if (communicator_.rank() == 0) expect_held_();
   for (const CheckpointFile& file : files) {
-    own_files_[file.name] = save_safetensors(format("{}/{}", temporary_, file.name), file.arrays, file.metadata);
+    std::vector<ArenaPart<const ParameterArena>> arrays = file.arrays;
+    arrays.insert(arrays.end(), file.constants.begin(), file.constants.end());
+    own_files_[file.name] = save_safetensors(format("{}/{}", temporary_, file.name), arrays, file.metadata);
   }
 }
 

@@ -20,6 +20,7 @@ struct CheckpointContent {
   const ParameterArena& mean_model;
   const ParameterArena& mean_statistics;
   const ParameterArena& local_statistics;
+  const ParameterArena& frozen;  ///< the rest of the model, which never changes
   RuleState state;
   std::map<std::string, std::string> model_metadata;  ///< the model's card
 };
@@ -29,6 +30,7 @@ struct CheckpointFile {
   std::string name;
   std::vector<ArenaPart<const ParameterArena>> arrays;  ///< unchanged while it is written
   std::map<std::string, std::string> metadata = {};
+  std::vector<ArenaPart<const ParameterArena>> constants = {};  ///< arrays that never change, and need no copy
 };
 
 /// The files that this rank writes: its workers', and on rank 0 what is the same on all ranks.

@@ -41,6 +41,10 @@ struct RunConfiguration {
 constexpr int kMaxClasses = 1'000'000;
 
 enum class ConvolutionMode { automatic, direct };
+enum class InitClassifier {
+  of_file,
+  anew,  ///< random, whatever model.init holds
+};
 
 struct ModelConfiguration {
   static constexpr int kClassesOfData = 0;  ///< model.classes: auto
@@ -52,13 +56,24 @@ struct ModelConfiguration {
   ConvolutionMode convolution = ConvolutionMode::automatic;
   std::optional<std::string> init;     ///< a .safetensors file; none: random
   std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file
+  InitClassifier init_classifier = InitClassifier::of_file;
+  std::vector<std::string> freeze;  ///< patterns of parameters that keep their values (app/model/training_graph.h)
   bool zero_init_residual = false;
   float dropout = 0.5F;  ///< VGG only
+};
+
+/// How the parameters that a pattern matches are trained, where not as all others.
+struct ParameterGroup {
+  std::string match;  ///< app/model/training_graph.h
+  double lr_factor = 1;
+  std::optional<float> weight_decay;  ///< in place of the optimizer's
+  bool frozen = false;
 };
 
 struct OptimizerConfiguration {
   optim::MomentumSgdOptions sgd;
   optim::LearningRateOptions lr;
+  std::vector<ParameterGroup> groups;
 };
 
 /// When to checkpoint besides the end of the run; any of the three is enough. At least 1 or none.

@@ -96,6 +96,39 @@ constexpr std::pair<std::string_view, const char*> kOtherNames[] = {
     {"workers", "data.loader.threads"},
 };
 
+/// An entry of optimizer.groups, whose keys are fields of its own.
+ValueFormat<ParameterGroup> parameter_group() {
+  const auto fields_of = [](ParameterGroup& group) {
+    return std::vector<Field>{field("match", group.match, text(), ""),
+                              field("lr_factor", group.lr_factor, real<double>(above(0)), ""),
+                              field("weight_decay", group.weight_decay, or_word("null", real<float>(at_least(0))), ""),
+                              field("frozen", group.frozen, flag(), "")};
+  };
+  return {.accepts =
+              "{match: PATTERN, lr_factor: above 0, weight_decay: at least 0, frozen: true or false}, of which "
+              "only match must be there",
+          .words = {},
+          .parse = [fields_of](const YamlValue& value) -> std::optional<ParameterGroup> {
+            ParameterGroup group;
+            std::vector<Field> fields = fields_of(group);
+            for (const YamlEntry& entry : value.entries) {
+              const auto field = std::ranges::find(fields, entry.key, &Field::key);
+              if (field == fields.end() || !field->read(entry.value)) return {};
+              fields.erase(field);  // a second one is refused
+            }
+            return group.match.empty() ? std::nullopt : std::optional(std::move(group));
+          },
+          .print =
+              [fields_of](const ParameterGroup& group) {
+                ParameterGroup copy = group;
+                std::string text;
+                for (const Field& field : fields_of(copy)) {
+                  text += format("{}{}: {}", text.empty() ? "" : ", ", field.key, field.print());
+                }
+                return "{" + text + "}";
+              }};
+}
+
 std::string rules_help() {
   std::string help;
   for (const RuleInfo& rule : rules()) help += format("{}{}: {}", help.empty() ? "" : "; ", rule.name, rule.help);
@@ -106,7 +139,7 @@ std::string rules_help() {
 
 std::vector<Field> schema(Configuration& configuration) {
   auto& [run, model, data, algorithm, optimizer, comm, checkpoint, output] = configuration;
-  auto& [sgd, lr] = optimizer;
+  auto& [sgd, lr, groups] = optimizer;
 
   const OnResume may_change = OnResume::may_change;
   const auto count = [](std::int64_t low) { return whole<std::int64_t>(low, kMaxCount); };
@@ -118,6 +151,8 @@ std::vector<Field> schema(Configuration& configuration) {
   const auto precision = choice<nn::Precision>({{"fp32", nn::Precision::fp32}, {"bf16", nn::Precision::bf16}});
   const auto convolution =
       choice<ConvolutionMode>({{"auto", ConvolutionMode::automatic}, {"direct", ConvolutionMode::direct}});
+  const auto init_classifier =
+      choice<InitClassifier>({{"file", InitClassifier::of_file}, {"new", InitClassifier::anew}});
   const auto worker = choice<WorkerKind>({{"rank", WorkerKind::rank}, {"host", WorkerKind::host}});
   const auto correction =
       choice<CorrectionForm>({{"diagonal", CorrectionForm::diagonal}, {"rank_one", CorrectionForm::rank_one}});
@@ -154,6 +189,8 @@ std::vector<Field> schema(Configuration& configuration) {
       field("run.threads", run.threads, or_word("auto", whole<int>(1, kMaxThreads)), "compute threads per rank", may_change),
       field("run.time_limit_minutes", run.time_limit_minutes, or_word("null", real<double>(above(0))), "checkpoint and stop after this time; null: none", may_change),
       field("run.loss_limit", run.loss_limit, or_word("null", real<double>(above(0))), "a loss above it ends the run as diverged; null: none", may_change),
+      field("run.early_stopping.patience_evaluations", run.early_stopping.patience_evaluations, or_word("null", count(1)), "evaluations without a better top-1 after which the run ends; null: none", may_change),
+      field("run.early_stopping.min_delta", run.early_stopping.min_delta, real<double>(fraction()), "by which top-1, 0 to 1, must be better", may_change),
 
       field("model.name", model.name, network_name(), "network"),
       field("model.file", model.file, or_word("null", path()), "a description of a network, in place of model.name"),
@@ -162,6 +199,8 @@ std::vector<Field> schema(Configuration& configuration) {
       field("model.convolution", model.convolution, convolution, "auto: the fastest algorithm per layer"),
       field("model.init", model.init, or_word("random", path()), "first weights: random or a .safetensors file"),
       field("model.init_skip", model.init_skip, list_of(text()), "modules that stay random when init is a file"),
+      field("model.init_classifier", model.init_classifier, init_classifier, "new: the last layer stays random when init is a file, for other classes"),
+      field("model.freeze", model.freeze, list_of(text()), "modules or parameters that are not trained, by name or pattern; a batch norm then uses its running statistics"),
       field("model.zero_init_residual", model.zero_init_residual, flag(), "last batch norm of each residual branch starts at 0"),
       field("model.dropout", model.dropout, real<float>(fraction()), "rate of dropout, VGG only"),
 
@@ -190,8 +229,6 @@ std::vector<Field> schema(Configuration& configuration) {
       field("algorithm.own_momentum", algorithm.own_momentum, or_word("paper", real<double>(fraction())), "momentum of a worker's own deviation; paper: optimizer.momentum"),
       field("algorithm.fresh", algorithm.fresh, or_word("auto", real<double>({.low = 0, .high = 1})), "share of the parameters, from the last layer on, that is never stale; auto: all that the network hides"),
       field("algorithm.overlap_from_epoch", algorithm.overlap_from_epoch, real<double>(at_least(0)), "before, nothing is stale"),
-      field("run.early_stopping.patience_evaluations", run.early_stopping.patience_evaluations, or_word("null", count(1)), "evaluations without a better top-1 after which the run ends; null: none", may_change),
-      field("run.early_stopping.min_delta", run.early_stopping.min_delta, real<double>(fraction()), "by which top-1, 0 to 1, must be better", may_change),
       field("algorithm.staleness_limit", algorithm.staleness_limit, or_word("null", real<double>(above(0))), "of staleness_price / loss; above it the next 50 steps are not stale; null: none"),
       field("algorithm.lambda0", algorithm.lambda0, real<double>(at_least(0)), "strength of the delay compensation"),
       field("algorithm.lambda_norm", algorithm.lambda_norm, lambda_norm, "scope of the norms that lambda comes from"),
@@ -210,6 +247,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.nesterov", sgd.nesterov, flag(), "Nesterov's form of momentum"),
       field("optimizer.weight_decay", sgd.weight_decay, real<float>(at_least(0)), "decay of convolution and linear weights"),
       field("optimizer.decay_norm_and_bias", sgd.decay_norm_and_bias, flag(), "decay batch norms and biases too"),
+      field("optimizer.groups", groups, list_of(parameter_group()), "what is trained otherwise, by name or pattern; the last that matches counts"),
       field("optimizer.lr.base", lr.base, real<double>({.low = 0, .high = 1e6, .low_included = false}), "peak learning rate for reference_batch images per step", may_change),
       field("optimizer.lr.scaling", lr.scaling, scaling, "growth with the images per step of all workers", may_change),
       field("optimizer.lr.reference_batch", lr.reference_batch, whole<int>(1, kMillion), "images per step that base is meant for", may_change),

@@ -21,6 +21,7 @@ struct InitialWeights {
   std::uint64_t seed = 1;                ///< of random values
   std::optional<std::string> file = {};  ///< .safetensors; none: all are random
   std::vector<std::string> skip = {};    ///< prefixes of tensors that stay random in spite of the file
+  bool has_new_classifier = false;       ///< the last layer stays random in spite of the file
 };
 InitialWeights initial_weights(const Configuration& configuration);
 
@@ -29,13 +30,14 @@ struct Model {
   /// Not collective. Throws Error{input} for images too small for the model, a precision that this processor has not,
   /// and, on rank 0, for a file of weights that does not fit.
   Model(nn::Graph graph, const nn::NetworkOptions& options, const InitialWeights& initial, int rank);
-  /// Collective: all ranks get rank 0's weights and running statistics.
+  /// Collective: all ranks get rank 0's weights and running statistics, and the network what is frozen of them.
   void broadcast(comm::Communicator& communicator);
 
   nn::Graph graph;
   nn::Network network;
-  ParameterArena weights;
-  RunningStatistics statistics;
+  ParameterArena weights;        ///< that are trained
+  RunningStatistics statistics;  ///< that move
+  ParameterArena frozen;         ///< parameters and statistics that stay as they are
   /// What else this process had in memory when the model was there: program, libraries, the code that oneDNN generates.
   std::size_t program_bytes = 0;
 };

@@ -286,7 +286,9 @@ class Matching {
       if (differences->size() > shown) message += format("\n  and {} more of this kind", differences->size() - shown);
     }
     if (left == 0) return;
-    message += "\nUse the weights of the same model, or list modules that may differ in model.init_skip";
+    message +=
+        "\nUse the weights of the same model; for other classes set model.init_classifier: new, and list other "
+        "modules that may differ in model.init_skip";
     refuse(message);
   }
 

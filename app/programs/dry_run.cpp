@@ -17,6 +17,7 @@
 #include "app/model/model.h"
 #include "app/model/model_card.h"
 #include "app/model/random_batch.h"
+#include "app/model/training_graph.h"
 #include "app/model/tuning.h"
 #include "app/record/run_folder.h"
 #include "app/report/preflight.h"
@@ -38,8 +39,9 @@ constexpr int kSteps = 2;
 void print_layers(const Model& model) {
   std::printf("%-28s %-14s %-16s %12s\n", "layer", "kind", "output (CxHxW)", "parameters");
   for (const nn::LayerInfo& layer : model.network.layers()) {
-    std::printf("%-28s %-14s %-16s %12zu\n", layer.name.c_str(), layer.kind.c_str(), layer.dst.to_string().c_str(),
-                layer.parameters);
+    const char* frozen = layer.frozen == 0 ? "" : layer.frozen < layer.parameters ? "  in part frozen" : "  frozen";
+    std::printf("%-28s %-14s %-16s %12zu%s\n", layer.name.c_str(), layer.kind.c_str(), layer.dst.to_string().c_str(),
+                layer.parameters, frozen);
   }
 }
 
@@ -117,7 +119,7 @@ void print_plan(const Configuration& configuration, const Model& model, const Ra
                 const std::vector<RankUse>& ranks, std::vector<ReportRow> rows) {
   std::ranges::copy(plan_rows(configuration, model, memory, ranks), std::back_inserter(rows));
   print_rows(rows);
-  std::printf("\nparameters: %zu\n", model.weights.layout().element_count());
+  std::printf("\nparameters: %zu\n", model.graph.parameter_layout()->element_count());
 }
 
 /// Takes a few steps on random images at a learning rate of 0. Collective. Returns the last one.
@@ -157,7 +159,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   communicator.barrier();  // what is free, before any rank takes of it
   std::optional<nn::Graph> graph;
   const ModelCard card = card_of_rank_0(communicator, [&] { return model_card(configuration); });
-  agree(communicator, [&] { graph.emplace(build_graph(card)); });
+  agree(communicator, [&] { graph.emplace(training_graph(card, configuration)); });
   if (communicator.rank() == 0) print_least_memory(plan_memory(configuration, *graph), available);
   const DataReport data = describe_data(configuration, communicator, std::move(listing));
   const RunPlan plan = run_plan(configuration, data, communicator.size(), command);
@@ -190,7 +192,8 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
       .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.values()),
       .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
       .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
-      .model_bytes = parameters * static_cast<std::int64_t>(sizeof(float)),
+      .model_bytes =
+          static_cast<std::int64_t>(model.weights.values().size_bytes() + model.frozen.values().size_bytes()),
       .free_disk_bytes = free_disk_bytes(configuration.run.output_dir),
       .time_limit_s = time_limit->left_s(),
       .steps_per_epoch = plan.steps_per_epoch,

@@ -17,6 +17,7 @@
 #include "app/model/datasets.h"
 #include "app/model/model_card.h"
 #include "app/model/predictions.h"
+#include "app/model/training_graph.h"
 #include "app/model/tuning.h"
 #include "app/photos/first_configuration.h"
 #include "app/programs/dry_run.h"
@@ -142,13 +143,14 @@ std::vector<std::string> classes_of(const std::optional<Checkpoint>& checkpoint,
 void warn_of_other_classes(const Configuration& configuration, const std::optional<Checkpoint>& checkpoint,
                            const data::Dataset& train, const comm::Communicator& communicator) {
   const ModelConfiguration& model = configuration.model;
-  if (communicator.rank() != 0 || checkpoint || !model.init || !model.init_skip.empty()) return;
+  const bool keeps = model.init && model.init_skip.empty() && model.init_classifier == InitClassifier::of_file;
+  if (communicator.rank() != 0 || checkpoint || !keeps) return;
   std::optional<ModelCard> card;
   if (attempt([&] { card = read_model_card(*model.init); }) || !card) return;  // it is refused when it is loaded
   if (card->class_names.empty() || card->class_names == train.class_names()) return;
   log::warn(
       format("{}: trained for other classes than those of the training data, or in another order; to begin with a "
-             "new classifier name its module in model.init_skip",
+             "new classifier set model.init_classifier: new",
              *model.init));
 }
 
@@ -185,7 +187,7 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
     }
   });
   std::optional<nn::Graph> graph;
-  agree(communicator, [&] { graph.emplace(build_graph(run_start.card)); });
+  agree(communicator, [&] { graph.emplace(training_graph(run_start.card, configuration)); });
   const Datasets datasets =
       open_datasets(configuration, communicator, classes_of(run_start.checkpoint, communicator), std::move(listing));
   agree(communicator, [&] { steps_per_epoch(configuration, communicator.size(), *datasets.train); });

@@ -36,8 +36,10 @@ std::size_t batch_bytes(const Configuration& configuration) {
 }  // namespace
 
 RankMemory plan_memory(const Configuration& configuration, const nn::Graph& graph) {
-  const std::size_t array = graph.parameter_layout()->element_count() * sizeof(float);
-  return {.arrays = parameter_arrays(configuration.algorithm) * array,
+  const auto parameters = graph.parameter_layout();
+  const std::size_t array = parameters->part(false)->element_count() * sizeof(float);
+  const std::size_t frozen = parameters->part(true)->element_count() * sizeof(float);
+  return {.arrays = parameter_arrays(configuration.algorithm) * array + frozen,
           .copy = copied_arrays(configuration) * array,
           .batches = batch_bytes(configuration)};
 }

@@ -74,6 +74,26 @@ std::string all_reduce_text(const Configuration& configuration, std::int64_t par
                 static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
 }
 
+/// Empty if all parameters are trained.
+std::string trained_text(const Model& model) {
+  if (model.frozen.values().empty()) return "";
+  const auto& slices = model.frozen.layout().slices();
+  const auto is_variance = [](const ParameterSlice& slice) {
+    return slice.kind == ParameterKind::statistics && slice.name.ends_with("var");
+  };
+  return format(
+      "{} parameters, and nothing else is sent; {} are frozen, with the running statistics of {}",
+      fmt::group_digits(static_cast<std::int64_t>(model.weights.layout().element_count())),
+      fmt::group_digits(static_cast<std::int64_t>(model.graph.parameter_layout()->part(true)->element_count())),
+      counted(std::ranges::count_if(slices, is_variance), "batch norm"));
+}
+
+std::string group_text(const ParameterGroup& group) {
+  if (group.frozen) return format("{}: frozen", group.match);
+  return format("{}: learning rate x {}{}", group.match, group.lr_factor,
+                group.weight_decay ? format(", weight decay {}", *group.weight_decay) : "");
+}
+
 std::string convolutions_text(const Configuration& configuration, const nn::Network& network) {
   const bool bf16 = configuration.model.precision == nn::Precision::bf16;
   const nn::ConvolutionCount count = network.convolutions();
@@ -149,17 +169,19 @@ std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPla
                               {"steps", steps_text(configuration.run, plan)},
                               {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate,
                                                                    configuration.run.epochs)},
-                              {"optimizer", optimizer_text(configuration.optimizer.sgd)},
-                              {"augmentation", augmentation_text(configuration.data.augment)},
-                              {"seed", format("{}", configuration.run.seed)},
-                              {"saved", saves_text(configuration)}};
+                              {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
+  for (const ParameterGroup& group : configuration.optimizer.groups) rows.push_back({"", group_text(group)});
+  rows.push_back({"augmentation", augmentation_text(configuration.data.augment)});
+  rows.push_back({"seed", format("{}", configuration.run.seed)});
+  rows.push_back({"saved", saves_text(configuration)});
   if (configuration.model.init) rows.push_back({"initial weights", *configuration.model.init});
   return rows;
 }
 
 std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
                                  const std::vector<RankUse>& ranks) {
-  const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
+  const auto parameters = static_cast<std::int64_t>(model.graph.parameter_layout()->element_count());
+  const auto sent = static_cast<std::int64_t>(model.weights.layout().element_count());
   const int rank_count = static_cast<int>(ranks.size());
   const int size = configuration.data.image_size;
   std::vector<ReportRow> rows{
@@ -168,10 +190,13 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
                        configuration.model.classes, configuration.data.channels, size, size)},
       {"workers", workers_text(configuration.algorithm, rank_count)},
       {"algorithm", algorithm_text(configuration.algorithm)},
-      {"all-reduce", all_reduce_text(configuration, parameters, rank_count)},
+      {"all-reduce", all_reduce_text(configuration, sent, rank_count)},
       {"memory", memory_text(memory)},
       {"processor", nn::instruction_set()},
       {"convolutions", convolutions_text(configuration, model.network)}};
+  if (const std::string trained = trained_text(model); !trained.empty()) {
+    rows.insert(rows.begin() + 1, {"trained", trained});
+  }
   const std::vector<std::string> lines = describe_ranks(ranks);
   for (const std::string& line : lines) rows.push_back({&line == &lines.front() ? "ranks" : "", line});
   return rows;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -14,6 +15,7 @@
 #include "app/job/background_task.h"
 #include "app/job/exit_code.h"
 #include "app/model/safetensors.h"
+#include "app/model/training_graph.h"
 #include "app/record/trace_file.h"
 #include "app/report/start_report.h"
 #include "app/rules/table.h"
@@ -32,8 +34,10 @@ namespace dcs3gd::app {
 
 namespace {
 
-std::string hash_of(std::span<const float> values) {
-  return format("hash {}", hash_text(hash_bytes(std::as_bytes(values))));
+std::string hash_of(std::initializer_list<std::span<const float>> arrays) {
+  StreamingHash hash;
+  for (const std::span<const float> values : arrays) hash.add(std::as_bytes(values));
+  return format("hash {}", hash_text(hash.value()));
 }
 
 }  // namespace
@@ -170,6 +174,7 @@ void Trainer::evaluate() {
                           .images = result.images});
   evaluated_at_ = steps_done_;
   final_top1_ = result.top1;
+  early_stopping_.note(result.top1);
   const bool is_best = best_model_.is_improved_by(result.top1);
   if (communicator_.rank() != 0) return;
   log::info(format("epoch {}/{}  evaluation: top-1 {:.2f} %  top-5 {:.2f} %  loss {:.4f}  ({} images){}", epoch,
@@ -184,7 +189,6 @@ void Trainer::evaluate() {
 }
 
 /// Gathers the mean model of all finished steps and its statistics, found finite; training does not notice.
-  early_stopping_.note(result.top1);
 void Trainer::gather_mean_model() {
   if (gathered_at_ == steps_done_) return;
   best_model_.wait(communicator_);  // it is written from the mean model
@@ -195,7 +199,7 @@ void Trainer::gather_mean_model() {
     }
   });
   rule_->copy_mean_model(mean_model_);
-  expect_same_mean_model(hash_of(mean_model_.values()));
+  expect_same_mean_model(hash_of({mean_model_.values(), model_.frozen.values()}));
   model_.statistics.average(communicator_, mean_statistics_);
   if (!std::isfinite(squared_norm(mean_model_.values()) + squared_norm(mean_statistics_.values()))) {
     throw Error(ErrorKind::diverged,
@@ -208,7 +212,7 @@ void Trainer::gather_mean_model() {
 }
 
 FileDigest Trainer::save_model(const std::string& path) const {
-  return save_safetensors(path, {&mean_model_, &mean_statistics_}, to_metadata(card_));
+  return save_safetensors(path, {&mean_model_, &mean_statistics_, &model_.frozen}, to_metadata(card_));
 }
 
 /// model.safetensors. Collective.
@@ -251,6 +255,7 @@ CheckpointContent Trainer::checkpoint_content() {
   return {.mean_model = mean_model_,
           .mean_statistics = mean_statistics_,
           .local_statistics = model_.statistics.local(),
+          .frozen = model_.frozen,
           .state = rule_->state(),
           .model_metadata = to_metadata(card_)};
 }
@@ -269,6 +274,7 @@ CheckpointManifest Trainer::checkpoint_manifest() const {
   std::istringstream lines(to_lines(configuration_));
   for (std::string line; std::getline(lines, line);) manifest.configuration.push_back(line);
   for (const StateNumber& number : rule_->state().numbers) manifest.rule[number.name] = *number.value;
+  if (configuration_.run.early_stopping.patience_evaluations) early_stopping_.save(manifest.rule);
   return manifest;
 }
 
@@ -287,7 +293,6 @@ data::SamplePlan training_plan(const Configuration& configuration, const comm::C
           .batch_per_worker = algorithm.batch_per_worker,
           .start_epoch = start.epoch,
           .epochs = configuration.run.epochs,
-  if (configuration_.run.early_stopping.patience_evaluations) early_stopping_.save(manifest.rule);
           .start_sample = start.images};
 }
 
@@ -333,7 +338,7 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
       steps_(
           std::min(epoch_plan_.end(), configuration.run.max_steps.value_or(std::numeric_limits<std::int64_t>::max()))),
       card_(with_class_names(run_start.card, *datasets_.train)),
-      model_(build_graph(card_), network_options(configuration, run_start.convolutions),
+      model_(training_graph(card_, configuration), network_options(configuration, run_start.convolutions),
              initial_weights_of(configuration, run_start.checkpoint), communicator.rank()),
       loader_(datasets_.train, configuration.data, training_plan(configuration, communicator, epoch_plan_.start()),
               data::loader_thread_count(configuration.data.loader.threads, run_start.threads.spare)),
@@ -356,6 +361,8 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
       mean_model_(model_.weights),
       mean_statistics_(model_.network.statistics_layout()),
       steps_done_(epoch_plan_.start().step),
+      early_stopping_(configuration.run.early_stopping,
+                      run_start.checkpoint ? run_start.checkpoint->manifest.rule : std::map<std::string, double>()),
       checkpointer_(communicator, folder.checkpoints(), configuration.checkpoint, epoch_plan_, best_model_, record_,
                     [this] { expect_claim(); }) {
   if (!run_start.checkpoint) return;
@@ -374,8 +381,6 @@ std::string Trainer::data_fingerprint() const {
   return format("training {}\nevaluation {}", datasets_.train->fingerprint(), datasets_.eval->fingerprint());
 }
 
-      early_stopping_(configuration.run.early_stopping,
-                      run_start.checkpoint ? run_start.checkpoint->manifest.rule : std::map<std::string, double>()),
 RunEnd Trainer::train(RunFolderClaim* claim) {
   claim_ = claim;
   start();
@@ -384,7 +389,7 @@ RunEnd Trainer::train(RunFolderClaim* claim) {
   if (error && error->scope() == ErrorScope::all_ranks) {
     checkpointer_.finish();                      // with all ranks here, what is being saved comes to its end
     if (error->kind() == ErrorKind::diverged) {  // unless NaN came to one rank alone
-      const auto odd_rank = attempt([&] { expect_same_mean_model(hash_of(rule_->shared_weights())); });
+      const auto odd_rank = attempt([&] { expect_same_mean_model(hash_of({rule_->shared_weights()})); });
       if (odd_rank) error = odd_rank;
     }
   }
@@ -524,13 +529,14 @@ void Trainer::write_start() {
                    .workers = communicator_.size() * configuration_.algorithm.workers_per_rank,
                    .threads = run_start_.threads.compute,
                    .isa = nn::instruction_set(),
-                   .parameters = static_cast<std::int64_t>(model_.weights.layout().element_count())};
+                   .parameters = static_cast<std::int64_t>(model_.graph.parameter_layout()->element_count())};
   if (run_start_.checkpoint) event.resumed_from = epoch_plan_.start().step;
   for (const comm::RankPlace& place : communicator_.places()) event.hosts.push_back(place.host);
   for (const StateNumber& number : rule_->state().numbers) {
     if (number.name == kFreshShare) event.fresh_share = *number.value;
   }
-  event.all_reduce_bytes = all_reduce_bytes(configuration_, event.parameters, communicator_.size());
+  event.all_reduce_bytes = all_reduce_bytes(
+      configuration_, static_cast<std::int64_t>(model_.weights.layout().element_count()), communicator_.size());
   record_.write(event);
 }
 

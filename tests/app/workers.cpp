@@ -43,7 +43,13 @@ Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
       statistics_(network_.statistics_layout()) {
   ParameterArena weights(network_.parameter_layout());
   nn::initialize(experiment.graph, 1, weights, statistics_.local());
-  if (experiment.initialize) experiment.initialize(weights, statistics_.local());
+  ParameterArena frozen(network_.frozen_layout());
+  nn::initialize(experiment.graph, 1, frozen);
+  if (experiment.initialize) {
+    experiment.initialize(weights, statistics_.local());
+    experiment.initialize(frozen, statistics_.local());
+  }
+  network_.set_frozen(frozen);
   rule_ = make(std::move(weights));
 }
 

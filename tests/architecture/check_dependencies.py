@@ -65,7 +65,7 @@ THIRD_PARTY_HOMES = (
 IMAGE_CODEC = re.compile(r"stb_|stb/|turbojpeg|jpeglib|spng|png\.h$")
 SYSTEM_HEADER = re.compile(
     r"[a-z_0-9]+$|(sys|netinet|arpa|linux)/"  # the standard library's, the kernel's
-    r"|(dirent|dlfcn|elf|emmintrin|fcntl|glob|immintrin|link|malloc|netdb|omp|poll|pthread|pwd|sched|signal|termios|time|unistd)\.h$"
+    r"|(dirent|dlfcn|elf|emmintrin|fcntl|fnmatch|glob|immintrin|link|malloc|netdb|omp|poll|pthread|pwd|sched|signal|termios|time|unistd)\.h$"
 )
 
 INCLUDE = re.compile(r'\s*#\s*include\s*(?:<([^>]+)>|"([^"]+)")')

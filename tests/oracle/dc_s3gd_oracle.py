@@ -61,6 +61,11 @@ CASES = {
                        "lambda0": 0.3, "bound": 0.1},
     "rank_one": {"algorithm": "dc_s3gd", "lambda": 0.5, "rank_one": True},
     "host": {"algorithm": "dc_s3gd", "workers_per_host": 2, "own_momentum": 0.0, "first_fresh": 4},
+    "groups_ssgd": {"algorithm": "ssgd", "rates": {"conv2": 0.5, "fc": 3.0}, "decays": {"fc": 0.2}},
+    "groups": {"algorithm": "dc_s3gd", "rates": {"conv2": 0.5, "fc": 3.0}, "decays": {"fc": 0.2}, "nesterov": True},
+    "frozen_ssgd": {"algorithm": "ssgd", "frozen": ["conv1", "bn1"]},
+    "frozen": {"algorithm": "dc_s3gd", "frozen": ["conv1", "bn1"], "rates": {"fc": 3.0}},
+    "frozen_norms": {"algorithm": "dc_s3gd", "frozen": ["bn1", "bn2", "fc"]},
 }
 
 
@@ -79,23 +84,43 @@ def first_state():
     return parameters, statistics
 
 
-def loss_and_gradient(weights, step, worker):
-    """Mean loss, gradient, and the batch's means and unbiased variances."""
+def is_frozen(case, name):
+    return name.split(".")[0] in case.get("frozen", [])
+
+
+def rate_factor(case, name):
+    return case.get("rates", {}).get(name.split(".")[0], 1.0)
+
+
+def decay_of(case, name, kind):
+    if is_frozen(case, name) or (kind != "weight" and not case.get("decay_all", False)):
+        return 0.0
+    return case.get("decays", {}).get(name.split(".")[0], WEIGHT_DECAY)
+
+
+def loss_and_gradient(weights, step, worker, case):
+    """Mean loss, gradient, which is 0 of what is frozen, and the batch's means and unbiased variances. A frozen batch
+    norm takes the running ones, and they stand for the batch's."""
     name = f"step{step}.worker{worker}"
     x = tensor(formula.images(SEED, name, (IMAGES, *SHAPE)))
     y = torch.tensor(formula.labels(SEED, name, IMAGES, CLASSES))
     w = [weight.clone().requires_grad_() for weight in weights]
     statistics = []
 
-    def norm(value, gamma, beta):
+    def norm(value, gamma, beta, layer):
+        if is_frozen(case, layer):
+            running = first_state()[1][2 * (layer == "bn2"):][:2]
+            statistics.extend(running)
+            return F.relu(F.batch_norm(value, *running, gamma, beta, training=False, eps=1e-5))
         statistics.append(value.detach().mean(dim=(0, 2, 3)))
         statistics.append(value.detach().transpose(0, 1).flatten(1).var(dim=1, unbiased=True))
         return F.relu(F.batch_norm(value, None, None, gamma, beta, training=True, eps=1e-5))
 
-    value = norm(F.conv2d(x, w[0], padding=1), w[1], w[2])
-    value = norm(F.conv2d(value, w[3], stride=2, padding=1), w[4], w[5])
+    value = norm(F.conv2d(x, w[0], padding=1), w[1], w[2], "bn1")
+    value = norm(F.conv2d(value, w[3], stride=2, padding=1), w[4], w[5], "bn2")
     loss = F.cross_entropy(F.linear(value.mean(dim=(2, 3)), w[6], w[7]), y)
-    return loss.item(), list(torch.autograd.grad(loss, w)), statistics
+    gradient = [g * (not is_frozen(case, name)) for g, (name, _, _) in zip(torch.autograd.grad(loss, w), PARAMETERS)]
+    return loss.item(), gradient, statistics
 
 
 def norm_of(tensors):
@@ -111,17 +136,17 @@ class Update:
     """U: momentum and weight decay, with a velocity of its own."""
 
     def __init__(self, case):
+        self.case = case
         self.nesterov = case.get("nesterov", False)
-        self.decay_all = case.get("decay_all", False)
         self.velocity = [torch.zeros(shape, dtype=torch.float64) for _, shape, _ in PARAMETERS]
 
     def __call__(self, gradient, weights, rate):
         update = []
-        for i, (_, _, kind) in enumerate(PARAMETERS):
-            decay = WEIGHT_DECAY if kind == "weight" or self.decay_all else 0.0
-            g = gradient[i] + decay * weights[i]
+        for i, (name, _, kind) in enumerate(PARAMETERS):
+            g = gradient[i] + decay_of(self.case, name, kind) * weights[i]
             self.velocity[i] = MOMENTUM * self.velocity[i] + g
-            update.append(-rate * (g + MOMENTUM * self.velocity[i] if self.nesterov else self.velocity[i]))
+            own_rate = rate * rate_factor(self.case, name)
+            update.append(-own_rate * (g + MOMENTUM * self.velocity[i] if self.nesterov else self.velocity[i]))
         return update
 
 
@@ -166,7 +191,7 @@ def run_ssgd(case):
     update = Update(case)
     records = []
     for step in range(STEPS):
-        losses, gradients, batch_statistics = zip(*(loss_and_gradient(w, step, i) for i in range(WORKERS)))
+        losses, gradients, batch_statistics = zip(*(loss_and_gradient(w, step, i, case) for i in range(WORKERS)))
         statistics = [move(old, new) for old, new in zip(statistics, batch_statistics)]
         g = clipped(mean(gradients), case.get("clip"))
         w = [a + b for a, b in zip(w, update(g, w, learning_rate(step)))]
@@ -193,7 +218,8 @@ def run_overlapped(case):
         model = [a + b for a, b in zip(m, mean_movement)]
         stale = first_fresh if step >= case.get("overlap_from", 0) else 0
         local = [[a + b for a, b in zip(m[:stale], own)] + model[stale:] for own in movement]
-        losses, gradients, batch_statistics = zip(*(loss_and_gradient(local[i], step, i) for i in range(WORKERS)))
+        losses, gradients, batch_statistics = zip(*(loss_and_gradient(local[i], step, i, case)
+                                                    for i in range(WORKERS)))
         statistics = [move(old, new) for old, new in zip(statistics, batch_statistics)]
         size = case.get("workers_per_host", 1)
         hosts = [mean(gradients[i - i % size:i - i % size + size]) for i in range(WORKERS)]
@@ -205,16 +231,16 @@ def run_overlapped(case):
             lambdas = lambdas_of(g[:stale], distance, movement[i][:stale], case) if stale else []
             compensated = corrected(g[:stale], distance, lambdas, case) + g[stale:]
             new_velocity = []
-            for k, (_, _, kind) in enumerate(PARAMETERS):
-                decay = WEIGHT_DECAY if kind == "weight" or case.get("decay_all", False) else 0.0
+            for k, (name, _, kind) in enumerate(PARAMETERS):
+                decay = decay_of(case, name, kind)
                 own = beta * (velocity[i][k] - mean_velocity[k]) if k < stale else 0.0
                 new_velocity.append(MOMENTUM * mean_velocity[k] + own + compensated[k] + decay * model[k])
             sums[1] += norm_of(g)
             sums[2] += sum(lambdas) / len(lambdas) if lambdas else 0.0
             sums[3] += norm_of(distance)
             velocity[i] = new_velocity
-            movement[i] = [-rate * ((1 + MOMENTUM) * v - MOMENTUM * old if nesterov else v)
-                           for v, old in zip(new_velocity, mean_velocity)]
+            movement[i] = [-rate * rate_factor(case, name) * ((1 + MOMENTUM) * v - MOMENTUM * old if nesterov else v)
+                           for v, old, (name, _, _) in zip(new_velocity, mean_velocity, PARAMETERS)]
         m = model
         mean_velocity = mean(velocity)
         records.append([s / WORKERS for s in sums])

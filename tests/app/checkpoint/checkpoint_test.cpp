@@ -45,6 +45,8 @@ void write_tiny_checkpoints(
   comm::run_ranks_as_threads(kTinyRanks, {}, [&](comm::Communicator& communicator) {
     ParameterArena values(weights);
     ParameterArena statistics(means);
+    const ParameterArena frozen(std::make_shared<const ParameterLayout>(
+        std::vector<ParameterSlice>{{.name = "conv.weight", .shape = Shape({3})}}));
     std::ranges::fill(values.values(), static_cast<float>(communicator.rank() + 1));
     CheckpointWriter writer(communicator, folder, 3, expect_held);
     for (const std::int64_t step : {1, 2, 3}) {
@@ -52,6 +54,7 @@ void write_tiny_checkpoints(
           .mean_model = values,
           .mean_statistics = statistics,
           .local_statistics = statistics,
+          .frozen = frozen,
           .state = {.shared = {{"mean_weights", &values}}, .workers = {{{"update", &values}}}}};
       writer.begin({.version = "test", .position = {.step = step}, .ranks = kTinyRanks, .best_top1 = 0.1},
                    checkpoint_files(communicator.rank(), content));

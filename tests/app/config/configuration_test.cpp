@@ -37,6 +37,8 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "model.convolution",
       "model.init",
       "model.init_skip",
+      "model.init_classifier",
+      "model.freeze",
       "model.zero_init_residual",
       "model.dropout",
       "data.format",
@@ -80,6 +82,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "optimizer.nesterov",
       "optimizer.weight_decay",
       "optimizer.decay_norm_and_bias",
+      "optimizer.groups",
       "optimizer.lr.base",
       "optimizer.lr.scaling",
       "optimizer.lr.reference_batch",
@@ -121,17 +124,19 @@ TEST_CASE("an empty configuration has the documented defaults") {
   threads: auto
   time_limit_minutes: null
   loss_limit: null
+  early_stopping:
+    patience_evaluations: null
+    min_delta: 0
 model:
   name: resnet20
   file: null
   classes: 10
-  early_stopping:
-    patience_evaluations: null
-    min_delta: 0
   precision: fp32
   convolution: auto
   init: random
   init_skip: []
+  init_classifier: file
+  freeze: []
   zero_init_residual: false
   dropout: 0.5
 data:
@@ -182,6 +187,7 @@ optimizer:
   nesterov: false
   weight_decay: 0.0005
   decay_norm_and_bias: false
+  groups: []
   lr:
     base: 0.1
     scaling: linear
@@ -291,6 +297,7 @@ TEST_CASE("every key reaches its place") {
 TEST_CASE("every word of a choice is accepted and printed as it was written") {
   const std::vector<std::pair<std::string, std::vector<std::string>>> choices = {
       {"model.convolution", {"auto", "direct"}},
+      {"model.init_classifier", {"file", "new"}},
       {"data.format", {"synthetic", "cifar10", "cifar100", "idx"}},
       {"data.loader.on_bad_image", {"error", "skip"}},
       {"algorithm.name", {"dc_s3gd", "s3gd", "ssgd"}},
@@ -371,6 +378,27 @@ TEST_CASE("paths in a file pass no shell: ~ is the home folder in each") {
   CHECK(parse("{}", {"run.output_dir=a/~/b"}).run.output_dir == "a/~/b");
   CHECK(parse("{}", {"run.output_dir=~root/b"}).run.output_dir.starts_with('/'));
   if (old != nullptr) setenv("HOME", home.c_str(), 1);
+}
+
+TEST_CASE("groups are entries with keys of their own, printed with all of them") {
+  const std::string text =
+      "{model: {freeze: [conv1, 'layer[12].*']}, "
+      "optimizer: {groups: [{match: fc, lr_factor: 10}, {match: '*.bias', weight_decay: 0, frozen: false}]}}";
+  const Configuration c = parse(text);
+  REQUIRE(c.optimizer.groups.size() == 2);
+  CHECK(c.optimizer.groups[0].match == "fc");
+  CHECK(c.optimizer.groups[0].lr_factor == 10);
+  CHECK(c.optimizer.groups[0].weight_decay == std::nullopt);
+  CHECK(c.optimizer.groups[1].weight_decay == 0.0F);
+  CHECK(c.model.freeze == std::vector<std::string>{"conv1", "layer[12].*"});
+  CHECK(contains(to_lines(c), "optimizer.groups: [{match: fc, lr_factor: 10, weight_decay: null, frozen: false}, "));
+  CHECK(to_lines(parse(to_yaml(c))) == to_lines(c));
+  for (const char* wrong : {"{lr_factor: 2}", "fc", "{match: fc, lr_factor: 0}", "{match: fc, rate: 1}",
+                            "{match: fc, match: conv1}", "{match: fc, frozen: yes}"}) {
+    CAPTURE(wrong);
+    CHECK(contains(problems(std::string("optimizer: {groups: [") + wrong + "]}"),
+                   "optimizer.groups: must be a list [...], each entry {match: PATTERN, lr_factor: above 0, "));
+  }
 }
 
 TEST_CASE("model.classes: auto is kept until the data are counted") {

@@ -88,7 +88,7 @@ TEST_CASE("a file of another model is refused with all differences, and nothing 
   missing in the file: "bn.running_mean" (F32 2)
   missing in the file: "bn.running_var" (F32 2)
   not in the model: "head.weight" (F32 2)
-Use the weights of the same model, or list modules that may differ in model.init_skip)");
+Use the weights of the same model; for other classes set model.init_classifier: new, and list other modules that may differ in model.init_skip)");
   CHECK(model == before);
 }
 

@@ -141,6 +141,17 @@ class DryRun(TrainTest):
         self.assertEqual(status, 0)
         self.assertAlmostEqual(told, usage.ru_maxrss * 1024 / 1e6, delta=0.05 * told)
 
+    def test_what_is_frozen_and_what_is_sent(self):
+        out = self.succeed("--config", "tiny_run.yaml", "--dry-run", ranks=2,
+                           *setting(model__name="resnet18", model__freeze="[conv1, bn1, 'layer[123]', layer4.0]",
+                                    optimizer__groups="[{match: fc, lr_factor: 10, weight_decay: 0.01}]",
+                                    data__image_size=64, data__channels=3, algorithm__batch_per_worker=2)).out
+        self.assertRegex(out, r"(?m)^layer4.0.conv1 .*  frozen$")
+        self.assertRegex(out, r"(?m)^layer4.1.conv1 .* 2359296$")
+        self.assertRegex(out, r"(?m)^trained +4,721,666 parameters, and nothing else is sent; 6,455,872 are frozen, "
+                              r"with the running statistics of 18 batch norms$")
+        self.assertRegex(out, r"(?m)^all-reduce .* 18\.9 MB per step and rank$")
+
     def test_on_two_ranks(self):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
         self.assertEqual(out.count("parameters: "), 1)

@@ -99,6 +99,11 @@ class Weights(TrainTest):
         self.refuse_run(*weights, *setting(model__classes=3), says=["fc3.weight", "2x84", "3x84"])
         self.train(*setting(model__init="runs/run/model.safetensors", model__classes=3, model__init_skip="[fc3]",
                             run__max_steps=1), name="skipped")
+        other = setting(model__init="runs/run/model.safetensors", model__classes=3, run__max_steps=1)
+        self.refuse_run(*other, *setting(run__name="other"), says="set model.init_classifier: new")
+        result, _ = self.train(*other, *setting(model__init_classifier="new", model__freeze="[conv1, conv2]"), name="new")
+        self.assertIn("a new classifier of 3 classes, fc3, takes the place of the file's", result.out)
+        self.refuse_run(*other, *setting(model__freeze="[cnv1]", run__name="other"), says="Did you mean conv1?")
         self.write("garbage.safetensors", b"\xff" * 100)
         self.refuse_run(*setting(model__init="garbage.safetensors", run__name="other"), says="garbage.safetensors")
         self.refuse_run(*setting(model__init="missing.safetensors", run__name="other"), says="missing.safetensors")

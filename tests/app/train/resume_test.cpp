@@ -197,7 +197,9 @@ TEST_CASE("the settings of the family continue bit for bit, too") {
       {"algorithm.fresh=0.75", "algorithm.own_momentum=0", "algorithm.overlap_from_epoch=0.7"},
       {"algorithm.fresh=0.3", "optimizer.nesterov=true", "algorithm.gradient_clip_norm=1"},
       {"algorithm.worker=host", "algorithm.lambda_until_epoch=1"},
-      {"algorithm.staleness_limit=1e-9", "algorithm.fresh=0.1"}};
+      {"algorithm.staleness_limit=1e-9", "algorithm.fresh=0.1"},
+      {"model.freeze=[conv1, bn1, layer1]", "optimizer.groups=[{match: fc, lr_factor: 5, weight_decay: 0.01}]"},
+      {"optimizer.groups=[{match: '*bn*', frozen: true}]", "algorithm.name=ssgd"}};
   for (const std::vector<std::string>& overrides : variants) {
     const TemporaryFolder undisturbed;
     REQUIRE(run({undisturbed.path().string(), 2, overrides}) == RunEnd::done);
@@ -212,6 +214,54 @@ TEST_CASE("the settings of the family continue bit for bit, too") {
       CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
     }
   }
+}
+
+TEST_CASE("what is frozen keeps its bits, and everything else of the model moves; every file has both") {
+  for (const std::string& algorithm : kAlgorithms) {
+    CAPTURE(algorithm);
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    const std::vector<std::string> overrides = {"algorithm.name=" + algorithm, "optimizer.decay_norm_and_bias=true",
+                                                "model.freeze=[conv1, bn1, layer1, layer3.0.bn1]",
+                                                "checkpoint.every_steps=4"};
+    REQUIRE(run({folder, 2, overrides}) == RunEnd::done);
+    const nn::Graph graph = build_graph(model_card(configuration_in(folder, {})));
+    ParameterArena weights(graph.parameter_layout());
+    ParameterArena statistics(graph.statistics_layout());
+    ParameterArena first_weights(graph.parameter_layout());
+    ParameterArena first_statistics(graph.statistics_layout());
+    nn::initialize(graph, 1, first_weights, first_statistics);
+    const auto check = [&](const ParameterArena& found, const ParameterArena& first) {
+      for (const ParameterSlice& slice : found.layout().slices()) {
+        CAPTURE(slice.name);
+        const bool is_frozen = slice.name.starts_with("conv1") || slice.name.starts_with("bn1") ||
+                               slice.name.starts_with("layer1") || slice.name.starts_with("layer3.0.bn1");
+        CHECK(std::ranges::equal(found.slice(slice), first.slice(slice)) == is_frozen);
+      }
+    };
+    for (const char* file : {"model.safetensors", "best.safetensors", "checkpoints/step-00000004/model.safetensors"}) {
+      CAPTURE(file);
+      load_safetensors(folder + "/run/" + file, {&weights, &statistics});
+      check(weights, first_weights);
+      check(statistics, first_statistics);
+    }
+    const auto start = lines_of(folder, "start").front();
+    std::size_t frozen = 0;
+    for (const ParameterSlice& slice : weights.layout().slices()) {
+      if (std::ranges::equal(weights.slice(slice), first_weights.slice(slice))) frozen += slice.count;
+    }
+    CHECK(start.at("parameters") == weights.values().size());
+    CHECK(start.at("all_reduce_bytes") == 4 * (weights.values().size() - frozen));
+  }
+}
+
+TEST_CASE("groups that are not those of the start are told, old and new") {
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path().string();
+  REQUIRE(run({folder, 2, {"optimizer.groups=[{match: fc, lr_factor: 5}]"}, 1}) == RunEnd::stopped);
+  const std::string refused = error_of([&] { run({folder, 2, {"model.freeze=[conv1]"}}); }).what();
+  CHECK(contains(refused, "model.freeze: [] -> [conv1]"));
+  CHECK(contains(refused, "optimizer.groups: [{match: fc, lr_factor: 5, weight_decay: null, frozen: false}] -> []"));
 }
 
 TEST_CASE("early stopping ends a run as done, at the same evaluation however often it is continued") {
