@@ -37,6 +37,11 @@ void block_scale(float factor, float* x, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) x[i] *= factor;
 }
 
+DCS3GD_SIMD_CLONES
+void block_move_towards(const float* target, float share, float* values, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) values[i] += share * (target[i] - values[i]);
+}
+
 }  // namespace
 
 double squared_norm(std::span<const float> x) {
@@ -51,6 +56,12 @@ void add(std::span<const float> x, std::span<float> sum) {
 
 void scale(float factor, std::span<float> x) {
   for_each_block(x.size(), [&](std::size_t first, std::size_t count) { block_scale(factor, x.data() + first, count); });
+}
+
+void move_towards(std::span<const float> target, float share, std::span<float> values) {
+  for_each_block(values.size(), [&](std::size_t first, std::size_t count) {
+    block_move_towards(target.data() + first, share, values.data() + first, count);
+  });
 }
 
 }  // namespace dcs3gd

@@ -16,4 +16,7 @@ void add(std::span<const float> x, std::span<float> sum);
 /// x *= factor
 void scale(float factor, std::span<float> x);
 
+/// values += share·(target − values)
+void move_towards(std::span<const float> target, float share, std::span<float> values);
+
 }  // namespace dcs3gd

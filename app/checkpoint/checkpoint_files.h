@@ -15,6 +15,7 @@ namespace dcs3gd::app {
 constexpr const char* kManifestFile = "manifest.json";
 constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kSharedFile = "shared.state";
+constexpr const char* kAverageFile = "average.state";     ///< of the weights over steps, where there is one
 constexpr const char* kStatisticsPrefix = "statistics.";  ///< of the running statistics in a worker's file
 
 /// The name of a checkpoint's folder: step-00001234.

@@ -76,6 +76,7 @@ std::vector<CheckpointFile> checkpoint_files(int rank, const CheckpointContent& 
     files.push_back(
         {kModelFile, {&content.mean_model, &content.mean_statistics}, content.model_metadata, {&content.frozen}});
     files.push_back({kSharedFile, parts_of<const ParameterArena>(content.state.shared)});
+    if (content.average != nullptr) files.push_back({kAverageFile, {content.average}});
   }
   const int count = static_cast<int>(content.state.workers.size());
   for (int k = 0; k < count; ++k) {

@@ -23,6 +23,7 @@ struct CheckpointContent {
   const ParameterArena& frozen;  ///< the rest of the model, which never changes
   RuleState state;
   std::map<std::string, std::string> model_metadata;  ///< the model's card
+  const ParameterArena* average = nullptr;            ///< of the weights over steps; may be none
 };
 
 /// One file of a checkpoint.

@@ -57,6 +57,7 @@ struct ModelConfiguration {
   std::optional<std::string> init;     ///< a .safetensors file; none: random
   std::vector<std::string> init_skip;  ///< prefixes of tensors that stay random when init is a file
   InitClassifier init_classifier = InitClassifier::of_file;
+  std::optional<double> ema_decay;  ///< of the average of weights that is evaluated and written
   std::vector<std::string> freeze;  ///< patterns of parameters that keep their values (app/model/training_graph.h)
   bool zero_init_residual = false;
   float dropout = 0.5F;  ///< VGG only

@@ -201,6 +201,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("model.init_skip", model.init_skip, list_of(text()), "modules that stay random when init is a file"),
       field("model.init_classifier", model.init_classifier, init_classifier, "new: the last layer stays random when init is a file, for other classes"),
       field("model.freeze", model.freeze, list_of(text()), "modules or parameters that are not trained, by name or pattern; a batch norm then uses its running statistics"),
+      field("model.ema_decay", model.ema_decay, or_word("null", real<double>(fraction())), "evaluate and write an average of the weights over steps, such as 0.999; null: the weights themselves"),
       field("model.zero_init_residual", model.zero_init_residual, flag(), "last batch norm of each residual branch starts at 0"),
       field("model.dropout", model.dropout, real<float>(fraction()), "rate of dropout, VGG only"),
 

@@ -9,8 +9,10 @@ namespace {
 constexpr double kMegabyte = 1e6;
 
 /// Beside the network: the mean model as evaluated and saved, and what the rule keeps.
-std::size_t parameter_arrays(const AlgorithmOptions& algorithm) {
-  return 1 + find_rule(algorithm.name).arrays(algorithm).all;
+std::size_t parameter_arrays(const Configuration& configuration) {
+  const AlgorithmOptions& algorithm = configuration.algorithm;
+  const std::size_t averages = configuration.model.ema_decay ? 2 : 0;  // as it goes on, and as evaluated
+  return 1 + averages + find_rule(algorithm.name).arrays(algorithm).all;
 }
 
 /// Rank 0's copy of what a checkpoint is written from: the mean model and the rule's state.
@@ -18,7 +20,8 @@ std::size_t copied_arrays(const Configuration& configuration) {
   if (!configuration.checkpoint.is_periodic()) return 0;
   const ArrayCount arrays = find_rule(configuration.algorithm.name).arrays(configuration.algorithm);
   const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
-  return 1 + arrays.saved_shared + workers * arrays.saved_per_worker;
+  const std::size_t averages = configuration.model.ema_decay ? 1 : 0;
+  return 1 + averages + arrays.saved_shared + workers * arrays.saved_per_worker;
 }
 
 /// Of both loaders: an evaluation has its own beside that of training.
@@ -39,7 +42,7 @@ RankMemory plan_memory(const Configuration& configuration, const nn::Graph& grap
   const auto parameters = graph.parameter_layout();
   const std::size_t array = parameters->part(false)->element_count() * sizeof(float);
   const std::size_t frozen = parameters->part(true)->element_count() * sizeof(float);
-  return {.arrays = parameter_arrays(configuration.algorithm) * array + frozen,
+  return {.arrays = parameter_arrays(configuration) * array + frozen,
           .copy = copied_arrays(configuration) * array,
           .batches = batch_bytes(configuration)};
 }

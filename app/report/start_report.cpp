@@ -51,9 +51,12 @@ std::string learning_rate_text(const optim::LearningRateOptions& lr, double peak
   return text + ", " + schedule_text(lr);
 }
 
-std::string optimizer_text(const optim::MomentumSgdOptions& sgd) {
-  return format("{}momentum {}, weight decay {}{}", sgd.nesterov ? "Nesterov " : "", sgd.momentum, sgd.weight_decay,
-                sgd.decay_norm_and_bias ? " on all parameters" : "");
+std::string optimizer_text(const Configuration& configuration) {
+  const optim::MomentumSgdOptions& sgd = configuration.optimizer.sgd;
+  const std::optional<double>& ema = configuration.model.ema_decay;
+  return format("{}momentum {}, weight decay {}{}{}", sgd.nesterov ? "Nesterov " : "", sgd.momentum, sgd.weight_decay,
+                sgd.decay_norm_and_bias ? " on all parameters" : "",
+                ema ? format("; evaluated: the weights' average, decay {}", *ema) : "");
 }
 
 std::string workers_text(const AlgorithmOptions& algorithm, int rank_count) {
@@ -169,7 +172,7 @@ std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPla
                               {"steps", steps_text(configuration.run, plan)},
                               {"learning rate", learning_rate_text(configuration.optimizer.lr, plan.peak_learning_rate,
                                                                    configuration.run.epochs)},
-                              {"optimizer", optimizer_text(configuration.optimizer.sgd)}};
+                              {"optimizer", optimizer_text(configuration)}};
   for (const ParameterGroup& group : configuration.optimizer.groups) rows.push_back({"", group_text(group)});
   rows.push_back({"augmentation", augmentation_text(configuration.data.augment)});
   rows.push_back({"seed", format("{}", configuration.run.seed)});

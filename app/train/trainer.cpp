@@ -11,6 +11,7 @@
 #include <sstream>
 #include <utility>
 
+#include "app/checkpoint/checkpoint_files.h"
 #include "app/job/agreement.h"
 #include "app/job/background_task.h"
 #include "app/job/exit_code.h"
@@ -65,8 +66,17 @@ void Trainer::take_step(std::int64_t step) {
   rule_->compute_gradients(step, next_batch_);
   received_ = rule_->receive();
   if (received_) heed(*received_);
+  average_weights(step);
   rule_->update_and_send(learning_rate(step), tail());
   record_received();  // while the all-reduce is in flight
+}
+
+/// In the first steps the average is of fewer: it does not keep the first weights. Of what is stale it is a step late.
+void Trainer::average_weights(std::int64_t step) {
+  if (!average_) return;
+  const auto steps = static_cast<double>(step);
+  const double decay = std::min(*configuration_.model.ema_decay, (1 + steps) / (10 + steps));
+  move_towards(rule_->shared_weights(), static_cast<float>(1 - decay), average_->values());
 }
 
 double Trainer::learning_rate(std::int64_t step) const { return schedule_.at(epoch_plan_.schedule_step(step)); }
@@ -162,7 +172,7 @@ bool Trainer::evaluation_is_due(std::int64_t step) const {
 void Trainer::evaluate() {
   const trace::Span span("compute", "evaluation");
   gather_mean_model();
-  const Evaluation result = evaluator_.evaluate(mean_model_, mean_statistics_);
+  const Evaluation result = evaluator_.evaluate(evaluated_model(), mean_statistics_);
   rule_->load_network();
 
   const std::int64_t epoch = epoch_plan_.epochs_begun(steps_done_);
@@ -199,7 +209,9 @@ void Trainer::gather_mean_model() {
     }
   });
   rule_->copy_mean_model(mean_model_);
-  expect_same_mean_model(hash_of({mean_model_.values(), model_.frozen.values()}));
+  if (average_) std::ranges::copy(average_->values(), gathered_average_->values().begin());
+  const std::span<const float> average = average_ ? gathered_average_->values() : std::span<const float>();
+  expect_same_mean_model(hash_of({mean_model_.values(), average, model_.frozen.values()}));
   model_.statistics.average(communicator_, mean_statistics_);
   if (!std::isfinite(squared_norm(mean_model_.values()) + squared_norm(mean_statistics_.values()))) {
     throw Error(ErrorKind::diverged,
@@ -212,7 +224,7 @@ void Trainer::gather_mean_model() {
 }
 
 FileDigest Trainer::save_model(const std::string& path) const {
-  return save_safetensors(path, {&mean_model_, &mean_statistics_, &model_.frozen}, to_metadata(card_));
+  return save_safetensors(path, {&evaluated_model(), &mean_statistics_, &model_.frozen}, to_metadata(card_));
 }
 
 /// model.safetensors. Collective.
@@ -257,7 +269,8 @@ CheckpointContent Trainer::checkpoint_content() {
           .local_statistics = model_.statistics.local(),
           .frozen = model_.frozen,
           .state = rule_->state(),
-          .model_metadata = to_metadata(card_)};
+          .model_metadata = to_metadata(card_),
+          .average = average_ ? &*average_ : nullptr};
 }
 
 CheckpointManifest Trainer::checkpoint_manifest() const {
@@ -414,6 +427,10 @@ void Trainer::start() {
   model_.broadcast(communicator_);
   rule_ = make_rule({.communicator = communicator_, .network = model_.network, .running_statistics = model_.statistics},
                     planned_rule_options(), model_.weights.copy());
+  if (configuration_.model.ema_decay) {
+    average_ = model_.weights.copy();
+    gathered_average_ = model_.weights.copy();
+  }
   if (run_start_.checkpoint) restore();
   agree(communicator_, [&] {
     checkpointer_.reserve(checkpoint_content());
@@ -455,6 +472,9 @@ void Trainer::restore() {
     if (communicator_.rank() == 0) set_aside_later_checkpoints(folder_.checkpoints(), steps_done_);
   });
   restore_checkpoint(communicator_, checkpoint, *rule_, model_.statistics, learning_rate(steps_done_ - 1));
+  agree(communicator_, [&] {
+    if (average_) load_safetensors(format("{}/{}", checkpoint.path, kAverageFile), {&*average_});
+  });
   restore_best_model();
   const bool is_own = communicator_.rank() == 0 && is_of(folder_, checkpoint);  // hosts may see it differently
   if (!communicator_.from_rank_0(is_own ? "own" : "").empty()) checkpointer_.set_saved_at(steps_done_);

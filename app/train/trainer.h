@@ -65,6 +65,7 @@ class Trainer {
  private:
   RunEnd run_steps();
   void take_step(std::int64_t step);
+  void average_weights(std::int64_t step);
   double learning_rate(std::int64_t step) const;
   Tail tail();
   void heed(const StepReport& report);
@@ -78,6 +79,7 @@ class Trainer {
   bool evaluation_is_due(std::int64_t step) const;
   void evaluate();
   void gather_mean_model();
+  const ParameterArena& evaluated_model() const { return gathered_average_ ? *gathered_average_ : mean_model_; }
   FileDigest save_model(const std::string& path) const;
   void save_final_model();
 
@@ -121,7 +123,9 @@ class Trainer {
   // The mean model and statistics as of `gathered_at_`. The first weights are not needed once there is one.
   ParameterArena& mean_model_;
   ParameterArena mean_statistics_;
-  std::optional<std::int64_t> gathered_at_;  ///< steps done
+  std::optional<ParameterArena> average_;           ///< of the mean model over steps, with model.ema_decay
+  std::optional<ParameterArena> gathered_average_;  ///< as of `gathered_at_`: what is evaluated and written
+  std::optional<std::int64_t> gathered_at_;         ///< steps done
 
   // Where the run stands.
   std::optional<StepReport> received_;  ///< that is not recorded yet
@@ -131,11 +135,11 @@ class Trainer {
   Slowdown slowdown_;
   std::optional<std::int64_t> evaluated_at_;  ///< steps done
   std::optional<double> final_top1_;
+  EarlyStopping early_stopping_;
 
   // Last: their threads read the mean model.
   BestModel best_model_;
   Checkpointer checkpointer_;
-  EarlyStopping early_stopping_;
 };
 
 }  // namespace dcs3gd::app

@@ -120,3 +120,17 @@ TEST_CASE("add and scale are exact on small integers and touch nothing else") {
     });
   }
 }
+
+TEST_CASE("move_towards goes a share of the way and touches nothing else") {
+  for (const std::size_t size : kAwkwardSizes) {
+    CAPTURE(size);
+    const std::vector<float> x = small_integers(size);
+    for_threads_1_to_3([&] {
+      std::vector<float> values(size + 1, 8);
+      move_towards(x, 0.25F, {values.data(), size});
+      std::vector<float> expected(size + 1, 8);
+      for (std::size_t i = 0; i < size; ++i) expected[i] = 8 + 0.25F * (x[i] - 8);
+      CHECK(values == expected);
+    });
+  }
+}

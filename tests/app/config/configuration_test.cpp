@@ -39,6 +39,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "model.init_skip",
       "model.init_classifier",
       "model.freeze",
+      "model.ema_decay",
       "model.zero_init_residual",
       "model.dropout",
       "data.format",
@@ -137,6 +138,7 @@ model:
   init_skip: []
   init_classifier: file
   freeze: []
+  ema_decay: null
   zero_init_residual: false
   dropout: 0.5
 data:

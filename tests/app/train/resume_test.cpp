@@ -293,6 +293,49 @@ TEST_CASE("early stopping ends a run as done, at the same evaluation however oft
   CHECK(lines_of(folder, "eval").size() == 5);
 }
 
+TEST_CASE("the average of the weights is what its formula says, is evaluated and written, and continues bit for bit") {
+  const std::vector<std::string> overrides = {"algorithm.name=ssgd", "model.ema_decay=0.3", "checkpoint.every_steps=1"};
+  const TemporaryFolder temporary;
+  const std::string folder = temporary.path().string();
+  REQUIRE(run({folder, 2, overrides}) == RunEnd::done);
+  const nn::Graph graph = build_graph(model_card(configuration_in(folder, {})));
+  ParameterArena weights(graph.parameter_layout());
+  ParameterArena statistics(graph.statistics_layout());
+  nn::initialize(graph, 1, weights, statistics);
+  const std::size_t count = weights.values().size();
+  std::vector<float> mean_model(weights.values().begin(), weights.values().end());
+  std::vector<float> average = mean_model;
+  for (std::int64_t step = 0; step < kSteps; ++step) {
+    const auto done = static_cast<double>(step);
+    const double decay = std::min(0.3, (1 + done) / (10 + done));
+    for (std::size_t i = 0; i < count; ++i) {
+      average[i] = static_cast<float>(decay * double{average[i]} + (1 - decay) * double{mean_model[i]});
+    }
+    mean_model = load_model(folder + "/run/checkpoints/" + checkpoint_name(step + 1) + "/model.safetensors");
+  }
+  std::vector<float> written = load_model(folder + "/run/model.safetensors");
+  CHECK(content_of(folder + "/run/best.safetensors") == model_of(folder));
+  // The statistics are those of the weights themselves.
+  CHECK(std::equal(written.begin() + static_cast<std::ptrdiff_t>(count), written.end(),
+                   mean_model.begin() + static_cast<std::ptrdiff_t>(count)));
+  written.resize(count);
+  CHECK(app::test::relative_difference(written, average) < 1e-6);
+  mean_model.resize(count);
+  CHECK(app::test::relative_difference(written, mean_model) > 1e-4);
+
+  for (const std::string& algorithm : kAlgorithms) {
+    CAPTURE(algorithm);
+    const std::vector<std::string> settings = {"algorithm.name=" + algorithm, "model.ema_decay=0.9"};
+    const TemporaryFolder undisturbed;
+    const TemporaryFolder stopped;
+    run({undisturbed.path().string(), 2, settings});
+    CHECK(run({stopped.path().string(), 2, settings, 3}) == RunEnd::stopped);
+    CHECK(run({stopped.path().string(), 2, settings}) == RunEnd::done);
+    CHECK(model_of(stopped.path().string()) == model_of(undisturbed.path().string()));
+    run({stopped.path().string(), 3, settings});  // other ranks find the average, too
+  }
+}
+
 TEST_CASE("what fresh: auto has planned stays, also on another number of ranks") {
   const TemporaryFolder temporary;
   const std::string folder = temporary.path().string();
