@@ -1,7 +1,6 @@
 #include "app/model/training_graph.h"
 
 #include <algorithm>
-#include <ranges>
 #include <vector>
 
 #include <fnmatch.h>
@@ -48,12 +47,11 @@ nn::Graph training_graph(const ModelCard& card, const Configuration& configurati
   for (const std::string& pattern : freeze) expect_match("model.freeze", pattern, layout->slices());
   graph.set_training([&](ParameterSlice& slice) {
     const auto matches = [&](const std::string& pattern) { return is_matched(slice.name, pattern); };
-    for (const ParameterGroup& group : std::views::reverse(groups)) {
+    for (const ParameterGroup& group : groups) {
       if (!matches(group.match)) continue;
       slice.is_frozen = group.frozen;
       slice.rate_factor = group.lr_factor;
       slice.weight_decay = group.weight_decay;
-      break;
     }
     slice.is_frozen = slice.is_frozen || std::ranges::any_of(freeze, matches);
   });
