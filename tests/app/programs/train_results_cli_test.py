@@ -95,7 +95,7 @@ class Weights(TrainTest):
     def test_weights_of_another_model(self):
         self.train(*setting(run__max_steps=1))
         weights = setting(model__init="runs/run/model.safetensors", run__name="other")
-        self.refuse_run(*weights, *setting(model__name="resnet20"), says=["it says that it holds \"lenet5\"", "6x1x5x5", "layer1.0"])
+        self.refuse_run(*weights, *setting(model__name="resnet20"), says=["it says that it holds lenet5", "6x1x5x5", "layer1.0"])
         self.refuse_run(*weights, *setting(model__classes=3), says=["fc3.weight", "2x84", "3x84"])
         self.train(*setting(model__init="runs/run/model.safetensors", model__classes=3, model__init_skip="[fc3]",
                             run__max_steps=1), name="skipped")
