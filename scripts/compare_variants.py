@@ -17,8 +17,8 @@ import statistics
 import sys
 from pathlib import Path
 
-# Columns of results.csv that are results, not parameters.
 PROGRAM = Path(sys.argv[0]).name  # compare_variants.py, or dcs3gd-compare-variants where it is installed
+# Columns of results.csv that are results, not parameters.
 RESULTS = ("rank", "run", "variant", "status", "best_top1", "final_top1", "eval_loss", "images_per_s", "wall_s")
 
 

@@ -34,6 +34,7 @@ from output_file import output_file
 PROGRAM = Path(sys.argv[0]).name  # convert_weights.py, or dcs3gd-convert-weights where it is installed
 MOST_HEADER_BYTES = 100_000_000  # as safetensors' reference implementation; of a pickle too
 MOST_GROWTH = 8  # bytes of fp32 for one of the file, beyond which tensors that share their numbers are a trap
+DEEPEST = 8  # parts within parts
 PARTS = ("state_dict", "model_state_dict", "model", "net")
 WRAPPERS = ("module.", "model.", "_orig_mod.")
 COUNTER = "num_batches_tracked"
@@ -297,6 +298,7 @@ class Archive:
         if len(tops) != 1:
             raise ConversionError("a zip archive, but not of PyTorch: it holds no data.pkl")
         self.top = tops.pop()
+        self.last_storage = (None, b"")
         if any(name.startswith(f"{self.top}/code/") for name in self.zip.namelist()):
             raise ConversionError("a TorchScript program; save the state_dict of its model")
 
@@ -314,9 +316,11 @@ class Archive:
         return Unpickler(self.read("data.pkl", MOST_HEADER_BYTES)).run()
 
     def tensor(self, view):
-        """The numbers of a view, in the order of its indices."""
+        """The numbers of a view, in the order of its indices. Views of one storage mostly follow each other."""
         size = FLOAT_BYTES[view.kind]
-        storage = self.read(f"data/{view.key}", view.storage_count * size)
+        if self.last_storage[0] != view.key:
+            self.last_storage = (view.key, self.read(f"data/{view.key}", view.storage_count * size))
+        storage = self.last_storage[1]
         count = math.prod(view.shape)
         end = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides)) + 1 if count else 0
         if len(storage) != view.storage_count * size or end > view.storage_count:
@@ -372,7 +376,9 @@ def kind_of(begin):
 
 def tensors_of(archive, content, file_bytes):
     names = []
-    while isinstance(content, dict) and not any(isinstance(value, View) for value in content.values()):
+    for _ in range(DEEPEST):
+        if not isinstance(content, dict) or any(isinstance(value, View) for value in content.values()):
+            break
         part = next((part for part in PARTS if isinstance(content.get(part), (dict, Foreign))), None)
         if part is None:
             break

@@ -186,6 +186,8 @@ class Run:
             raise UsageError(f"{command[0]} refuses this command line:\n{(result.stderr or result.stdout).strip()}")
         try:
             values = yaml.safe_load(result.stdout)
+            if "name" not in values["run"]:  # the template
+                raise UsageError(f"{command[0]}: --config FILE is missing")
             self.folder = Path(values["run"]["output_dir"]) / values["run"]["name"]
             self.limit_s = 60 * (values["run"].get("time_limit_minutes") or math.inf)
             self.timeout_s = values.get("comm", {}).get("timeout_s") or 300

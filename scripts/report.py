@@ -355,13 +355,21 @@ def write_report(folders, path):
         file.write_text(page(runs), encoding="utf-8")
 
 
+def is_readable(folder):
+    try:
+        read_run(folder)
+    except RunError:
+        return False
+    return True
+
+
 def run_folders(paths):
-    """The paths, each folder of runs replaced by the runs in it."""
+    """The paths, each folder of runs replaced by the runs in it that can be read."""
     folders = []
     for path in map(Path, paths):
         is_run = (path / "config.yaml").exists() or (path / "metrics.jsonl").exists()
         below = [] if is_run else sorted(file.parent for file in path.glob("*/metrics.jsonl"))
-        folders += below or [path]
+        folders += [folder for folder in below if is_readable(folder)] or below[:1] or [path]
     return folders
 
 

@@ -30,7 +30,8 @@ def read_predictions(folder):
     """The lines of its predictions as dictionaries; none if there are none that can be read."""
     try:
         with open(Path(folder) / FILE, newline="", encoding="utf-8", errors="replace") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("label", "").isdigit() and row.get("class1", "").isdigit()]
+            rows = [row for row in csv.DictReader(file)
+                    if all((row.get(column) or "").isdecimal() for column in ("label", "class1"))]
             return [row for row in rows if _is_number(row.get("probability1"))]
     except (OSError, csv.Error):
         return []

@@ -56,11 +56,13 @@ class LivePage:
             if stamp != self._stamp and now >= self._next_s:
                 try:
                     self._text = self._make_page(self._folders()).replace("</body>", SCRIPT).encode()
+                    self._version = f'"{time.time_ns():x}"'
                 except RunError:  # a run that begins anew has no lines for a moment
                     if not self._text:
                         raise
-                self._stamp, self._version = stamp, f'"{time.time_ns():x}"'
-                self._next_s = time.monotonic() + REST * (time.monotonic() - now)
+                finally:
+                    self._stamp = stamp
+                    self._next_s = time.monotonic() + REST * (time.monotonic() - now)
             return self._text, self._version
 
     def _stamp_now(self):
@@ -81,7 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         # Another site that calls itself by this address in a browser has another name here.
-        if self.headers.get("Host", "").rpartition(":")[0] not in (ADDRESS, "localhost"):
+        if self.headers.get("Host", "").partition(":")[0] not in (ADDRESS, "localhost"):
             return self.send_error(403)
         if self.path != "/":
             return self.send_error(404)
@@ -112,9 +114,9 @@ def serve(make_page, folders, port, say):
     handler = type("PageHandler", (Handler,), {"page": page})
     with http.server.ThreadingHTTPServer((ADDRESS, port), handler) as server:
         server.daemon_threads = True
-        page.get()
-        say(f"http://{ADDRESS}:{server.server_address[1]}/  (Ctrl-C ends it)")
         try:
+            page.get()
+            say(f"http://{ADDRESS}:{server.server_address[1]}/  (Ctrl-C ends it)")
             server.serve_forever()
         except KeyboardInterrupt:
             pass

@@ -356,7 +356,7 @@ def find_program(given):
             raise SweepError(f"--program {given}: no such program")
         return str(Path(shutil.which(given)).resolve())
     # In a checkout, and where both are installed.
-    places = [SCRIPTS.parent / "build/release/bin/dcs3gd-train", SCRIPTS.parents[2] / "bin/dcs3gd-train"]
+    places = [SCRIPTS.parent / "build/release/bin/dcs3gd-train", SCRIPTS / "../../../bin/dcs3gd-train"]
     found = next((str(place) for place in places if place.exists()), None) or shutil.which("dcs3gd-train")
     if not found:
         raise SweepError(f"neither {places[0]} nor a dcs3gd-train in PATH; build it, or name it with --program")

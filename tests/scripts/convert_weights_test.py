@@ -82,6 +82,9 @@ class MadeByHand(ScriptTest):
         with self.assertRaisesRegex(MODULE.ConversionError, words):
             self.read(*arguments, **more)
 
+    def test_parts_within_parts_have_an_end(self):
+        self.refused("holds no state_dict", b"}q\x00X\x05\x00\x00\x00modelh\x00s")  # a dict that holds itself
+
     def test_a_state_dict_and_the_checkpoints_of_the_field(self):
         weights = a_dict({"w": tensor([2, 2])}, ORDERED_DICT) + b"}" + text("_metadata") + b"}sb"
         namespace = b"cargparse\nNamespace\n)\x81" + a_dict({"lr": b"G" + struct.pack(">d", 0.1)}) + b"b"

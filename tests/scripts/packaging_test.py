@@ -43,7 +43,11 @@ class Packaging(unittest.TestCase):
         for script in re.findall(r"/source/(scripts/\S+\.sh)", text):
             self.assertTrue((ROOT / script).is_file(), script)
         sections = re.findall(r"^%(\w+)", text, re.MULTILINE)
-        self.assertLessEqual(set(sections), {"files", "post", "runscript", "test", "labels"})
+        self.assertLessEqual(set(sections), {"files", "post", "environment", "runscript", "test", "labels"})
+        prefix = re.search(r"--prefix (\S+)", text)[1]
+        self.assertTrue(prefix.startswith("/opt/"), "a folder of the base image: files would be copied into a folder below it")
+        self.assertIn(f"    {prefix} {prefix}\n", text)
+        self.assertIn(f"PATH={prefix}/bin:", text)
 
     def test_kubernetes(self):
         job = yaml.safe_load((PACKAGING / "mpijob.yaml").read_text(encoding="utf-8"))

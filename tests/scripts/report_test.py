@@ -12,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 import unittest
 
 from scripts_support import ScriptTest, import_script
@@ -182,7 +183,8 @@ class Report(ScriptTest):
         self.assertIn("2 surest of 2 mistakes", text)
         self.assertEqual(len([r for r in page.references if r.startswith("data:")]), 1, "the other photo is not there")
         self.assertLess(text.index("taken for &lt;dog&gt; (80 %)"), text.index("taken for cat (60 %)"))
-        for broken in ("", "index,file\n1,2\n", "\0\0", self.PREDICTIONS.replace("0.8", "much"), "label,class1\n0,1\n"):
+        for broken in ("", "index,file\n1,2\n", "\0\0", self.PREDICTIONS.replace("0.8", "much"), "label,class1\n0,1\n",
+                       "index,label,class1,probability1\n0\n", "label,class1,probability1\n\u00b2,1,0.5\n"):
             self.write("runs/one/predictions.csv", broken)
             self.report(run)
 
@@ -296,6 +298,28 @@ class Live(ScriptTest):
         self.make_run("runs/one")
         self.make_run("runs/two")
         self.assertTrue(wait_until(lambda: 'id="show1"' in self.get(port)[2]))
+
+    def test_a_page_that_cannot_be_made_anew_stays_and_is_not_tried_at_each_question(self):
+        run = self.make_run("runs/one")
+        server = import_script("report_server")
+        made = []
+
+        def make_page(folders):
+            made.append(folders)
+            if len(made) > 1:
+                raise server.RunError("no lines for a moment")
+            time.sleep(0.2)
+            return "<main>first</main></body>"
+
+        page = server.LivePage(make_page, lambda: [run])
+        _, version = page.get()
+        for size in range(5):
+            (run / "metrics.jsonl").write_text(" " * size)
+            self.assertEqual(page.get()[1], version)
+        self.assertEqual(len(made), 1, "a fifth of a core at most")
+        page._next_s = 0  # pylint: disable=protected-access
+        self.assertIn(b"first", page.get()[0])
+        self.assertEqual((page.get()[1], len(made)), (version, 2))
 
     def test_only_this_machine_is_answered(self):
         _, port = self.serve(self.make_run("runs/one"))

@@ -1,4 +1,4 @@
-# For Spack, from a checkout:
+# For Spack 0.23 (later ones lay out repositories otherwise), from a checkout:
 #   spack repo create dcs3gd && mkdir -p dcs3gd/packages/dcs3gd-train
 #   cp scripts/packaging/spack/package.py dcs3gd/packages/dcs3gd-train/ && spack repo add dcs3gd
 #   spack dev-build dcs3gd-train@0.4.0

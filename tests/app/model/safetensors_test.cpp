@@ -198,7 +198,7 @@ TEST_CASE("PyTorch's own files are told from damaged ones") {
        {std::string("PK\x03\x04\0\0\x08\x08 archive", 16), std::string("\x80\x02\x8a\nl\xfc\x9c\x46\xf9", 9)}) {
     test::write_file(path, begin);
     CHECK(contains(test::error_of([&] { load_safetensors(path, {&arena}); }).what(),
-                   "convert it with scripts/convert_weights.py"));
+                   "convert it with scripts/convert_weights.py (installed: dcs3gd-convert-weights)"));
   }
 }
 
