@@ -85,12 +85,12 @@ Communicator::~Communicator() {
   if (std::uncaught_exceptions() > exceptions_at_start_) {
     abort("an exception ended this rank");
   } else if (progress_->failed()) {
-    progress_->abort(1, "communication failed");  // whoever waited has thrown the cause already
+    if (!has_lost_ranks()) progress_->abort(1, "communication failed");  // whoever waited has thrown the cause already
   } else {
     try {
       gather_blobs("farewell of all ranks", "");
     } catch (const std::exception& exception) {
-      abort(exception.what());
+      if (!has_lost_ranks()) abort(exception.what());  // who has come to the end needs the lost no more
     }
   }
   progress_.reset();  // first of all members: its thread uses the others

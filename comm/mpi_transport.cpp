@@ -56,18 +56,24 @@ int revoke(MPI_Comm) { return MPI_ERR_UNSUPPORTED_OPERATION; }
 int shrink(MPI_Comm, MPI_Comm*) { return MPI_ERR_UNSUPPORTED_OPERATION; }
 #endif
 
+/// Keeps in mind whether a call has told of lost ranks.
+void check_transfer(bool& is_loss, int code, const char* call) {
+  is_loss = is_loss || tells_of_lost_ranks(code);
+  check(code, call);
+}
+
 /// MPI's all-reduce as an operation. The blocking calls block in step().
 class MpiAllReduce final : public Operation {
  public:
-  MpiAllReduce(MPI_Comm world, NativeCall call, std::span<const float> source, std::span<float> target)
-      : world_(world), call_(call), source_(source), target_(target) {}
+  MpiAllReduce(MPI_Comm world, bool& is_loss, NativeCall call, std::span<const float> source, std::span<float> target)
+      : world_(world), is_loss_(is_loss), call_(call), source_(source), target_(target) {}
 
   void start(int) override { first_ = 0; }  // the tags of collectives are MPI's own
 
   Step step() override {
     if (call_ == NativeCall::nonblocking && request_ != MPI_REQUEST_NULL) {
       int complete = 0;
-      check(MPI_Test(&request_, &complete, MPI_STATUS_IGNORE), "MPI_Test");
+      check_transfer(is_loss_, MPI_Test(&request_, &complete, MPI_STATUS_IGNORE), "MPI_Test");
       if (complete == 0) return Step::waiting;
     }
     if (first_ == target_.size()) return Step::done;
@@ -91,18 +97,21 @@ class MpiAllReduce final : public Operation {
     float* target = target_.data() + first;
     switch (call_) {
       case NativeCall::two_buffers:
-        check(MPI_Allreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
+        check_transfer(is_loss_, MPI_Allreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
         break;
       case NativeCall::in_place:
-        check(MPI_Allreduce(MPI_IN_PLACE, target, count, MPI_FLOAT, MPI_SUM, world_), "MPI_Allreduce");
+        check_transfer(is_loss_, MPI_Allreduce(MPI_IN_PLACE, target, count, MPI_FLOAT, MPI_SUM, world_),
+                       "MPI_Allreduce");
         break;
       case NativeCall::nonblocking:
-        check(MPI_Iallreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_, &request_), "MPI_Iallreduce");
+        check_transfer(is_loss_, MPI_Iallreduce(source, target, count, MPI_FLOAT, MPI_SUM, world_, &request_),
+                       "MPI_Iallreduce");
         break;
     }
   }
 
   const MPI_Comm world_;
+  bool& is_loss_;  ///< the transport's
   const NativeCall call_;
   const std::span<const float> source_;
   const std::span<float> target_;
@@ -130,7 +139,8 @@ class MpiTransport final : public Transport {
   Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
     const Request slot = free_slot();
     slots_[slot].expected_bytes = kNoReceive;
-    check_transfer(MPI_Isend(bytes.data(), byte_count(bytes.size()), MPI_BYTE, to, tag, world_, &slots_[slot].request),
+    check_transfer(is_loss_,
+                   MPI_Isend(bytes.data(), byte_count(bytes.size()), MPI_BYTE, to, tag, world_, &slots_[slot].request),
                    "MPI_Isend");
     return slot;
   }
@@ -139,7 +149,7 @@ class MpiTransport final : public Transport {
     const Request slot = free_slot();
     slots_[slot].expected_bytes = byte_count(bytes.size());
     check_transfer(
-        MPI_Irecv(bytes.data(), byte_count(bytes.size()), MPI_BYTE, from, tag, world_, &slots_[slot].request),
+        is_loss_, MPI_Irecv(bytes.data(), byte_count(bytes.size()), MPI_BYTE, from, tag, world_, &slots_[slot].request),
         "MPI_Irecv");
     return slot;
   }
@@ -148,7 +158,7 @@ class MpiTransport final : public Transport {
     Slot& slot = slots_[request];
     MPI_Status status;
     int complete = 0;
-    check_transfer(MPI_Test(&slot.request, &complete, &status), "MPI_Test");
+    check_transfer(is_loss_, MPI_Test(&slot.request, &complete, &status), "MPI_Test");
     if (complete == 0) return false;
     if (slot.expected_bytes != kNoReceive) {
       int bytes = 0;
@@ -165,7 +175,7 @@ class MpiTransport final : public Transport {
 
   std::unique_ptr<Operation> make_native_all_reduce(NativeCall call, std::span<const float> source,
                                                     std::span<float> target) override {
-    return std::make_unique<MpiAllReduce>(world_, call, source, target);
+    return std::make_unique<MpiAllReduce>(world_, is_loss_, call, source, target);
   }
 
   bool has_lost_ranks() override {
@@ -195,7 +205,7 @@ class MpiTransport final : public Transport {
   void abort(int exit_code, const std::string&) override { MPI_Abort(MPI_COMM_WORLD, exit_code); }
 
  private:
-  static constexpr std::chrono::seconds kDrainPatience{5};
+  static constexpr std::chrono::seconds kDrainPatience{2};
   static constexpr std::chrono::milliseconds kDrainPause{1};
   static constexpr int kNoReceive = -1;
   struct Slot {
@@ -209,11 +219,6 @@ class MpiTransport final : public Transport {
     check(MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     check(MPI_Comm_rank(world_, &rank_), "MPI_Comm_rank");
     check(MPI_Comm_size(world_, &size_), "MPI_Comm_size");
-  }
-
-  void check_transfer(int code, const char* call) {
-    is_loss_ = is_loss_ || tells_of_lost_ranks(code);
-    check(code, call);
   }
 
   Request free_slot() {

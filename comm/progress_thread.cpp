@@ -242,7 +242,11 @@ bool ProgressThread::take_submitted() {
   std::unique_lock lock(mutex_);
   if (idle) wake_.wait(lock, [&] { return has_news_ || stopping_; });
   has_news_ = false;
-  if (regroup_ == Regroup::asked_for) carry_out_regroup();
+  if (regroup_ == Regroup::asked_for) {
+    lock.unlock();  // who asked for it watches for how long
+    carry_out_regroup();
+    lock.lock();
+  }
   waiting_.insert(waiting_.end(), submitted_.begin(), submitted_.end());
   submitted_.clear();
   if (abort_ && !aborted_) {
@@ -373,21 +377,23 @@ void ProgressThread::break_world(std::exception_ptr error) {
   stalled_ = nullptr;
 }
 
-/// Under the lock: who asked for it waits for nothing else.
 void ProgressThread::carry_out_regroup() {
-  error_ = nullptr;
+  std::exception_ptr error;
   try {
     transport_->regroup();
-    broken_jobs_.clear();
-    next_tag_ = 0;
-    failed_ = false;
-    has_lost_ranks_ = false;
   } catch (...) {
-    error_ = std::current_exception();
-    has_lost_ranks_ = transport_->has_lost_ranks();
+    error = std::current_exception();
   }
+  const bool has_lost_more = error && transport_->has_lost_ranks();
+  if (!error) broken_jobs_.clear();
+  stall_reminder_ = {};
   last_move_ = last_poll_ = Clock::now();
   last_sign_of_life_ = last_move_.time_since_epoch().count();
+  const std::lock_guard lock(mutex_);
+  next_tag_ = 0;
+  error_ = error;
+  failed_ = error != nullptr;
+  has_lost_ranks_ = has_lost_more;
   regroup_ = Regroup::ended;
   regroup_done_.notify_all();
 }

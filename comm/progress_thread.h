@@ -91,7 +91,8 @@ class ProgressThread {
   /// Whether it failed because ranks are gone, and the world can go on without them. Once whoever waited has thrown.
   bool has_lost_ranks() const { return has_lost_ranks_; }
   /// Then: a new world of the ranks that are left, as if nothing had failed; all operations of before must be gone.
-  /// Collective among them. Throws Error{failure} if that fails, and is stuck for no longer than the time-out.
+  /// Collective among them. Throws Error{failure} if that fails; if they do not all come in time, ends this process
+  /// with a message.
   void regroup();
   /// Ends the whole world (Transport::abort). If the thread is stuck in a call of MPI, ends this process, and with it,
   /// by way of its launcher, the others.

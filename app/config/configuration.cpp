@@ -158,11 +158,13 @@ class Reader {
                 format("must be {}; found {}{}", field.accepts, describe(value), value_hint(field, value)));
   }
 
-  /// A key of that name elsewhere or in other programs, else a misspelt one, else what there is to choose from.
-  /// Completes a sentence.
+  /// A misspelt key beside it, else one of that name elsewhere or in other programs, else a misspelt one, else what
+  /// there is to choose from. Completes a sentence.
   std::string unknown_key_hint(const std::string& key) const {
-    if (const auto called = key_called(key, known_)) return ". Did you mean " + *called + "?";
-    if (const auto best = nearest(key, known_)) return ". Did you mean " + *best + "?";
+    const auto best = nearest(key, known_);
+    const bool is_neighbour = best && section_of(*best) == section_of(key);
+    const auto called = is_neighbour ? std::nullopt : key_called(key, known_);
+    if (called || best) return ". Did you mean " + called.value_or(best.value_or("")) + "?";
 
     std::string section = section_of(key);
     while (!section.empty() && !sections_.contains(section)) section = section_of(section);

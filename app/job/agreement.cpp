@@ -11,6 +11,7 @@
 #include "core/format.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "core/reminder.h"
 #include "core/stopwatch.h"
 
 namespace dcs3gd::app {
@@ -101,15 +102,14 @@ void agree_on_rank_0(comm::Communicator& communicator, std::string_view what,
   if (communicator.rank() == 0) {
     const Stopwatch watch;
     Stopwatch silence;
-    Stopwatch wordless;
+    Reminder reminder;
     error = attempt([&] {
       task([&] {
         if (silence.elapsed_s() < kSilence_s) return;
         communicator.from_rank_0(kAtWork);
         silence.restart_s();
-        if (wordless.elapsed_s() < kWordless_s) return;
+        if (!reminder.is_due(watch.elapsed_s(), kWordless_s)) return;
         log::warn(format("{} takes a while: {:.0f} s so far", what, watch.elapsed_s()));
-        wordless.restart_s();
       });
     });
     communicator.from_rank_0("");
@@ -144,14 +144,18 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
 }
 
 std::optional<Error> attempt_without_lost(comm::Communicator& communicator, const std::function<void()>& part) {
-  std::optional<Error> error = attempt(part);
-  while (error && communicator.has_lost_ranks()) {
+  const auto whole_part = [&] {
+    part();
+    communicator.barrier();  // a rank that is lost now is missed by all, or by none
+  };
+  std::optional<Error> error = attempt(whole_part);
+  for (int left = communicator.size(); error && communicator.has_lost_ranks() && left > 0; --left) {
     error = attempt([&] {
       const std::string lost = communicator.regroup();
       if (communicator.rank() == 0) {
         log::warn(format("lost: {}; going on with {} of the job's ranks", lost, communicator.size()));
       }
-      part();
+      whole_part();
     });
   }
   return error;

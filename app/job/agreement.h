@@ -29,7 +29,7 @@ using SignOfLife = std::function<void()>;
 
 /// Collective: rank 0 does `task`, which must not communicate and is called `what` ("timing convolutions"), while the
 /// others wait; agrees on how it went. As long as the task gives signs of life, a few a second, it may take longer than
-/// comm.timeout_s, and a warning says every ten seconds that it goes on.
+/// comm.timeout_s, and a warning says after ten seconds that it goes on, and again whenever it has taken twice as long.
 void agree_on_rank_0(comm::Communicator& communicator, std::string_view what,
                      const std::function<void(const SignOfLife&)>& task);
 

@@ -57,7 +57,8 @@ std::string pth_hint(const std::string& path, std::uint64_t header_bytes) {
   constexpr std::uint32_t kZip = 0x04034B50;
   constexpr std::uint32_t kPickle = 0x0A8A0280;
   const auto begin = static_cast<std::uint32_t>(header_bytes);
-  if (begin == kPickle) return "; it looks like PyTorch's form before version 1.6: load it with PyTorch and save it anew";
+  if (begin == kPickle)
+    return "; it looks like PyTorch's form before version 1.6: load it with PyTorch and save it anew";
   if (begin != kZip) return "";
   return format(
       "; it looks like PyTorch's own form: convert it with scripts/convert_weights.py (installed: "

@@ -1,12 +1,16 @@
 #include "app/programs/train_command.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 
+#include "app/checkpoint/checkpoint_files.h"
 #include "app/config/key_tables.h"
 #include "app/job/agreement.h"
 #include "app/job/build_id.h"
@@ -22,6 +26,7 @@
 #include "app/photos/first_configuration.h"
 #include "app/programs/dry_run.h"
 #include "app/record/progress.h"
+#include "app/train/early_stopping.h"
 #include "app/train/resume.h"
 #include "app/train/trainer.h"
 #include "comm/launcher.h"
@@ -79,28 +84,44 @@ Configuration load_configuration(const CommandLine& command_line) {
 struct Process {
   StopSignals signals{comm::find_launch(std::getenv).has_value()};
   std::optional<TimeLimit> time_limit;
-  int starts = 0;  ///< this one among them
+  /// Steps were taken on this rank: the run folder is this run's, what it was to go on from is loaded.
+  bool has_begun = false;
 };
 
-/// What to go on from. After a loss of ranks it is the run's own newest checkpoint, whatever it began with.
-ResumeMode resume_mode(const CommandLine& command_line, const RunFolder& folder, const Process& process) {
+/// What to go on from: what was asked for; after a loss of ranks the run's own newest checkpoint, if there is one.
+/// Collective.
+ResumeMode resume_mode(const CommandLine& command_line, const RunFolder& folder, Process& process,
+                       comm::Communicator& communicator) {
   const auto asked_for = command_line.resume.value_or(ResumeMode::automatic);
-  if (process.starts == 1) return asked_for;
-  std::error_code ignored;
-  const bool has_own = !std::filesystem::is_empty(folder.checkpoints(), ignored) && !ignored;
-  return asked_for == ResumeMode::path && !has_own ? asked_for : ResumeMode::automatic;
+  process.has_begun = std::ranges::count(communicator.gather(process.has_begun ? 1 : 0), 1) > 0;
+  if (!process.has_begun) return asked_for;
+  std::string own;
+  agree(communicator, [&] {
+    if (communicator.rank() == 0 && !checkpoint_steps(folder.checkpoints()).empty()) own = "there";
+  });
+  return communicator.from_rank_0(own).empty() && asked_for == ResumeMode::path ? asked_for : ResumeMode::automatic;
+}
+
+/// The lock of a host that has lost its power may outlive it by a lease of the file system.
+void claim_after_loss(const RunFolder& folder, std::optional<RunFolderClaim>& claim) {
+  constexpr int kTries = 120;
+  for (int tries = 1; !claim; ++tries) {
+    const auto refused = attempt([&] { claim.emplace(folder, IfUsed::go_on); });
+    if (refused && tries == kTries) throw Error(*refused);
+    if (refused) std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
 }
 
 /// The checkpoint to go on from, if there is one. The folder of an earlier run is claimed before it is looked into.
 std::optional<Checkpoint> prepare_resume(const Configuration& configuration, const CommandLine& command_line,
-                                         const ModelCard& card, const RunFolder& folder, const Process& process,
+                                         const ModelCard& card, const RunFolder& folder, Process& process,
                                          comm::Communicator& communicator, std::optional<RunFolderClaim>& claim) {
-  ResumeMode mode = ResumeMode::automatic;
+  const ResumeMode mode = resume_mode(command_line, folder, process, communicator);
   agree(communicator, [&] {
-    mode = resume_mode(command_line, folder, process);
     if (communicator.rank() != 0 || mode == ResumeMode::never || !folder.is_used()) return;
+    if (process.has_begun) return claim_after_loss(folder, claim);
     claim.emplace(folder, IfUsed::go_on);
-    if (mode == ResumeMode::path && process.starts == 1) expect_own(folder, command_line.resume_path);
+    if (mode == ResumeMode::path) expect_own(folder, command_line.resume_path);
   });
   auto checkpoint = find_checkpoint(communicator, folder, mode, command_line.resume_path);
   agree(communicator, [&] {
@@ -118,10 +139,10 @@ bool says_finished(const Configuration& configuration, const RunFolder& folder,
   const bool mine = prints && checkpoint && is_finished(folder, *checkpoint, configuration.run);
   if (communicator.from_rank_0(mine ? "finished" : "").empty()) return false;
   if (prints) {
-    log::info(
-        format("the run in {} is finished; raise run.epochs or run.max_steps to continue it, or start anew with "
-               "--resume never",
-               folder.path()));
+    const bool is_early = EarlyStopping(configuration.run.early_stopping, checkpoint->manifest.rule).is_over();
+    log::info(format("the run in {} is finished; raise {} to continue it, or start anew with --resume never",
+                     folder.path(),
+                     is_early ? "run.early_stopping.patience_evaluations" : "run.epochs or run.max_steps"));
     const std::optional<FileDigest>& best = checkpoint->manifest.best_file;
     if (best && !is_intact(folder.best(), *best)) {
       log::warn(format("{} is not the file that the run has written: it is missing or damaged", folder.best()));
@@ -195,14 +216,17 @@ int train(const Configuration& configuration, const CommandLine& command_line, c
   run_start.convolutions =
       tune_convolutions(*graph, configuration, communicator, run_start.checkpoint ? folder.convolutions() : "");
   run_start.signals = &signals;
-  run_start.stop_wanted = [&] { return signals.received() || time_limit->is_up(); };
+  run_start.stop_wanted = [&] {
+    process.has_begun = true;
+    return signals.received() || time_limit->is_up();
+  };
   std::optional<Trainer> trainer;
   agree(communicator, [&] { trainer.emplace(configuration, datasets, communicator, folder, run_start); });
   expect_same(communicator, ErrorKind::input, "data set", trainer->data_fingerprint(),
               "let data.train and data.eval lead to the same files on all hosts");
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    const bool anew = command_line.resume == ResumeMode::never && process.starts == 1;
+    const bool anew = command_line.resume == ResumeMode::never && !process.has_begun;
     if (!claim) claim.emplace(folder, anew ? IfUsed::set_aside : IfUsed::refuse);
     write_file_atomically(folder.config(), to_yaml(configuration));
     write_file_atomically(folder.convolutions(), text_for_run(run_start.convolutions));
@@ -331,8 +355,10 @@ int run_train_command(const CommandLine& command_line) {
   Configuration configuration;
   const std::optional<Error> refusal = attempt([&] { configuration = load_configuration(command_line); });
   const auto communicator = comm::Communicator::open(configuration.comm);
+  int starts = 0;
   const int exit_code = exit_code_in_job(*communicator, [&] {
-    if (process) ++process->starts;
+    if (process) process->signals.step_begins();  // a start that hangs can be stopped
+    if (starts++ > 0) log::open({.rank = communicator->rank(), .rank_count = communicator->size()});  // another number
     agree(*communicator, refusal);
     expect_same(*communicator, ErrorKind::input, "version, command line or configuration",
                 format("dcs3gd-train {}, build {}\n{}\n{}", kVersion, build_id(), to_line(command_line),

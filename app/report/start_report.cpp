@@ -146,12 +146,11 @@ std::vector<std::string> plan_warnings(const Configuration& configuration, const
                "optimizer.lr.warmup_epochs: {:.2g}, or raise run.epochs",
                warmup, counted(epochs, "epoch"), static_cast<double>(epochs) / 10));
   }
-  const std::int64_t batch = plan.training_images / plan.steps_per_epoch;
   if (plan.steps_per_epoch < kHardlyAnyStep && epochs > 1) {
-    warnings.push_back(
-        format("{} an epoch, as a step takes about {} of the {} training images: hardly anything is learnt; "
-               "lower algorithm.batch_per_worker, or start fewer workers",
-               counted(plan.steps_per_epoch, "step"), batch, plan.training_images));
+    warnings.push_back(format(
+        "{} an epoch of {} training images: hardly anything is learnt; lower algorithm.batch_per_worker, or start "
+        "fewer workers",
+        counted(plan.steps_per_epoch, "step"), plan.training_images));
   }
   return warnings;
 }

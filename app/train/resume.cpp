@@ -120,7 +120,15 @@ bool is_of(const RunFolder& folder, const Checkpoint& checkpoint) {
 }
 
 void expect_steps_left(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
-  if (!is_at_end(checkpoint, run) || is_of(folder, checkpoint)) return;
+  if (is_of(folder, checkpoint)) return;
+  if (EarlyStopping(run.early_stopping, checkpoint.manifest.rule).is_over()) {
+    throw Error(
+        ErrorKind::input,
+        format("{} is where early stopping ended its run: raise run.early_stopping.patience_evaluations, or begin "
+               "with its weights: --set model.init={} and --resume never",
+               checkpoint.path, checkpoint.model()));
+  }
+  if (!is_at_end(checkpoint, run)) return;
   const data::Position& position = checkpoint.manifest.position;
   throw Error(
       ErrorKind::input,
@@ -133,8 +141,12 @@ void expect_steps_left(const RunFolder& folder, const Checkpoint& checkpoint, co
 bool is_finished(const RunFolder& folder, const Checkpoint& checkpoint, const RunConfiguration& run) {
   const bool is_over =
       is_at_end(checkpoint, run) || EarlyStopping(run.early_stopping, checkpoint.manifest.rule).is_over();
-  return is_over && is_of(folder, checkpoint) && read_status(folder.summary()) == "done" &&
-         is_intact(folder.model(), checkpoint.manifest.files.at(kModelFile));
+  if (!is_over || !is_of(folder, checkpoint) || read_status(folder.summary()) != "done") return false;
+  const auto& files = checkpoint.manifest.files;
+  // The run's own model is that of the checkpoint, or the average over steps, of which no digest is kept.
+  std::error_code ignored;
+  return files.contains(kAverageFile) ? fs::exists(folder.model(), ignored)
+                                      : is_intact(folder.model(), files.at(kModelFile));
 }
 
 }  // namespace dcs3gd::app

@@ -406,7 +406,8 @@ RunEnd Trainer::train(RunFolderClaim* claim) {
       if (odd_rank) error = odd_rank;
     }
   }
-  if (error && is_folder_taken()) throw *error;  // its files are another's
+  if (error && is_folder_taken()) throw *error;               // its files are another's
+  if (error && communicator_.has_lost_ranks()) throw *error;  // no end: those left go on
   if (error) {
     record_received();
     write_end(error->kind() == ErrorKind::diverged ? "diverged" : "failed", error->exit_code());

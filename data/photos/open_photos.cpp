@@ -236,6 +236,11 @@ Photos split_part(Photos photos, double share, Part part) {
   }
   std::ranges::sort(indices);
   const char* use = part == Part::train ? "training" : "evaluation";
+  if (indices.empty()) {
+    throw Error(ErrorKind::input,
+                format("data.split: {} of {} images leaves none for {}: at least one class needs two images", share,
+                       photos.source->size(), use));
+  }
   photos.source = std::make_unique<Subset>(std::move(photos.source), std::move(indices));
   photos.class_counts = count_classes(*photos.source, photos.classes.size());
   photos.summary += format("; {} of them for {}", photos.source->size(), use);

@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -194,11 +195,13 @@ TEST_CASE("PyTorch's own files are told from damaged ones") {
   const TemporaryFolder folder;
   const std::string path = folder / "a.pth";
   ParameterArena arena = make_arena({{"w", {1}}});
-  for (const std::string& begin :
-       {std::string("PK\x03\x04\0\0\x08\x08 archive", 16), std::string("\x80\x02\x8a\nl\xfc\x9c\x46\xf9", 9)}) {
+  const std::pair<std::string, const char*> files[] = {
+      {std::string("PK\x03\x04\0\0\x08\x08 archive", 16),
+       "convert it with scripts/convert_weights.py (installed: dcs3gd-convert-weights)"},
+      {std::string("\x80\x02\x8a\nl\xfc\x9c\x46\xf9", 9), "PyTorch's form before version 1.6"}};
+  for (const auto& [begin, advice] : files) {
     test::write_file(path, begin);
-    CHECK(contains(test::error_of([&] { load_safetensors(path, {&arena}); }).what(),
-                   "convert it with scripts/convert_weights.py (installed: dcs3gd-convert-weights)"));
+    CHECK(contains(test::error_of([&] { load_safetensors(path, {&arena}); }).what(), advice));
   }
 }
 

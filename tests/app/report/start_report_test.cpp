@@ -15,7 +15,7 @@ TEST_CASE("what makes no sense of steps and learning rates is told") {
   CHECK(contains(warnings[0],
                  "the warm-up takes 5 of 2 epochs: the learning rate never gets to its peak; set "
                  "optimizer.lr.warmup_epochs: 0.2"));
-  CHECK(contains(warnings[1], "1 step an epoch, as a step takes about 144 of the 144 training images"));
+  CHECK(contains(warnings[1], "1 step an epoch of 144 training images"));
 
   configuration.run.epochs = 30;
   plan = {.training_images = 144, .steps_per_epoch = 9, .steps = 270};
