@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that dcs3gd-train needs, on Debian 12 and 13; Ubuntu's have the same names (not tried). Run again, it finds nothing to do and does not call apt.
+# Installs the packages that dcs3gd-train needs, on Debian 12 and 13; Ubuntu's have the same names (not tried). Run again,
+# it finds nothing to do and does not call apt.
 #
 #   scripts/setup.sh           what building and training need
 #   scripts/setup.sh --test    also what scripts/test.sh needs (compilers to compare with, PyTorch as the oracle: 2 GB)
@@ -24,6 +25,7 @@ readonly kTestPackages=(
   python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
   iproute2                                  # several hosts on one machine
+  debootstrap                               # another release of Debian in a folder
   slurmctld slurmd slurm-client munge       # a Slurm of the test's own
   dpkg-dev file                             # the Debian package
   python3-onnx python3-opencv               # readers of the ONNX files that are written

@@ -47,7 +47,7 @@ Rank::Rank(const Experiment& experiment, comm::Communicator& communicator)
   nn::initialize(experiment.graph, 1, frozen);
   if (experiment.initialize) {
     experiment.initialize(weights, statistics_.local());
-    experiment.initialize(frozen, statistics_.local());
+    if (!frozen.values().empty()) experiment.initialize(frozen, statistics_.local());
   }
   network_.set_frozen(frozen);
   rule_ = make(std::move(weights));
