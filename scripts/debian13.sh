@@ -40,7 +40,11 @@ if [[ ! -e $kReady ]]; then
 fi
 cp /etc/resolv.conf /etc/hosts "$folder/etc/"
 mkdir -p "$folder$kSource" "$folder$kCache"
-git ls-files -z --cached --others --exclude-standard | tar c --null -T - --ignore-failed-read | tar x -C "$folder$kSource"
+# Only what differs, as of now: a file that is older than what was built of another version of it would not be built again.
+while IFS= read -r -d '' file; do
+  [[ ! -f $file ]] || cmp -s "$file" "$folder$kSource/$file" ||
+    install -D -m "$(stat -c %a "$file")" "$file" "$folder$kSource/$file"
+done < <(git ls-files -z --cached --others --exclude-standard)
 
 cache=$(ccache --get-config cache_dir 2>/dev/null || true)
 export folder cache kSource kCache

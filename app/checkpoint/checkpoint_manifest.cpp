@@ -1,6 +1,8 @@
 #include "app/checkpoint/checkpoint_manifest.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <type_traits>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -21,15 +23,22 @@ Json or_null(const std::optional<Number>& number) {
   return number ? Json(*number) : Json(nullptr);
 }
 
+/// A whole number beyond any type is a floating one to the reader, and no conversion of it is defined.
+template <typename Number>
+Number number(const Json& json) {
+  if (std::is_integral_v<Number> && !json.is_number_integer()) throw std::out_of_range("no whole number");
+  return json.get<Number>();
+}
+
 template <typename Number>
 std::optional<Number> optional_number(const Json& json) {
-  return json.is_null() ? std::nullopt : std::optional(json.get<Number>());
+  return json.is_null() ? std::nullopt : std::optional(number<Number>(json));
 }
 
 Json to_json(const FileDigest& digest) { return {{"bytes", digest.bytes}, {"xxh3", hash_text(digest.hash)}}; }
 
 FileDigest to_digest(const Json& json) {
-  return {json.at("bytes").get<std::uint64_t>(), std::stoull(json.at("xxh3").get<std::string>(), nullptr, 16)};
+  return {number<std::uint64_t>(json.at("bytes")), std::stoull(json.at("xxh3").get<std::string>(), nullptr, 16)};
 }
 
 /// No number that a run cannot have, whoever wrote it.
@@ -89,7 +98,7 @@ CheckpointManifest parse_manifest(const std::string& text) {
   const Error damaged(ErrorKind::input, "manifest.json is damaged: it is not what was written");
   try {
     const Json json = Json::parse(text);
-    const int format_number = json.at("format").get<int>();
+    const int format_number = number<int>(json.at("format"));
     if (format_number < 1 || format_number > CheckpointManifest::kFormat) {
       throw Error(ErrorKind::input,
                   format("manifest.json has format {}, this version reads up to {}; continue with the "
@@ -98,12 +107,12 @@ CheckpointManifest parse_manifest(const std::string& text) {
     }
     CheckpointManifest manifest{.format = format_number,
                                 .version = json.at("version").get<std::string>(),
-                                .position = {.step = json.at("step").get<std::int64_t>(),
-                                             .epoch = json.at("epochs_done").get<std::int64_t>(),
-                                             .images = json.at("images_used_in_epoch").get<std::int64_t>()},
-                                .ranks = json.at("ranks").get<int>(),
-                                .workers_per_rank = json.at("workers_per_rank").get<int>(),
-                                .threads = json.at("threads").get<int>(),
+                                .position = {.step = number<std::int64_t>(json.at("step")),
+                                             .epoch = number<std::int64_t>(json.at("epochs_done")),
+                                             .images = number<std::int64_t>(json.at("images_used_in_epoch"))},
+                                .ranks = number<int>(json.at("ranks")),
+                                .workers_per_rank = number<int>(json.at("workers_per_rank")),
+                                .threads = number<int>(json.at("threads")),
                                 .isa = json.at("isa").get<std::string>(),
                                 .data_fingerprint = json.at("data").get<std::string>(),
                                 .configuration = json.at("configuration").get<std::vector<std::string>>(),

@@ -205,6 +205,9 @@ TEST_CASE("a number that no run has is refused, in whatever file with the right 
   CHECK(is_refused([](CheckpointManifest& m) { m.position.epoch = 4; }));  // more epochs than steps
   CHECK(is_refused([](CheckpointManifest& m) { m.best_top1 = 1.5; }));
   CHECK(is_refused([](CheckpointManifest& m) { m.final_top1 = -0.5; }));
+  std::string text = to_text(whole);
+  text.replace(text.find("\"step\": 3"), 9, "\"step\": 999999999999999999990");
+  CHECK(contains(error_of([&] { parse_manifest(text); }).what(), "damaged"));
 }
 
 TEST_CASE("begin() does not wait for the files, and a wait has an end") {
