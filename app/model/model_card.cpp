@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
+#include <stdexcept>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -47,6 +49,15 @@ void expect_possible(const ModelCard& card) {
     throw Error(ErrorKind::input,
                 format("photos are scaled to {} pixels, images have {}", card.photo_resize, card.settings.image_size));
   }
+}
+
+/// A whole number beyond any type is a floating one to the reader, and no conversion of it is defined.
+int whole_number(const nlohmann::json& json, const char* key) {
+  const nlohmann::json& value = json.at(key);
+  if (!value.is_number_integer() || !std::in_range<int>(value.get<std::int64_t>())) {
+    throw std::out_of_range(format("{} is {}", key, value.dump()));
+  }
+  return value.get<int>();
 }
 
 }  // namespace
@@ -110,16 +121,17 @@ std::optional<ModelCard> card_from(const std::map<std::string, std::string>& met
   if (text == metadata.end()) return std::nullopt;
   try {
     const auto json = nlohmann::json::parse(text->second);
-    const int image_size = json.at("image_size");
+    const int image_size = whole_number(json, "image_size");
     ModelCard card{.name = json.at("name"),
                    .network = json.at("network"),
-                   .settings = {.classes = json.at("classes"),
-                                .channels = json.at("channels"),
+                   .settings = {.classes = whole_number(json, "classes"),
+                                .channels = whole_number(json, "channels"),
                                 .image_size = image_size,
                                 .dropout = json.at("dropout"),
                                 .zero_init_residual = json.at("zero_init_residual")},
                    // Missing in files of version 0.3.
-                   .photo_resize = json.value("photo_resize", data::CropRule::shorter_side(image_size)),
+                   .photo_resize = json.contains("photo_resize") ? whole_number(json, "photo_resize")
+                                                                 : data::CropRule::shorter_side(image_size),
                    .normalize = {.mean = json.at("mean"), .std = json.at("std")},
                    .class_names = json.at("class_names")};
     expect_possible(card);

@@ -78,6 +78,17 @@ TEST_CASE("a file of another program has no card; a damaged card is refused by n
   }
 }
 
+TEST_CASE("a card with a whole number that no type holds is damaged") {
+  for (const std::string number : {"999999999999999999990", "4294967297", "1.5", "null"}) {
+    CAPTURE(number);
+    auto metadata = to_metadata(some_card());
+    std::string& card = metadata.at("dcs3gd.card");
+    const std::size_t at = card.find("\"classes\":") + 10;
+    card.replace(at, card.find(',', at) - at, number);
+    CHECK(test::contains(test::error_of([&] { card_from(metadata, "file"); }).what(), "is damaged: "));
+  }
+}
+
 TEST_CASE("data are opened as the card says") {
   const data::DataOptions options = data_for(some_card(), {.image_size = 64, .channels = 3});
   CHECK(options.image_size == 32);
