@@ -305,6 +305,12 @@ std::int64_t png_decoder_bytes(File file, const ImageSize& size, int channels) {
   return row_bytes * size.height + pixel_bytes;
 }
 
+/// What stb_image says is wrong; it has no words for some of it.
+std::string png_problem() {
+  const char* const reason = stbi_failure_reason();
+  return reason == nullptr || *reason == '\0' ? "damaged: the pixels cannot be unpacked" : reason;
+}
+
 /// Checks the chunks and the header, and sets the limits of memory for what the header says. `file` may become
 /// `completed`.
 std::string begin_png(File& file, std::vector<std::uint8_t>& completed, ImageSize& size) {
@@ -313,7 +319,7 @@ std::string begin_png(File& file, std::vector<std::uint8_t>& completed, ImageSiz
   int channels = 0;
   png_memory = {.block_limit = file.size() + 65536, .limit = static_cast<std::size_t>(kMaxDecoderBytes)};
   if (stbi_info_from_memory(file.data(), static_cast<int>(file.size()), &size.width, &size.height, &channels) == 0) {
-    return stbi_failure_reason();
+    return png_problem();
   }
   if (std::string problem = size_problem(size.width, size.height); !problem.empty()) return problem;
   if (png_decoder_bytes(file, size, channels) > kMaxDecoderBytes) {
@@ -334,7 +340,7 @@ std::string decode_png(File file, const CropRule& crop_rule, DecodedImage& image
   const std::unique_ptr<stbi_uc, decltype([](stbi_uc* memory) { stbi_image_free(memory); })> decoded(
       stbi_load_from_memory(file.data(), static_cast<int>(file.size()), &image.file_size.width, &image.file_size.height,
                             &channels, kPixelBytes));
-  if (decoded == nullptr) return stbi_failure_reason();
+  if (decoded == nullptr) return png_problem();
   image.crop = crop_rule.crop(image.file_size);
   copy_box(decoded.get(), image);
   return "";

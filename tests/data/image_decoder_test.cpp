@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include <sys/resource.h>
+#include <zlib.h>
 
 #include "data/photos/image_encoder.h"
 #include "data/transform/resample.h"
@@ -184,6 +185,27 @@ TEST_CASE("decoder: what is refused, and why") {
   Bytes jpeg = jpeg_file(size, 3, colors);
   jpeg.resize(jpeg.size() / 2);
   CHECK(decode(jpeg) == "the file ends before the image does");
+}
+
+TEST_CASE("decoder: what stb_image has no words for is refused, too") {
+  constexpr std::size_t kChunk = 33;  // IDAT, behind signature and header
+  constexpr ImageSize kSize{13, 11};
+  const Bytes whole = png_file(kSize, 3, picture(kSize, 3, 6));
+  const std::size_t length = whole[kChunk + 2] * std::size_t{256} + whole[kChunk + 3];
+  int refused = 0;
+  for (std::size_t bit = 0; bit < 8 * length; ++bit) {
+    Bytes png = whole;
+    png[kChunk + 8 + bit / 8] ^= static_cast<std::uint8_t>(1U << bit % 8);
+    const uLong checksum = crc32(0, png.data() + kChunk + 4, static_cast<uInt>(length + 4));
+    for (std::size_t byte = 0; byte < 4; ++byte) {
+      png[kChunk + 8 + length + byte] = static_cast<std::uint8_t>(checksum >> (24 - 8 * byte));
+    }
+    DecodedImage image;
+    const bool is_refused = !decode_image(png, CropRule::whole(), image).empty();
+    CHECK((is_refused || (image.width == kSize.width && image.height == kSize.height)));
+    refused += is_refused ? 1 : 0;
+  }
+  CHECK(refused > 0);
 }
 
 TEST_CASE("decoder: claims beyond the limits are refused before memory is taken") {
