@@ -300,7 +300,8 @@ void ProgressThread::step_running() {
     Job& job = **running;
     job.operation().set_yields(job.operation().urgency() > running_.front()->operation().urgency());
     const Step step = job.operation().step();
-    now = Clock::now();
+    forgive_absence();  // also within a step
+    now = last_poll_;
     last_sign_of_life_ = now.time_since_epoch().count();
     if (step == Step::waiting) {
       check_time_out(job, now);

@@ -260,6 +260,9 @@ std::string png_chunk_problem(File file, std::size_t& end) {
     if (crc != big_endian_u32(name + 4 + length) && !(has_pixels && (is_ancillary || is(name, "IEND")))) {
       return format("damaged: checksum of the chunk at byte {}", end);
     }
+    // stb_image copies from it to nowhere.
+    if (length == 0 && is(name, "IDAT") && !has_pixels)
+      return format("damaged: no pixels in the chunk at byte {}", end);
     end += kFrameBytes + length;
     if (is(name, "IEND")) return "";
     has_pixels = has_pixels || is(name, "IDAT");

@@ -1,6 +1,7 @@
 #include "data/photos/image_decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <ctime>
 #include <filesystem>
@@ -206,6 +207,10 @@ TEST_CASE("decoder: what stb_image has no words for is refused, too") {
     refused += is_refused ? 1 : 0;
   }
   CHECK(refused > 0);
+  constexpr std::array<std::uint8_t, 12> kEmpty{0, 0, 0, 0, 'I', 'D', 'A', 'T', 0x35, 0xAF, 0x06, 0x1E};
+  Bytes png = whole;
+  png.insert(png.begin() + kChunk, kEmpty.begin(), kEmpty.end());
+  CHECK(decode(png) == "damaged: no pixels in the chunk at byte 33");
 }
 
 TEST_CASE("decoder: claims beyond the limits are refused before memory is taken") {
