@@ -188,7 +188,7 @@ TEST_CASE("decoder: what is refused, and why") {
   CHECK(decode(jpeg) == "the file ends before the image does");
 }
 
-TEST_CASE("decoder: what stb_image has no words for is refused, too") {
+TEST_CASE("decoder: pixels of a PNG with any bit flipped are refused, or an image of the size in the header") {
   constexpr std::size_t kChunk = 33;  // IDAT, behind signature and header
   constexpr ImageSize kSize{13, 11};
   const Bytes whole = png_file(kSize, 3, picture(kSize, 3, 6));
