@@ -115,9 +115,10 @@ void bench_step(const StepBenchOptions& options) {
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(),
                           static_cast<std::uint64_t>(communicator->rank()));
 
-  const RuleOptions rule{
-      .algorithm = {.name = options.algorithm, .fresh = options.fresh, .batch_per_worker = options.batch},
-      .wire = comm.wire};
+  RuleOptions rule{.algorithm = recommended_algorithm(), .wire = comm.wire};
+  rule.algorithm.name = options.algorithm;
+  rule.algorithm.fresh = options.fresh;
+  rule.algorithm.batch_per_worker = options.batch;
   comm::Communicator alone([] { return comm::open_thread_transport(comm::make_thread_world(1), 0); }, comm);
   Pauses pauses(options, communicator->rank());
   Contender with({*communicator, network, statistics}, rule, weights, batch, pauses);

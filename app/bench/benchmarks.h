@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 
+#include "app/rules/options.h"
 #include "comm/options.h"
 #include "nn/kernels/precision.h"
 
@@ -47,7 +48,7 @@ struct StepBenchOptions {
   int batch = 16;      ///< per worker
   int image_size = 0;  ///< pixels; 0: the model's own
   std::string algorithm = "dc_s3gd";
-  double fresh = 0;  ///< as algorithm.fresh
+  double fresh = *recommended_algorithm().fresh;  ///< as algorithm.fresh
   std::string wire = "fp32";
   int threads = 0;       ///< per rank; 0: as in training with run.threads auto
   int rounds = 4;        ///< of some steps with communication and as many without

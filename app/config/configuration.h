@@ -100,7 +100,7 @@ struct Configuration {
   RunConfiguration run;
   ModelConfiguration model;
   data::DataOptions data;
-  AlgorithmOptions algorithm;
+  AlgorithmOptions algorithm = recommended_algorithm();
   OptimizerConfiguration optimizer;
   comm::Options comm;
   CheckpointConfiguration checkpoint;

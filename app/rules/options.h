@@ -24,7 +24,7 @@ enum class CorrectionForm {
   rank_one,  ///< g gᵀ
 };
 
-/// The `algorithm:` section of the configuration.
+/// The `algorithm:` section of the configuration. Without a word it is the paper's.
 struct AlgorithmOptions {
   std::string name = "dc_s3gd";  ///< one of rules() (app/rules/table.h)
   WorkerKind worker = WorkerKind::rank;
@@ -47,6 +47,11 @@ struct AlgorithmOptions {
 
   int images_per_pass() const { return batch_per_worker / micro_batches; }
 };
+
+/// What a configuration begins with, since it costs no accuracy that could be measured (configs/README.md): one
+/// velocity for all workers, and all but the first twentieth of the parameters fresh. A fixed share and not a planned
+/// one, so that two runs of one configuration are the same run.
+inline AlgorithmOptions recommended_algorithm() { return {.own_momentum = 0, .fresh = 0.95}; }
 
 /// All settings that an update rule depends on.
 struct RuleOptions {

@@ -38,7 +38,7 @@ run: {epochs: 2, max_steps: 6, eval_every_epochs: 1}
 model: {name: resnet20, classes: 4}
 data: {format: synthetic, image_size: 12, channels: 3, synthetic: {train_images: 64, eval_images: 20},
        augment: {random_crop_padding: 1, horizontal_flip: true}, loader: {threads: 1}}
-algorithm: {batch_per_worker: 4}
+algorithm: {batch_per_worker: 4, own_momentum: paper, fresh: 0}
 optimizer: {lr: {base: 0.05, reference_batch: 16, warmup_epochs: 1}}
 checkpoint: {every_epochs: null}
 """

@@ -168,8 +168,8 @@ data:
 algorithm:
   name: dc_s3gd
   worker: rank
-  own_momentum: paper
-  fresh: 0
+  own_momentum: 0
+  fresh: 0.95
   overlap_from_epoch: 0
   staleness_limit: null
   lambda0: 0.2

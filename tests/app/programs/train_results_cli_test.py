@@ -204,8 +204,8 @@ class TensorBoard(TrainTest):
 
 class Trace(TrainTest):
     def trace_of(self, ranks):
-        self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4, output__trace="true",
-                            data__loader__threads=1), ranks=ranks)
+        self.train(*setting(algorithm__name="dc_s3gd", algorithm__fresh=0, algorithm__batch_per_worker=4,
+                            output__trace="true", data__loader__threads=1), ranks=ranks)
         events = json.loads(self.read("runs/run/trace.json"))["traceEvents"]
         self.assertTrue(all(event["ph"] in "MX" for event in events))
         rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in events
