@@ -17,10 +17,10 @@ namespace {
 using Row = float __attribute__((vector_size(kLanes * sizeof(float))));
 using Bits = std::uint32_t __attribute__((vector_size(kLanes * sizeof(std::uint32_t))));
 using Halves = std::uint16_t __attribute__((vector_size(kLanes * sizeof(std::uint16_t))));
-using UnalignedRow = float __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
-using UnalignedBits = std::uint32_t __attribute__((vector_size(kLanes * sizeof(std::uint32_t)), aligned(2), may_alias));
-using UnalignedHalves =
-    std::uint16_t __attribute__((vector_size(kLanes * sizeof(std::uint16_t)), aligned(2), may_alias));
+// Clang takes no note of an alignment that stands behind the "=".
+using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
+using UnalignedBits [[gnu::aligned(2), gnu::may_alias]] = Bits;
+using UnalignedHalves [[gnu::aligned(2), gnu::may_alias]] = Halves;
 
 DCS3GD_INLINE Row load(const float* from) { return *reinterpret_cast<const UnalignedRow*>(from); }
 DCS3GD_INLINE void store(Row value, float* to) { *reinterpret_cast<UnalignedRow*>(to) = value; }
