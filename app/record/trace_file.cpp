@@ -37,12 +37,15 @@ std::string event_lines(int rank, const std::string& host, const std::vector<tra
 
 }  // namespace
 
-void write_trace(comm::Communicator& communicator, const std::string& path) {
+void write_trace(comm::Communicator& communicator, const std::string& path, const std::vector<TensorPrice>& prices) {
   const std::vector<std::string> parts =
       communicator.all_gather(event_lines(communicator.rank(), communicator.host(), trace::stop()));
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
-    std::string text = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n";
+    Json by_tensor = Json::object();
+    for (const TensorPrice& tensor : prices) by_tensor[tensor.name] = tensor.price;
+    std::string text = format("{{\"displayTimeUnit\":\"ms\",\"otherData\":{},\"traceEvents\":[\n",
+                              Json{{"staleness_price", by_tensor}}.dump());
     for (const std::string& part : parts) text += part;
     text.resize(text.size() - 2);  // the last comma
     write_file_atomically(path, text + "\n]}\n");

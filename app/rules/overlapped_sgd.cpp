@@ -83,6 +83,7 @@ class OverlappedSgd final : public UpdateRule {
                                                           .factor = mean_factor(),
                                                           .urgency = static_cast<int>(slices_.size())})),
         fresh_share_(options.algorithm.fresh.value_or(1)),
+        slice_along_(first_fresh_),
         squared_norms_(static_cast<std::size_t>(local_.count())),
         mean_squared_norms_(slices_.size()),
         slice_norms_(first_fresh_),
@@ -171,6 +172,16 @@ class OverlappedSgd final : public UpdateRule {
   void load_network() override {
     parts_.network.set_weights(mean_weights_);
     load_weights_of(0);
+  }
+
+  std::vector<TensorPrice> prices_by_tensor() const override {
+    std::vector<TensorPrice> prices;
+    prices.reserve(first_fresh_);
+    const double mean = stale_gradients_ > 0 ? 1 / static_cast<double>(stale_gradients_) : 0;
+    for (std::size_t index = 0; index < first_fresh_; ++index) {
+      prices.push_back({slices_[index].name, -0.5 * mean * slice_along_[index]});
+    }
+    return prices;
   }
 
   RuleState state() override {
@@ -379,6 +390,8 @@ class OverlappedSgd final : public UpdateRule {
     sums_.distance_norm += static_cast<float>(std::sqrt(norms.distance));
     sums_.distance_squared += static_cast<float>(norms.distance);
     sums_.along += static_cast<float>(norms.along);
+    for (std::size_t index = 0; index < first_fresh_; ++index) slice_along_[index] += slice_norms_[index].along;
+    ++stale_gradients_;
   }
 
   /// Fills slice_norms_ and returns their sum.
@@ -500,6 +513,10 @@ class OverlappedSgd final : public UpdateRule {
   double price_ = 0;  ///< S / loss of the last step whose sums are here
   double smooth_price_ = 0;
   double synchronous_until_ = 0;  ///< step
+
+  // Since the start: ⟨g, D⟩ by slice, summed over as many gradients.
+  std::vector<double> slice_along_;
+  std::int64_t stale_gradients_ = 0;
 
   // Scratch of a step.
   std::vector<double> squared_norms_;       ///< by worker, of what leaves as a gradient

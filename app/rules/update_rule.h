@@ -44,6 +44,12 @@ struct StepReport {
   Tail tail = {};                  ///< sums over all ranks
 };
 
+/// The price of staleness of one parameter alone.
+struct TensorPrice {
+  std::string name;
+  double price = 0;
+};
+
 /// What becomes of an array when a run continues with another number of workers.
 enum class OnResize {
   average,  ///< every worker gets the mean over the saved workers; an array shared by all workers stays as saved
@@ -109,6 +115,10 @@ class UpdateRule {
   /// Gives the network back the weights of the next gradient, after others had it. drain(), any use of the network and
   /// load_network() leave the trajectory exactly as it was.
   virtual void load_network() = 0;
+
+  /// Which parameters staleness costs: S of each that may be stale, the mean over the overlapped steps since the start
+  /// and this rank's workers.
+  virtual std::vector<TensorPrice> prices_by_tensor() const = 0;
 
   /// The state after a drain(), to be saved or to be filled.
   virtual RuleState state() = 0;

@@ -413,7 +413,7 @@ RunEnd Trainer::train(RunFolderClaim* claim) {
     write_end(error->kind() == ErrorKind::diverged ? "diverged" : "failed", error->exit_code());
     throw *error;
   }
-  if (configuration_.output.trace) write_trace(communicator_, folder_.trace());
+  if (configuration_.output.trace) write_trace(communicator_, folder_.trace(), rule_->prices_by_tensor());
   if (end == RunEnd::done) {
     write_end("done", 0);
   } else {

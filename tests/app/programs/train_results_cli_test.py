@@ -206,7 +206,8 @@ class Trace(TrainTest):
     def trace_of(self, ranks):
         self.train(*setting(algorithm__name="dc_s3gd", algorithm__fresh=0, algorithm__batch_per_worker=4,
                             output__trace="true", data__loader__threads=1), ranks=ranks)
-        events = json.loads(self.read("runs/run/trace.json"))["traceEvents"]
+        trace = json.loads(self.read("runs/run/trace.json"))
+        events, self.prices = trace["traceEvents"], trace["otherData"]["staleness_price"]
         self.assertTrue(all(event["ph"] in "MX" for event in events))
         rows = {(event["pid"], event["tid"]): event["args"]["name"] for event in events
                 if event["name"] == "thread_name"}
@@ -230,6 +231,8 @@ class Trace(TrainTest):
                 self.assertTrue(all(end <= begin for (_, end), (begin, _) in zip(times, times[1:])))
         self.assertEqual({event["args"]["name"].split(" on ")[0] for event in events
                           if event["name"] == "process_name"}, {"rank 0", "rank 1"})
+        steps = self.of(self.read_jsonl("runs/run/metrics.jsonl"), "step")
+        self.assertTrue(any(self.prices.values()) and any(step["staleness_price"] for step in steps))
         begins, ends = zip(*((event["ts"], event["ts"] + event["dur"]) for event in events if event["ph"] == "X"))
         end = self.read_jsonl("runs/run/metrics.jsonl")[-1]
         self.assertLess(max(ends) - min(begins), 1e6 * end["wall_s"] + 2e6, "the ranks' clocks agree")

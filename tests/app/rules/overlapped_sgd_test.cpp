@@ -251,6 +251,24 @@ TEST_CASE("the price of staleness is the loss that the workers have and the mean
   CHECK(reports.front().staleness_price == 0);
 }
 
+TEST_CASE("the prices of all tensors add up to the mean of the steps'") {
+  const nn::Graph graph = network();
+  const Batches batches(graph, kImages, 2, kSteps);
+  const Experiment experiment =
+      experiment_of(graph, batches, 1, 2, {.algorithm = {.fresh = 0.2}, .overlap_from_step = 3});
+  run_ranks(experiment, [&](Rank& rank) {
+    for (std::int64_t step = 0; step < kSteps; ++step) rank.step(step);
+    rank.drain();
+    double price = 0;
+    for (const StepReport& report : rank.reports()) price += report.staleness_price / (kSteps - 2);
+    double sum = 0;
+    for (const TensorPrice& tensor : rank.rule().prices_by_tensor()) sum += tensor.price;
+    CHECK(sum == Approx(price).epsilon(1e-5));
+    CHECK(rank.rule().prices_by_tensor().front().name == "conv1.weight");
+    CHECK(rank.rule().prices_by_tensor().front().price != 0);
+  });
+}
+
 // A checkpoint's manifest holds them as JSON, which knows no NaN.
 TEST_CASE("a loss of 0 leaves the numbers of the state finite") {
   nn::Graph graph({2, 1, 1});
