@@ -37,11 +37,13 @@ int run_bench_command(int argc, const char* const* argv) {
   };
 
   NnBenchOptions nn;
-  CLI::App* nn_command = parser.add_subcommand("nn", "training steps of a model against its convolutions alone");
+  CLI::App* nn_command =
+      parser.add_subcommand("nn", "training steps, or evaluation, of a model against its convolutions alone");
   nn_command->add_option("--model", nn.model, "model, as in model.name")->capture_default_str();
   add_number(nn_command, "--batch", nn.batch, "images per step")->capture_default_str();
   nn_command->add_option("--precision", nn.precision, "fp32 or bf16 (default: fp32)")
       ->transform(CLI::CheckedTransformer(kPrecisions));
+  nn_command->add_flag("--evaluate", nn.evaluate, "evaluation, as of --eval and dcs3gd-predict, instead of training");
   nn_command->add_flag("--direct", nn.direct, "no Winograd convolutions");
   add_number(nn_command, "--threads", nn.threads, "OpenMP threads (default: all)");
   add_number(nn_command, "--image-size", nn.image_size, "pixels (default: the model's own)");

@@ -52,6 +52,8 @@ void bench_nn(const NnBenchOptions& options) {
   RunningStatistics statistics(network.statistics_layout());
   ParameterArena weights(network.parameter_layout());
   nn::initialize(graph, 1, weights, statistics.local());
+  network.set_weights(weights);
+  network.set_running_statistics(statistics.local());
   const RandomBatch batch(options.batch, graph.shape(graph.input()), network.classes(), 0);
 
   const auto communicator = comm::Communicator::open({});
@@ -59,13 +61,17 @@ void bench_nn(const NnBenchOptions& options) {
                               {.algorithm = {.name = "ssgd", .batch_per_worker = options.batch}}, std::move(weights));
   const BatchSource next_batch = [&] { return batch.view(); };
   const auto take_step = [&](std::int64_t step) {
+    if (options.evaluate) {
+      network.evaluate(batch.view());
+      return;
+    }
     rule->compute_gradients(step, next_batch);
     rule->receive();
     rule->update_and_send(kLearningRate, {});
   };
   for (int step = 0; step < kWarmUpSteps; ++step) take_step(step);
   const std::size_t peak_bytes = peak_memory_bytes();
-  nn::ConvolutionBound bound(graph, options.batch, options.precision);
+  nn::ConvolutionBound bound(graph, options.batch, options.precision, !options.evaluate);
 
   std::vector<double> step_ms;
   std::vector<double> bound_ms;
@@ -85,6 +91,7 @@ void bench_nn(const NnBenchOptions& options) {
     const nlohmann::ordered_json line = {{"bench", "nn"},
                                          {"model", options.model},
                                          {"batch", options.batch},
+                                         {"pass", options.evaluate ? "evaluation" : "training"},
                                          {"precision", precision},
                                          {"threads", omp_get_max_threads()},
                                          {"images_per_s", images_per_s},
@@ -99,7 +106,8 @@ void bench_nn(const NnBenchOptions& options) {
   }
   std::printf("%s, batch %d, %s, %d threads, %s\n", options.model.c_str(), options.batch, precision.c_str(),
               omp_get_max_threads(), nn::instruction_set().c_str());
-  std::printf("training step  %s  %.1f img/s\n", format_ms(steps).c_str(), images_per_s);
+  std::printf("%s  %s  %.1f img/s\n", options.evaluate ? "evaluation   " : "training step", format_ms(steps).c_str(),
+              images_per_s);
   std::printf("bound          %s  %.1f img/s  (convolutions and linear layers alone)\n", format_ms(bounds).c_str(),
               bound_images_per_s);
   std::printf("share of the bound %.3f, peak memory %.1f MB\n", images_per_s / bound_images_per_s,
