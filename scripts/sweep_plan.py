@@ -15,6 +15,7 @@ MOST_NAME_BYTES = 150
 RANKINGS = {"best_top1": "greatest", "final_top1": "greatest", "eval_loss": "least", "images_per_s": "greatest"}
 DRAWS = 1000  # attempts to find a combination that was not drawn before
 OWN_KEYS = ("run.name", "run.output_dir")  # set by the sweep itself
+PLAIN = (str, int, float, bool, type(None))
 VARIANT = "variant"  # the parameter whose values are the names of the variants
 
 
@@ -349,11 +350,9 @@ class _Reader:
 
     def _setting_value(self, key, node):
         value = self._value(node)
-        plain = (str, int, float, bool, type(None))
-        if isinstance(value, plain) or (isinstance(value, list) and all(isinstance(entry, plain) for entry in value)):
-            return value
-        self._problem(node, key, "a value is a number, text, true, false, null or a list of these")
-        return None
+        if not _is_setting(value):
+            self._problem(node, key, "a value is a number, text, true, false, null, or a list or mapping of these")
+        return value
 
     def _slurm_options(self, sweep, node):
         value = self._value(node)
@@ -361,6 +360,12 @@ class _Reader:
             sweep.slurm_options = value
         else:
             self._problem(node, "launch.slurm_options", "must be a list of sbatch's options, such as [--time=2:00:00]")
+
+
+def _is_setting(value):
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_setting(entry) for key, entry in value.items())
+    return all(map(_is_setting, value)) if isinstance(value, list) else isinstance(value, PLAIN)
 
 
 def _unknown(key, keys):

@@ -5,7 +5,9 @@
 
 import math
 import pathlib
+import shutil
 import sys
+import tempfile
 import unittest
 
 from scripts_support import import_script
@@ -90,7 +92,7 @@ class Refusals(SweepTest):
 
     def test_parameters(self):
         for text, words in (("{a.b: 1}", "must be a list of values or a range"), ("{a.b: []}", "the list is empty"),
-                            ("{a.b: [1, 1]}", "1 stands there twice"), ("{a.b: [{c: 1}]}", "a value is a number"),
+                            ("{a.b: [1, 1]}", "1 stands there twice"), ("{a.b: [{1: 1}]}", "a value is a number"),
                             ("{lr: [1]}", "must be a whole key"), ("{run.name: [a]}", "is set by the sweep"),
                             ("{a.b: [1], a.b: [2]}", "parameters.a.b: stands there twice"),
                             ("{a.b: {min: 1, max: 2}}", "a range needs search: random"),
@@ -120,7 +122,8 @@ class Refusals(SweepTest):
 class Values(unittest.TestCase):
     def test_settings_are_yaml_on_one_line(self):
         for value, text in ((0.05, "0.05"), (True, "true"), (None, "null"), ("cosine", "cosine"),
-                            ([15, 25], "[15, 25]"), ("1e-3", "1e-3"), ("a: b", "'a: b'"), ("x" * 300, "x" * 300)):
+                            ([15, 25], "[15, 25]"), ("1e-3", "1e-3"), ("a: b", "'a: b'"), ("x" * 300, "x" * 300),
+                            ([{"match": "fc", "lr_factor": 10.0}], "[{lr_factor: 10.0, match: fc}]")):
             self.assertEqual(sweep_plan.value_text(value), text)
 
     def test_variants_are_settings_that_belong_together(self):
@@ -130,6 +133,16 @@ class Values(unittest.TestCase):
         self.assertEqual([run.name for run in runs], ["plain,seed=1", "plain,seed=2", "both,seed=1", "both,seed=2"])
         self.assertEqual(runs[0].settings[:2], ["a.b=1", "run.seed=1"])
         self.assertEqual(runs[3].settings[:4], ["a.b=1", "run.seed=2", "a.c=2", "a.d=3"])
+
+    def test_values_of_mappings(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
+        (self.folder / "s.yaml").write_text("config: c.yaml\n"
+                                            "parameters: {optimizer.groups: [[], [{match: fc, lr_factor: 10}]]}\n"
+                                            "variants: {head: {optimizer.momentum: 0.5}}\n")
+        runs = sweep_plan.planned_runs(sweep_plan.read_sweep(self.folder / "s.yaml"))
+        self.assertEqual([run.name for run in runs], ["head,groups=", "head,groups=lr_factor_10_match_fc"])
+        self.assertIn("optimizer.groups=[{lr_factor: 10, match: fc}]", runs[1].settings)
 
     def test_names(self):
         sweep = sweep_plan.Sweep("s", "c", parameters={"model.name": ["a/b"], "algorithm.name": ["x"],
