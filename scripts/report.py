@@ -151,7 +151,7 @@ def results_table(plots, runs):
             cell(figure_text(100 * run.final("top5"), "{:.2f} %")),
             cell(figure_text(run.final("loss"), "{:.4f}")),
             cell(figure_text(mean(run.column("loss")[-last_steps(run):]), "{:.4f}")),
-            cell(run.status, "text" if run.status == "done" else "text bad"),
+            cell(f"{run.status}: {run.why}" if run.why else run.status, "text" if run.status == "done" else "text bad"),
         ])
     return table.html() + ("<p>Batch: images per step, over all workers. Training loss: mean of the last 2 % of the "
                            "steps, at least one.</p>")

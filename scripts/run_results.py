@@ -25,6 +25,7 @@ class Run:
         self.evaluations = evaluations  # eval events, likewise
         self.ends = ends  # end events: one for each start that came to an end
         self.status = ends[-1]["status"] if is_over else NOT_FINISHED
+        self.why = str(ends[-1].get("why", "")) if is_over else ""  # done before its last step
         self.unreadable_lines = unreadable_lines  # line numbers in metrics.jsonl
 
     def column(self, key):

@@ -283,9 +283,12 @@ class Live(ScriptTest):
         self.assertIn("status unknown", text)
         self.assertEqual(self.get(port, **{"If-None-Match": version})[0], 304)
         with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"event": "end", "status": "done", "exit_code": 0, "wall_s": 1.0}) + "\n")
+            file.write(json.dumps({"event": "end", "status": "done", "exit_code": 0, "wall_s": 1.0,
+                                   "why": "early stopping: 3 evaluations"}) + "\n")
         self.assertTrue(wait_until(lambda: self.get(port, **{"If-None-Match": version})[0] == 200))
-        self.assertNotIn("status unknown", self.get(port)[2])
+        text = self.get(port)[2]
+        self.assertNotIn("status unknown", text)
+        self.assertIn("done: early stopping: 3 evaluations", text)
         process.send_signal(signal.SIGINT)
         self.assertEqual(process.wait(TIMEOUT_S), 0)
         self.assertEqual(process.stderr.read(), "")
