@@ -60,9 +60,9 @@ void describe_data(const Configuration& configuration, data::Part part, comm::Co
   const bool is_training = part == data::Part::train;
   const auto presence = communicator.all_gather(data::is_data_present(configuration.data, part) ? "present" : "absent");
   if (std::ranges::count(presence, "absent") > 0) {
-    report.descriptions.push_back(format("not on {}: {}; nothing of it was checked",
-                                         presence.front() == "absent" ? "this machine" : "every machine",
-                                         is_training ? configuration.data.train : configuration.data.eval));
+    report.descriptions.push_back(format(
+        "not on {}: {}; nothing of it was checked", presence.front() == "absent" ? "this machine" : "every machine",
+        is_training || configuration.data.split > 0 ? configuration.data.train : configuration.data.eval));
     report.warnings.push_back(
         format("the {} data are {}", is_training ? "training" : "evaluation", report.descriptions.back()));
     return;

@@ -408,6 +408,8 @@ class DataTest(CliTest):
         result = self.train("plan", *small, flags=["--dry-run"])
         self.assertEqual(result.code, 0, result)
         self.assertRegex(result.out, r"training data +not on this machine: imagenet/train")
+        result = self.train("plan", *small, "data.eval=null", "data.split=0.2", flags=["--dry-run"])
+        self.assertRegex(result.out, r"evaluation data +not on this machine: imagenet/train")
         self.assertEqual(self.names(), ["photos", "photos.yaml"])
 
     def test_shards_are_not_put_among_their_images(self):
