@@ -27,6 +27,13 @@ class BenchTest(CliTest):
         self.assertGreater(line["peak_memory_bytes"], 1e6)
         self.assertIn("img/s", self.succeed(*arguments).out)
 
+    def test_nn_evaluation(self):
+        arguments = ["nn", "--model", "lenet5", "--batch", "32", "--steps", "3", "--threads", "1"]
+        (training,), (evaluation,) = self.lines(*arguments), self.lines(*arguments, "--evaluate")
+        self.assertEqual([line["pass"] for line in (training, evaluation)], ["training", "evaluation"])
+        self.assertGreater(min(evaluation["images_per_s"], evaluation["bound_images_per_s"]), 0)
+        self.assertIn("evaluation", self.succeed(*arguments, "--evaluate").out)
+
     def test_comm(self):
         lines = self.lines("comm", "--max-floats", "16384", "--seconds-per-size", "0.01", ranks=2)
         for line in lines:
