@@ -4,6 +4,7 @@
 #include <map>
 
 #include "core/stopwatch.h"
+#include "nn/graph/trained_values.h"
 #include "nn/kernels/elementwise.h"
 #include "nn/layers/layer.h"
 #include "nn/plan/fusion.h"
@@ -87,15 +88,10 @@ void Program::plan_forward(Planner& planner, std::vector<PlannedLayer>& layers) 
 void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers) {
   const Graph& graph = planner.surroundings().graph;
 
-  // A gradient is needed where this layer or one before it has parameters that are trained: backward ends there.
-  std::vector<bool> needs_gradient(graph.value_count());
-  std::vector<bool> layer_adds(graph.value_count());
+  const std::vector<bool> needs_gradient = trained_values(graph);
   const auto needed = [&](ValueId value) { return needs_gradient[index_of(value)]; };
-  for (const auto& [node, layer] : layers) {
-    const bool inherited = std::ranges::any_of(node.src, needed);
-    needs_gradient[index_of(node.dst)] = inherited || planner.trains(node);
-    layer_adds[index_of(node.dst)] = layer->adds_gradients();
-  }
+  std::vector<bool> layer_adds(graph.value_count());
+  for (const auto& [node, layer] : layers) layer_adds[index_of(node.dst)] = layer->adds_gradients();
 
   std::vector<Flow> gradients(graph.value_count());
   gradients.back() = {planner.in_format(diff_logits_, output_format_)};

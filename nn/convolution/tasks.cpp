@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/stopwatch.h"
+#include "nn/graph/trained_values.h"
 #include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
@@ -111,11 +112,12 @@ class TaskList {
 std::vector<ConvolutionTask> convolution_tasks(const onednn::Device& device, const Graph& graph, int images,
                                                Precision precision, bool training) {
   TaskList tasks(device, graph, images, precision);
+  const std::vector<bool> needs_gradient = trained_values(graph);
   for (const Node& node : graph.nodes()) {
     tasks.add(Direction::forward, node);
     if (!training) continue;
-    tasks.add(Direction::backward_weights, node);
-    if (node.src[0] != graph.input()) tasks.add(Direction::backward_data, node);
+    if (is_trained(graph, node)) tasks.add(Direction::backward_weights, node);
+    if (needs_gradient[static_cast<std::size_t>(node.src[0])]) tasks.add(Direction::backward_data, node);
   }
   return tasks.take();
 }

@@ -1,3 +1,4 @@
+#include "nn/graph/trained_values.h"
 #include "nn/layers/weighted_layer.h"
 
 namespace dcs3gd::nn {
@@ -20,7 +21,7 @@ class ConvolutionLayer final : public WeightedLayer {
 
   std::vector<Flow> plan_backward(Planner& planner, Flow diff_dst, bool needs_diff_src) override {
     const onednn::Descriptor& dst = diff_dst.tensor->desc();
-    if (planner.trains(node())) {
+    if (is_trained(planner.surroundings().graph, node())) {
       append_backward_weights(planner, choose(planner, Direction::backward_weights, src_desc(), dst), diff_dst.tensor);
     }
     if (!needs_diff_src) return {{}};

@@ -1,3 +1,4 @@
+#include "nn/graph/trained_values.h"
 #include "nn/layers/weighted_layer.h"
 
 namespace dcs3gd::nn {
@@ -31,7 +32,7 @@ class LinearLayer final : public WeightedLayer {
     request_.dst = onednn::plain(onednn::dims_of(request_.dst), planner.precision());
     onednn::LinearRequest weights_request = request_;
     weights_request.weights = onednn::any(weight_dims(), Precision::fp32);
-    if (planner.trains(node())) {
+    if (is_trained(planner.surroundings().graph, node())) {
       append_backward_weights(planner,
                               onednn::linear(planner.device(), ConvolutionDirection::backward_weights, weights_request),
                               diff_dst.tensor);

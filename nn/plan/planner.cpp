@@ -44,12 +44,6 @@ Tensor* Planner::weights(std::size_t parameter, const onednn::Descriptor& plain,
   return surroundings_.weights.in_format(parameter, plain, desc);
 }
 
-bool Planner::trains(const Node& node) const {
-  return std::ranges::any_of(node.parameters, [this](std::size_t parameter) {
-    return !surroundings_.parameters.slices()[parameter].is_frozen;
-  });
-}
-
 bool Planner::has_frozen_statistics(const Node& node) const {
   return surroundings_.running_statistics.layout().slices()[node.statistics[0]].is_frozen;
 }

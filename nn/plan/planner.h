@@ -68,8 +68,6 @@ class Planner {
   Tensor* temporary(std::string name, const onednn::Descriptor& desc);
   /// The tensor of a parameter in a primitive's format.
   Tensor* weights(std::size_t parameter, const onednn::Descriptor& plain, const onednn::Descriptor& desc);
-  /// Whether a layer has parameters that are trained.
-  bool trains(const Node& node) const;
   /// Whether a batch norm is frozen (Graph::set_training()).
   bool has_frozen_statistics(const Node& node) const;
   /// The tensor that the gradient of a parameter is written to, plain; of a frozen one nobody reads it.

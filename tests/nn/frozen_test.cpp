@@ -7,6 +7,7 @@
 
 #include <doctest/doctest.h>
 
+#include "nn/convolution/tasks.h"
 #include "nn/graph/layer_options.h"
 #include "tests/nn/network_test_support.h"
 
@@ -72,6 +73,20 @@ struct Pass {
 bool is_norm(const std::string& name) { return name.find("bn") != std::string::npos; }
 
 }  // namespace
+
+TEST_CASE("of frozen layers no backward direction is timed") {
+  const onednn::Device device;
+  const auto tasks = [&](const Choice& is_frozen) {
+    return convolution_tasks(device, frozen_network(is_frozen), 4, Precision::fp32, true).size();
+  };
+  // Forward and weight gradients of seven convolutions and a linear layer, data gradients of all but the first.
+  CHECK(tasks([](const std::string&) { return false; }) == 8 + 8 + 7);
+  // Backward ends in layer2, where conv2 alone has a source that is trained.
+  CHECK(tasks([](const std::string& name) { return !name.starts_with("layer2") && !name.starts_with("fc"); }) ==
+        8 + 4 + 2);
+  CHECK(tasks([](const std::string& name) { return !name.starts_with("fc"); }) == 8 + 1);
+  CHECK(tasks([](const std::string& name) { return name != "conv1.weight"; }) == 8 + 1 + 7);
+}
 
 TEST_CASE("what is not frozen has the gradient of a network without frozen layers") {
   const RandomState state(residual_network());
