@@ -318,10 +318,16 @@ std::string to_yaml(const Configuration& configuration) {
   return yaml;
 }
 
-std::string to_lines(const Configuration& configuration) {
+Settings settings_of(const Configuration& configuration) {
   Configuration copy = configuration;
+  Settings settings;
+  for (const Field& field : schema(copy)) settings.emplace_back(field.key, field.print());
+  return settings;
+}
+
+std::string to_lines(const Configuration& configuration) {
   std::string lines;
-  for (const Field& field : schema(copy)) lines += format("{}: {}\n", field.key, field.print());
+  for (const auto& [key, value] : settings_of(configuration)) lines += format("{}: {}\n", key, value);
   return lines;
 }
 

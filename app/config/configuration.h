@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "app/rules/options.h"
@@ -94,6 +95,7 @@ struct OutputConfiguration {
   ProgressStyle progress = ProgressStyle::automatic;
   std::int64_t metrics_every_steps = 1;
   bool trace = false;
+  std::optional<std::string> mlflow;  ///< folder of MLflow's file store
 };
 
 struct Configuration {
@@ -133,6 +135,10 @@ Configuration parse_configuration(const ConfigurationSource& source);
 /// The configuration with all its keys as YAML, each with a comment that says what it is and what it accepts;
 /// parse_configuration() makes the same configuration of it.
 std::string to_yaml(const Configuration& configuration);
+
+/// Every key with its value in YAML, in the order of the schema.
+using Settings = std::vector<std::pair<std::string, std::string>>;
+Settings settings_of(const Configuration& configuration);
 
 /// A line `section.key: value` for each key, for comparisons.
 std::string to_lines(const Configuration& configuration);

@@ -275,6 +275,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("output.progress", output.progress, progress, "how the run shows itself; auto: a bar on a terminal, lines elsewhere", may_change),
       field("output.metrics_every_steps", output.metrics_every_steps, count(1), "steps per step line in metrics.jsonl", may_change),
       field("output.trace", output.trace, flag(), "write trace.json", may_change),
+      field("output.mlflow", output.mlflow, or_word("null", path()), "folder in which the run is recorded for MLflow too, such as mlruns", may_change),
   };
   // clang-format on
 }

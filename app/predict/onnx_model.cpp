@@ -9,7 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "app/predict/protobuf_message.h"
+#include "app/record/protobuf_message.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/version.h"

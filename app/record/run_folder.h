@@ -26,6 +26,8 @@ class RunFolder {
   std::string log(int rank) const;
   std::string summary() const { return path_ + "/summary.json"; }
   std::string trace() const { return path_ + "/trace.json"; }
+  /// Which run of MLflow's it is.
+  std::string mlflow() const { return path_ + "/mlflow_run.txt"; }
   std::string model() const { return path_ + "/model.safetensors"; }
   std::string best() const { return path_ + "/best.safetensors"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }

@@ -17,13 +17,15 @@ void RunRecord::open(std::int64_t step) {
   if (options_.rank != 0) return;
   rewind_metrics(folder_.metrics(), step);
   metrics_.emplace(folder_.metrics());
-  tensorboard_.emplace(folder_.path());
+  tensorboard_.emplace(folder_.path(), options_.settings);
+  if (options_.mlflow) mlflow_.emplace(*options_.mlflow, folder_, options_.settings, step);
   std::filesystem::remove(folder_.summary());  // an old one would claim that this run has ended
 }
 
 void RunRecord::write(const Event& event) {
   if (metrics_) metrics_->write(event);
   if (tensorboard_) tensorboard_->write(event);
+  if (mlflow_) mlflow_->write(event);
 }
 
 void RunRecord::write_step(const StepReport& report, const StepContext& context) {

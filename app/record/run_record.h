@@ -5,6 +5,7 @@
 #include <string>
 
 #include "app/record/metrics.h"
+#include "app/record/mlflow_run.h"
 #include "app/record/progress.h"
 #include "app/record/run_folder.h"
 #include "app/record/tensorboard_events.h"
@@ -20,6 +21,8 @@ struct RunRecordOptions {
   std::int64_t images_per_step = 1;  ///< of all workers
   std::int64_t metrics_every_steps = 1;
   Progress::Options progress = {};
+  Settings settings = {};                  ///< of the configuration, for experiment trackers
+  std::optional<std::string> mlflow = {};  ///< as output.mlflow
 };
 
 /// What is known of a step beside its report.
@@ -29,8 +32,8 @@ struct StepContext {
   std::int64_t bad_images = 0;  ///< that the loaders have passed over so far
 };
 
-/// The record of one run: metrics.jsonl, TensorBoard's file and summary.json, all written by rank 0, the progress on
-/// the console, and the totals. Not thread-safe.
+/// The record of one run: metrics.jsonl, TensorBoard's file, MLflow's and summary.json, all written by rank 0, the
+/// progress on the console, and the totals. Not thread-safe.
 class RunRecord {
  public:
   RunRecord(const RunFolder& folder, const RunRecordOptions& options);
@@ -52,6 +55,7 @@ class RunRecord {
   const RunRecordOptions options_;
   std::optional<MetricsWriter> metrics_;          ///< rank 0's
   std::optional<TensorBoardWriter> tensorboard_;  ///< rank 0's
+  std::optional<MlflowRun> mlflow_;               ///< rank 0's, if asked for
   Progress progress_;
   Stopwatch wall_;
   StepReport totals_;       ///< sums of the times; the other fields are unused

@@ -1,18 +1,30 @@
 #include "app/record/tensorboard_events.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <charconv>
 #include <chrono>
-#include <cmath>
 #include <string_view>
 #include <variant>
 
 #include <unistd.h>
 
+#include "app/record/protobuf_message.h"
+#include "app/record/scalars.h"
 #include "core/format.h"
 
 namespace dcs3gd::app {
 namespace {
+
+using namespace std::string_view_literals;
+
+// Fields of an event.
+constexpr int kWallTime = 1;
+constexpr int kStep = 2;
+constexpr int kFileVersion = 3;
+constexpr int kSummary = 5;
+constexpr int kSessionLog = 7;
 
 constexpr std::array<std::uint32_t, 256> crc32c_table() {
   constexpr std::uint32_t kReversedPolynomial = 0x82F63B78;
@@ -42,53 +54,12 @@ void append_little_endian(std::string& bytes, Number number) {
   bytes.append(std::bit_cast<std::array<char, sizeof(Number)>>(number).data(), sizeof(Number));
 }
 
-/// A protobuf message in the making. Fields are written in the order of the calls.
-class Message {
- public:
-  Message& integer(int field, std::uint64_t value) {
-    append_key(field, varint);
-    append_varint(value);
-    return *this;
-  }
-  Message& number(int field, double value) {
-    append_key(field, fixed64);
-    append_little_endian(bytes_, value);
-    return *this;
-  }
-  Message& number(int field, float value) {
-    append_key(field, fixed32);
-    append_little_endian(bytes_, value);
-    return *this;
-  }
-  Message& text(int field, std::string_view value) {
-    append_key(field, length_delimited);
-    append_varint(value.size());
-    bytes_ += value;
-    return *this;
-  }
-  Message& message(int field, const Message& inner) { return text(field, inner.bytes_); }
-
-  const std::string& bytes() const { return bytes_; }
-  bool empty() const { return bytes_.empty(); }
-
- private:
-  enum WireType : std::uint8_t { varint = 0, fixed64 = 1, length_delimited = 2, fixed32 = 5 };
-
-  void append_key(int field, WireType type) { append_varint((static_cast<std::uint64_t>(field) << 3) | type); }
-  void append_varint(std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) bytes_ += static_cast<char>(value | 0x80);
-    bytes_ += static_cast<char>(value);
-  }
-
-  std::string bytes_;
-};
-
 /// TensorFlow masks checksums, since a checksum of bytes that hold their own checksum is weak.
 std::uint32_t masked_crc32c(std::string_view bytes) {
   return std::rotr(crc32c(std::as_bytes(std::span(bytes))), 15) + 0xA282EAD8U;
 }
 
-std::string record(const Message& event) {
+std::string record(const ProtobufMessage& event) {
   const std::string& data = event.bytes();
   std::string bytes;
   append_little_endian(bytes, static_cast<std::uint64_t>(data.size()));
@@ -98,62 +69,42 @@ std::string record(const Message& event) {
   return bytes;
 }
 
-/// Scalars of one step.
-class Summary {
- public:
-  Summary& scalar(std::string_view tag, double value) {
-    if (std::isfinite(value)) message_.message(1, Message().text(1, tag).number(2, static_cast<float>(value)));
-    return *this;
+/// An event of now.
+ProtobufMessage event_at(std::int64_t step) {
+  return ProtobufMessage().with(kWallTime, seconds_since_1970()).with(kStep, step);
+}
+
+/// A summary for the plugin that compares the settings of runs: no number, but metadata of a tag.
+ProtobufMessage hparams_summary(std::string_view what, int field, const ProtobufMessage& content) {
+  constexpr std::int64_t kFloat = 1;
+  constexpr std::int64_t kTensorClass = 2;
+  const auto plugin_data = ProtobufMessage().with(field, content);
+  const auto metadata = ProtobufMessage()
+                            .with(1, ProtobufMessage().with(1, "hparams"sv).with(2, plugin_data.bytes()))
+                            .with(4, kTensorClass);
+  const auto empty_vector = ProtobufMessage().with(1, kFloat).with(2, ProtobufMessage().with(2, ProtobufMessage()));
+  return ProtobufMessage().with(
+      1, ProtobufMessage().with(1, format("_hparams_/{}", what)).with(8, empty_vector).with(9, metadata));
+}
+
+/// What decides how well a model learns, not where things lie and how a run shows itself.
+bool is_hyperparameter(const std::string& key) {
+  const auto begins_key = [&](std::string_view section) { return key.starts_with(section); };
+  return std::ranges::any_of(
+      std::array{"model."sv, "data.augment."sv, "algorithm."sv, "optimizer."sv, "run.seed"sv, "run.epochs"sv},
+      begins_key);
+}
+
+/// google.protobuf.Value: a number or a truth value where the text is one, so that they can be sorted and plotted.
+ProtobufMessage value_of(const std::string& text) {
+  double number = 0;
+  const char* end = text.data() + text.size();
+  if (const auto read = std::from_chars(text.data(), end, number); read.ec == std::errc() && read.ptr == end) {
+    return ProtobufMessage().with(2, number);
   }
-  std::string record_at(std::int64_t step) const {
-    if (message_.empty()) return "";
-    return record(
-        Message().number(1, seconds_since_1970()).integer(2, static_cast<std::uint64_t>(step)).message(5, message_));
-  }
-
- private:
-  Message message_;
-};
-
-std::string records_of(const StartEvent& event) {
-  if (!event.resumed_from) return "";
-  constexpr std::uint64_t kStart = 1;  // what was recorded from this step on is void
-  return record(Message()
-                    .number(1, seconds_since_1970())
-                    .integer(2, static_cast<std::uint64_t>(*event.resumed_from) + 1)
-                    .message(7, Message().integer(1, kStart)));
+  if (text == "true" || text == "false") return ProtobufMessage().with(4, std::int64_t{text == "true"});
+  return ProtobufMessage().with(3, text);
 }
-
-std::string records_of(const StepEvent& event) {
-  return Summary()
-      .scalar("train/loss", event.loss)
-      .scalar("train/learning_rate", event.lr)
-      .scalar("train/grad_norm", event.grad_norm)
-      .scalar("train/lambda", event.lambda)
-      .scalar("train/distance_norm", event.distance_norm)
-      .scalar("train/staleness_price", event.staleness_price)
-      .scalar("train/staleness_sharpness", event.staleness_sharpness)
-      .scalar("speed/images_per_s", event.images_per_s)
-      .scalar("speed/step_ms", event.step_ms)
-      .scalar("speed/compute_ms", event.compute_ms)
-      .scalar("speed/all_reduce_ms", event.all_reduce_ms)
-      .scalar("speed/wait_ms", event.wait_ms)
-      .scalar("speed/data_wait_ms", event.data_wait_ms)
-      .scalar("speed/bad_images", static_cast<double>(event.bad_images))
-      .scalar("speed/overlap", event.overlap)
-      .record_at(event.step);
-}
-
-std::string records_of(const EvalEvent& event) {
-  return Summary()
-      .scalar("eval/top1", event.top1)
-      .scalar("eval/top5", event.top5)
-      .scalar("eval/loss", event.loss)
-      .record_at(event.step);
-}
-
-std::string records_of(const CheckpointEvent& /*event*/) { return ""; }
-std::string records_of(const EndEvent& /*event*/) { return ""; }
 
 }  // namespace
 
@@ -166,13 +117,43 @@ std::uint32_t crc32c(std::span<const std::byte> bytes) {
   return ~remainder;
 }
 
-TensorBoardWriter::TensorBoardWriter(const std::string& folder) : file_(event_file(folder)) {
-  file_.append(record(Message().number(1, seconds_since_1970()).text(3, "brain.Event:2")));
+TensorBoardWriter::TensorBoardWriter(const std::string& folder, const Settings& settings) : file_(event_file(folder)) {
+  file_.append(record(ProtobufMessage().with(kWallTime, seconds_since_1970()).with(kFileVersion, "brain.Event:2"sv)));
+  ProtobufMessage session;
+  for (const auto& [key, value] : settings) {
+    if (is_hyperparameter(key)) {
+      session.add(1, ProtobufMessage().with(1, key).with(2, value_of(value)));
+    }
+  }
+  session.add(5, seconds_since_1970());
+  file_.append(record(event_at(0).with(kSummary, hparams_summary("session_start_info", 3, session))));
 }
 
 void TensorBoardWriter::write(const Event& event) {
-  const std::string records = std::visit([](const auto& e) { return records_of(e); }, event);
-  if (!records.empty()) file_.append(records);
+  if (const auto* start = std::get_if<StartEvent>(&event); start != nullptr && start->resumed_from) {
+    constexpr std::int64_t kStart = 1;  // what was recorded from this step on is void
+    file_.append(record(event_at(*start->resumed_from + 1).with(kSessionLog, ProtobufMessage().with(1, kStart))));
+  }
+  const Scalars scalars = scalars_of(event);
+  step_ = scalars.step.value_or(step_);
+  if (!scalars.values.empty()) {
+    ProtobufMessage summary;
+    for (const auto& [tag, value] : scalars.values) {
+      summary.add(1, ProtobufMessage().with(1, tag).with(2, static_cast<float>(value)));
+    }
+    file_.append(record(event_at(step_).with(kSummary, summary)));
+  }
+  if (const auto* end = std::get_if<EndEvent>(&event)) append_session_end(*end);
+}
+
+void TensorBoardWriter::append_session_end(const EndEvent& event) {
+  // TensorBoard keeps the first status that it sees, so there is none where a run may go on.
+  constexpr std::int64_t kSuccess = 1;
+  constexpr std::int64_t kFailure = 2;
+  if (event.status != "done" && event.status != "diverged") return;
+  const auto session =
+      ProtobufMessage().with(1, event.status == "done" ? kSuccess : kFailure).with(2, seconds_since_1970());
+  file_.append(record(event_at(step_).with(kSummary, hparams_summary("session_end_info", 4, session))));
 }
 
 }  // namespace dcs3gd::app

@@ -107,6 +107,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "output.progress",
       "output.metrics_every_steps",
       "output.trace",
+      "output.mlflow",
   };
   Configuration configuration;
   std::vector<std::string> keys;
@@ -217,6 +218,7 @@ output:
   progress: auto
   metrics_every_steps: 1
   trace: false
+  mlflow: null
 )");
 }
 

@@ -59,8 +59,32 @@ def fields(data):
         yield key >> 3, value
 
 
+def hparams_value(data):
+    """What a google.protobuf.Value holds."""
+    ((field, value),) = fields(data)
+    return {2: lambda: value, 3: lambda: value.decode(), 4: lambda: bool(value)}[field]()
+
+
+def hparams(tag, metadata):
+    """The message of HParamsPluginData (tensorboard/plugins/hparams/plugin_data.proto) in a value's metadata."""
+    metadata = dict(fields(metadata))
+    assert metadata[4] == 2, "data_class is not that of a tensor"
+    plugin = dict(fields(metadata[1]))
+    assert plugin[1] == b"hparams"
+    ((field, content),) = fields(plugin[2])
+    if field == 3:
+        assert tag == "_hparams_/session_start_info"
+        entries = [dict(fields(value)) for number, value in fields(content) if number == 1]
+        return {"start": dict(fields(content))[5],
+                "settings": {entry[1].decode(): hparams_value(entry[2]) for entry in entries}}
+    assert (field, tag) == (4, "_hparams_/session_end_info")
+    end = dict(fields(content))
+    return {"status": end[1], "end": end[2]}
+
+
 def events(content):
-    """Every event as {"wall_time", "step", "file_version", "scalars": {tag: number}, "session_status"}, those it has."""
+    """Every event as {"wall_time", "step", "file_version", "scalars": {tag: number}, "hparams", "session_status"},
+    those it has."""
     for data in records(content):
         event = {}
         for field, value in fields(data):
@@ -72,6 +96,10 @@ def events(content):
                 event["file_version"] = value.decode()
             elif field == 5:
                 pairs = [dict(fields(entry)) for _, entry in fields(value)]
+                if 9 in pairs[0]:
+                    event["hparams"] = hparams(pairs[0][1].decode(), pairs[0][9])
+                    assert pairs[0][8] == bytes([8, 1, 18, 2, 18, 0]), "not a vector of no floats"
+                    continue
                 event["scalars"] = {pair[1].decode(): pair[2] for pair in pairs}
                 assert len(event["scalars"]) == len(pairs), "a tag stands there twice"
             elif field == 7:

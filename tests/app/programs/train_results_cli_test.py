@@ -8,8 +8,10 @@ import shutil
 import struct
 import time
 
+import yaml
+
 import event_file
-from train_cli_support import STEPS, TINY, TrainTest, setting
+from train_cli_support import STEPS, STEPS_PER_EPOCH, TINY, TrainTest, setting
 from cli_support import main, write_photos
 
 
@@ -181,7 +183,7 @@ class TensorBoard(TrainTest):
 
     def test_the_event_file_says_what_the_metrics_say(self):
         _, metrics = self.train(*setting(algorithm__name="dc_s3gd", algorithm__batch_per_worker=4), ranks=2)
-        first, *events = self.events_of("run")
+        first, start, *events, best, end = self.events_of("run")
         self.assertEqual((first["file_version"], "step" in first), ("brain.Event:2", False))
         lines = [line for line in metrics if line["event"] in ("step", "eval")]
         self.assertEqual([event["step"] for event in events], [line["step"] for line in lines])
@@ -194,12 +196,92 @@ class TensorBoard(TrainTest):
                              {key: struct.unpack("<f", struct.pack("<f", value))[0] for key, value in numbers.items()})
             self.assertEqual("eval/top1" in event["scalars"], line["event"] == "eval")
         self.assertEqual(len(events), 18)
+        summary = json.loads(self.read("runs/run/summary.json"))
+        self.assertEqual((best["step"], best["scalars"]), (STEPS, {"eval/best_top1": summary["best_top1"]}))
+        self.assertEqual(end["hparams"]["status"], 1)  # STATUS_SUCCESS
+        self.assertLess(abs(end["hparams"]["end"] - time.time()), 600)
+        settings = start["hparams"]["settings"]
+        self.assertEqual([settings[key] for key in ("run.epochs", "algorithm.name", "algorithm.batch_per_worker",
+                                                    "optimizer.nesterov", "optimizer.weight_decay")],
+                         [2, "dc_s3gd", 4, False, 5e-4])
+        self.assertFalse({"run.output_dir", "output.progress", "data.train"} & set(settings))
+
+    def test_a_run_that_may_go_on_has_no_last_status(self):
+        self.run_program("--config", "tiny_run.yaml", *setting(run__name="stopped", run__time_limit_minutes=1e-6))
+        self.assertFalse(any("status" in event.get("hparams", {}) for event in self.events_of("stopped")))
 
     def test_numbers_that_are_null_are_left_out(self):
         self.train()
         steps = [event for event in self.events_of("run") if "train/loss" in event.get("scalars", {})]
         self.assertEqual(len(steps), STEPS)
         self.assertFalse(any("speed/overlap" in event["scalars"] for event in steps), "one rank has none")
+
+
+class Mlflow(TrainTest):
+    """Reads the store as MLflow's FileStore does."""
+
+    def runs(self):
+        experiment = yaml.safe_load(self.read("ml runs/0/meta.yaml"))
+        self.assertEqual((experiment["experiment_id"], experiment["name"]), ("0", "Default"))
+        self.assertEqual(experiment["artifact_location"], f"file://{self.folder}/ml%20runs/0")
+        runs = []
+        for folder in (self.folder / "ml runs/0").iterdir():
+            if folder.is_dir():
+                meta = yaml.safe_load((folder / "meta.yaml").read_text())
+                self.assertEqual((meta["run_id"], meta["run_uuid"]), (folder.name, folder.name))
+                self.assertRegex(folder.name, "^[0-9a-f]{32}$")
+                self.assertEqual(meta["artifact_uri"], f"{experiment['artifact_location']}/{folder.name}/artifacts")
+                runs.append((meta, folder))
+        return runs
+
+    @staticmethod
+    def values(folder, kind):
+        return {str(file.relative_to(folder / kind)): file.read_text()
+                for file in (folder / kind).rglob("*") if file.is_file()}
+
+    def numbers(self, folder, metric):
+        lines = [line.split(" ") for line in (folder / "metrics" / metric).read_text().splitlines()]
+        return [(int(step), float(value)) for _, value, step in lines]
+
+    def test_the_store_says_what_the_metrics_say_and_a_run_goes_on_in_it(self):
+        arguments = setting(run__name="it's 1", output__mlflow="ml runs", checkpoint__every_epochs=1)
+        self.train(*arguments, *setting(run__epochs=1), name="it's 1")
+        ((first, folder),) = self.runs()
+        self.assertEqual([first[key] for key in ("status", "run_name", "experiment_id", "lifecycle_stage")],
+                         [3, "it's 1", "0", "active"])
+        # What a crash left: a later step, half a line.
+        with (folder / "metrics/train/loss").open("a") as file:
+            file.write(f"1 9.5 {STEPS_PER_EPOCH + 1}\n1 2.")
+        _, metrics = self.train(*arguments, name="it's 1")
+        ((meta, folder),) = self.runs()
+        self.assertEqual([meta[key] for key in ("run_id", "start_time", "status")],
+                         [first["run_id"], first["start_time"], 3])
+        self.assertGreater(meta["end_time"], meta["start_time"])
+        for metric, event, key in (("train/loss", "step", "loss"), ("speed/step_ms", "step", "step_ms"),
+                                   ("eval/top1", "eval", "top1")):
+            self.assertEqual(self.numbers(folder, metric),
+                             [(line["step"], line[key]) for line in metrics if line["event"] == event])
+        self.assertEqual(self.numbers(folder, "eval/best_top1")[-1],
+                         (STEPS, json.loads(self.read("runs/it's 1/summary.json"))["best_top1"]))
+        params = self.values(folder, "params")
+        self.assertEqual([params[key] for key in ("run.epochs", "optimizer.lr.base", "model.name")],
+                         ["2", "0.02", "lenet5"])
+        tags = self.values(folder, "tags")
+        self.assertEqual([tags["mlflow.runName"], tags["run_folder"]], ["it's 1", f"{self.folder}/runs/it's 1"])
+
+    def test_a_run_of_its_own_and_how_it_ended(self):
+        arguments = setting(output__mlflow="ml runs")
+        self.train(*arguments, ranks=2)
+        self.run_program("--config", "tiny_run.yaml", *arguments,
+                         *setting(run__name="diverged", optimizer__lr__base=1e5))
+        self.run_program("--config", "tiny_run.yaml", *arguments,
+                         *setting(run__name="stopped", run__time_limit_minutes=1e-6))
+        self.assertEqual(sorted((meta["run_name"], meta["status"]) for meta, _ in self.runs()),
+                         [("diverged", 4), ("run", 3), ("stopped", 5)])
+
+    def test_a_store_that_cannot_be_is_an_error(self):
+        self.write("ml", "a file")
+        self.refuse("--config", "tiny_run.yaml", *setting(output__mlflow="ml"), code=1, says=["cannot create", "/ml: "])
 
 
 class Trace(TrainTest):
