@@ -67,6 +67,47 @@ class PredictTest(CliTest):
     def rows(self, *arguments, **options):
         return list(csv.DictReader(io.StringIO(self.succeed(*arguments, "--format", "csv", **options).out)))
 
+    def logits_of(self, file, photos, size):
+        """What OpenCV computes of the middle of photos that an evaluation does not have to scale."""
+        model = onnx.load(self.folder / file)
+        onnx.checker.check_model(model)
+        facts = {entry.key: json.loads(entry.value) if entry.value[0] in "[{" else entry.value
+                 for entry in model.metadata_props}
+        self.assertEqual(facts["class_names"], NAMES)
+        mean, std = (numpy.array(facts[key], dtype=numpy.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))
+        network = cv2.dnn.readNetFromONNX(str(self.folder / file))
+        logits = []
+        for photo in photos:
+            image = cv2.imread(str(photo))[..., ::-1]
+            edge = round((image.shape[0] - size) / 2)
+            pixels = image[edge:edge + size, edge:edge + size].transpose(2, 0, 1)[None].astype(numpy.float32) / 255
+            network.setInput((pixels - mean) / std)
+            logits.append(network.forward().reshape(-1))
+        return model, numpy.array(logits, dtype=numpy.float64)
+
+    def check(self, network, size, *settings):
+        photos = []
+        side = size * 256 // 224
+        for number in range(3):
+            pixels = bytes((x * (number + 3) + 7 * y + 50 * c) % 256 for y in range(side) for x in range(side) for c in range(3))
+            photos.append(self.folder / f"square/{number}.png")
+            write_png(photos[-1], side, side, pixels)
+        run = self.train(network, f"model.name={network}", f"data.image_size={size}", "run.max_steps=2", *settings)
+        said = json.loads(self.succeed(run, *photos, "--format", "json").out)
+        expected = numpy.zeros((len(photos), len(NAMES)))
+        for row, entry in enumerate(said):
+            for guess in entry["predictions"]:
+                expected[row, guess["class"]] = guess["probability"]
+        counts = []
+        for extra in ([], ["--fold-batch-norm"]):
+            self.succeed(run, "--export", "model.onnx", *extra)
+            model, logits = self.logits_of("model.onnx", photos, size)
+            powers = numpy.exp(logits - logits.max(axis=1, keepdims=True))
+            found = powers / powers.sum(axis=1, keepdims=True)
+            numpy.testing.assert_allclose(found, expected, atol=2e-4)
+            counts.append([node.op_type for node in model.graph.node].count("BatchNormalization"))
+        return counts
+
 
 class Predictions(PredictTest):
     def test_are_those_of_an_evaluation(self):
@@ -222,46 +263,6 @@ class Export(PredictTest):
         self.succeed(run, "--export", "link.onnx")
         self.assertTrue((self.folder / "link.onnx").is_symlink())
         self.assertGreater((self.folder / "old.onnx").stat().st_size, 10_000)
-
-    def logits_of(self, file, photos, size):
-        """What OpenCV computes of the middle of photos that an evaluation does not have to scale."""
-        model = onnx.load(self.folder / file)
-        onnx.checker.check_model(model)
-        facts = {entry.key: json.loads(entry.value) if entry.value[0] in "[{" else entry.value
-                 for entry in model.metadata_props}
-        self.assertEqual(facts["class_names"], NAMES)
-        mean, std = (numpy.array(facts[key], dtype=numpy.float32).reshape(1, -1, 1, 1) for key in ("mean", "std"))
-        network = cv2.dnn.readNetFromONNX(str(self.folder / file))
-        logits = []
-        for photo in photos:
-            image = cv2.imread(str(photo))[..., ::-1]
-            edge = round((image.shape[0] - size) / 2)
-            pixels = image[edge:edge + size, edge:edge + size].transpose(2, 0, 1)[None].astype(numpy.float32) / 255
-            network.setInput((pixels - mean) / std)
-            logits.append(network.forward().reshape(-1))
-        return model, numpy.array(logits, dtype=numpy.float64)
-
-    def check(self, network, size, *settings):
-        photos = []
-        side = size * 256 // 224
-        for number in range(3):
-            pixels = bytes((x * (number + 3) + 7 * y + 50 * c) % 256 for y in range(side) for x in range(side) for c in range(3))
-            photos.append(self.folder / f"square/{number}.png")
-            write_png(photos[-1], side, side, pixels)
-        run = self.train(network, f"model.name={network}", f"data.image_size={size}", "run.max_steps=2", *settings)
-        said = json.loads(self.succeed(run, *photos, "--format", "json").out)
-        expected = numpy.zeros((len(photos), len(NAMES)))
-        for row, entry in enumerate(said):
-            for guess in entry["predictions"]:
-                expected[row, guess["class"]] = guess["probability"]
-        counts = []
-        for extra in ([], ["--fold-batch-norm"]):
-            self.succeed(run, "--export", "model.onnx", *extra)
-            model, logits = self.logits_of("model.onnx", photos, size)
-            found = numpy.exp(logits) / numpy.exp(logits).sum(axis=1, keepdims=True)
-            numpy.testing.assert_allclose(found, expected, atol=2e-4)
-            counts.append([node.op_type for node in model.graph.node].count("BatchNormalization"))
-        return counts
 
     def test_opencv_computes_the_same(self):
         if cv2 is None:
