@@ -26,6 +26,7 @@ readonly kCodeFolders=(app comm core data nn)
 readonly kUnitTestFolders=(core nn comm data app)
 readonly kWerror=-DDCS3GD_WARNINGS_AS_ERRORS=ON
 readonly kResults=$PWD/build/test_results
+readonly kSummary=$kResults/stages.txt
 
 # run_tests NAME ARGUMENT...: ctest, and what its tests said, for the list of skips.
 run_tests() {
@@ -52,7 +53,8 @@ stage_fast_tests() { run_tests fast_tests --test-dir build/release -LE slow; }
 stage_slow_tests() { run_tests slow_tests --test-dir build/release -L slow; }
 
 stage_asan() {
-  scripts/build.sh asan "$kWerror"
+  local folders=("${kUnitTestFolders[@]/#/tests/}")
+  scripts/build.sh asan "$kWerror" --target "${folders[@]/%//all}"
   for folder in "${kUnitTestFolders[@]}"; do
     run_tests "asan_$folder" --test-dir "build/asan/tests/$folder" -LE 'slow|mpi'
   done
@@ -73,7 +75,8 @@ stage_tsan() {
   "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/app --no-tests=error -R '^app_(algorithm|checkpoint)_test$'
 }
 
-stage_debug() { scripts/build.sh debug "$kWerror"; }
+# The folders with intrinsics: some want constants, which an argument becomes by optimisation alone.
+stage_debug() { scripts/build.sh debug "$kWerror" --target core nn; }
 
 stage_clang() { scripts/build.sh clang "$kWerror"; }
 
@@ -91,31 +94,45 @@ stage_tidy() {
 
 # --- run --------------------------------------------------------------------------------------------------------------
 
-summary=""
-
-# run_stage NAME: the function stage_NAME in a subshell of its own, where every failing command ends it.
-run_stage() {
-  local name=$1 start=$SECONDS status=0
-  echo "=== $name"
-  set +e
-  (set -e; "stage_$name")
-  status=$?
-  set -e
-  local seconds=$((SECONDS - start))
-  summary+=$(printf '%-12s %5d s' "$name" "$seconds")
-  if ((status != 0)); then
-    printf '\n%s  FAILED\n' "$summary"
-    echo "test.sh: error: stage '$name' failed with exit code $status; its output stands above" >&2
-    exit 1
-  fi
-  summary+=$'\n'
+# run_stages NAME...: the function stage_NAME of each in a subshell of its own, where every failing command ends it.
+run_stages() {
+  local name start status
+  for name in "$@"; do
+    start=$SECONDS
+    echo "=== $name"
+    set +e
+    (set -e; "stage_$name")
+    status=$?
+    set -e
+    printf '%-12s %5d s%s\n' "$name" $((SECONDS - start)) "$( ((status == 0)) || echo '  FAILED')" >>"$kSummary"
+    if ((status != 0)); then
+      printf '\n%s\n' "$(<"$kSummary")"
+      echo "test.sh: error: stage '$name' failed with exit code $status; its output stands above" >&2
+      exit 1
+    fi
+  done
 }
 
 rm -rf "$kResults"
-stages=(setup style release fast_tests)
-$quick || stages+=(slow_tests asan fuzz tsan debug clang tidy)
-for stage in "${stages[@]}"; do run_stage "$stage"; done
+mkdir -p "$kResults"
+run_stages setup style release
+if $quick; then
+  run_stages fast_tests
+else
+  # What only compiles takes what the tests, which wait much of their time, leave of the cores. In a process group of its own,
+  # to be ended with all it has started.
+  set -m
+  (renice -n 19 -p $BASHPID >/dev/null && run_stages debug clang tidy) >"$kResults/beside.log" 2>&1 &
+  beside=$!
+  set +m
+  trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
+  run_stages fast_tests slow_tests asan fuzz tsan
+  status=0
+  wait "$beside" || status=$?
+  cat "$kResults/beside.log"
+  ((status == 0)) || exit "$status"
+fi
 
-printf '\n%s\n' "$summary"
+printf '\n%s\n\n' "$(<"$kSummary")"
 /usr/bin/python3 -B tests/support/list_skips.py tests/allowed_skips.txt "$kResults"/*.xml
-printf 'test.sh: all %d stages passed in %d s\n' "${#stages[@]}" "$SECONDS"
+printf 'test.sh: all %d stages passed in %d s\n' "$(wc -l <"$kSummary")" "$SECONDS"
