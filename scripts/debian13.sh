@@ -50,6 +50,7 @@ cache=$(ccache --get-config cache_dir 2>/dev/null || true)
 export folder cache kSource kCache
 # shellcheck disable=SC2016  # the inner shell's variables
 exec unshare --mount --propagation private bash -c '
+  mount --bind "$folder" "$folder"  # a root that is a mount has namespaces of its own
   for name in proc dev sys; do mount --rbind "/$name" "$folder/$name"; done
   [[ -z $cache || ! -d $cache ]] || mount --bind "$cache" "$folder$kCache"
   exec chroot "$folder" env -C "$kSource" CCACHE_DIR="$kCache" LC_ALL=C.UTF-8 "$@"' debian13.sh "$@"

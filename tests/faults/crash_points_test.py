@@ -18,6 +18,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import line_of_each_rank, mpirun
+
 LIMIT_S = 120
 KINDS = ("before", "within")
 
@@ -52,8 +55,8 @@ class Case:
         if self.victim is None:
             command = ["/usr/bin/env", *crash, *line]
         else:
-            ranks = [["-n", "1", "/usr/bin/env", *(crash if rank == self.victim else []), *line] for rank in range(2)]
-            command = [self.mpirun, "--oversubscribe", "--bind-to", "none", *ranks[0], ":", *ranks[1]]
+            ranks = [["env", *(crash if rank == self.victim else []), *line] for rank in range(2)]
+            command = [*mpirun(self.mpirun, 2), *line_of_each_rank(*ranks)]
         with open(folder / "console.txt", "a", encoding="utf-8") as out:
             process = subprocess.run(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out,
                                      stderr=subprocess.STDOUT, timeout=LIMIT_S, check=False)

@@ -17,6 +17,9 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import mpirun
+
 START_S = 1.5  # a hit while the job starts comes within this time
 MOST_STEPS = 120  # any other after so many steps of the launch, at most
 LIMIT_S = 120  # for anything
@@ -39,8 +42,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive
 
 
 def start(options, folder, name):
-    command = [options.mpirun, "-n", str(options.ranks), "--oversubscribe", "--bind-to", "none", options.program, "--config",
-               "run.yaml", "--set", f"run.name={name}"]
+    command = [*mpirun(options.mpirun, options.ranks), options.program, "--config", "run.yaml", "--set", f"run.name={name}"]
     with open(folder / f"{name}.txt", "a", encoding="utf-8") as out:
         return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.STDOUT, start_new_session=True)

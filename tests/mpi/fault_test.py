@@ -5,11 +5,15 @@
 """
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from processes import line_of_each_rank, mpirun
 
 TIMEOUT_S = 3  # comm.timeout_s of the job
 DEATH_LIMIT_S = 10  # from a death to the end of the job
@@ -44,9 +48,8 @@ def alive(pid):
 
 def start(mpiexec, program, ranks, algorithm, fault, errors):
     """Returns the job and the process ids of its ranks, as far as they came up."""
-    command = [mpiexec, "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
-    job = subprocess.Popen(command + [program, algorithm, fault, str(TIMEOUT_S)], stdout=subprocess.PIPE, stderr=errors,
-                           text=True)
+    job = subprocess.Popen([*mpirun(mpiexec, ranks), program, algorithm, fault, str(TIMEOUT_S)], stdout=subprocess.PIPE,
+                           stderr=errors, text=True)
     pids = []
     deadline = time.monotonic() + START_LIMIT_S
     while len(pids) < ranks and time.monotonic() < deadline:
@@ -120,9 +123,8 @@ def check_suspension(mpiexec, program, ranks, victims, sleep_s, expected):
 
 def check_missing_process(mpiexec, program):
     """A process that never comes to MPI_Init must not keep the others for ever."""
-    job = subprocess.run([mpiexec, "-n", "1", "--oversubscribe", "--bind-to", "none", program, "ring", "none",
-                          str(TIMEOUT_S), ":", "-n", "1", "sleep", "300"], capture_output=True, text=True, timeout=60,
-                         check=False)
+    lines = line_of_each_rank([program, "ring", "none", TIMEOUT_S], ["sleep", "300"])
+    job = subprocess.run([*mpirun(mpiexec, 2), *lines], capture_output=True, text=True, timeout=60, check=False)
     if job.returncode != 1 or "MPI has not started after 3 s" not in job.stderr:
         return f"exit code {job.returncode}: {job.stderr}"
     return ""

@@ -23,6 +23,9 @@ import sys
 import tempfile
 import threading
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import processes
+
 RECORDING = pathlib.Path(__file__).with_name("trajectories.json")
 EXIT_SKIPPED = 77
 LIMIT_S = 300  # for one run
@@ -91,7 +94,7 @@ def hashes(program, mpirun, ranks, settings):
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         if ranks > 1:
-            command = [mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *command]
+            command = [*processes.mpirun(mpirun, ranks), *command]
         with BIG if settings.get("model.name", "").startswith("vgg") else contextlib.nullcontext():
             done = subprocess.run(command, cwd=folder, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL,
                                   capture_output=True, text=True, timeout=LIMIT_S, check=False)

@@ -14,7 +14,7 @@ import tempfile
 import unittest
 import zlib
 
-from processes import TIMEOUT_S, kill_group
+from processes import TIMEOUT_S, kill_group, mpirun
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -49,7 +49,7 @@ class CliTest(unittest.TestCase):
         line = [self.program, *map(str, arguments)]
         if ranks is None:
             return line
-        return [self.mpirun, "-n", str(ranks), "--oversubscribe", "--bind-to", "none", *line]
+        return [*mpirun(self.mpirun, ranks), *line]
 
     def environment(self, changes):
         environment = {name: value for name, value in os.environ.items() if name != "DCS3GD_DATA"}

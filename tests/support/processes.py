@@ -1,11 +1,27 @@
 """Processes that tests start, wait for and end."""
 
+import functools
 import os
 import pathlib
+import shlex
 import signal
+import subprocess
 import time
 
 TIMEOUT_S = 120  # generous: the machine may be busy
+
+
+@functools.cache
+def mpirun(launcher, ranks):
+    """The head of a command for so many ranks, more than there are cores: of Open MPI's mpirun, or MPICH's, which counts none."""
+    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True).stdout
+    return (launcher, *(["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []), "-n", str(ranks))
+
+
+def line_of_each_rank(*lines):
+    """What mpirun is to start where every rank has a command line of its own. Open MPI 5.0.7 crashes on mpirun A : B."""
+    cases = " ".join(f"{rank}) exec {shlex.join(map(str, line))};;" for rank, line in enumerate(lines))
+    return ["sh", "-c", f"case ${{OMPI_COMM_WORLD_RANK-$PMI_RANK}} in {cases} esac"]
 
 
 def kill_group(process):

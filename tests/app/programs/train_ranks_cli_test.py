@@ -10,7 +10,7 @@ import time
 
 from train_cli_support import CONTROL, TrainTest, setting
 from cli_support import main
-from processes import TIMEOUT_S, processes_with, wait_until
+from processes import TIMEOUT_S, line_of_each_rank, mpirun, processes_with, wait_until
 
 
 class Folders(TrainTest):
@@ -18,12 +18,10 @@ class Folders(TrainTest):
         for folder in ("a", "b"):
             (self.folder / folder).mkdir()
         for more in ([], ["--dry-run"]):
-            command = [self.mpirun, "--oversubscribe", "--bind-to", "none"]
-            for folder in ("a", "b"):  # runs/ is another folder for each
-                command += ["-n", "1", "-wdir", self.folder / folder, self.program, "--config",
-                            self.folder / "tiny_run.yaml", *more, ":"]
-            process = subprocess.run(list(map(str, command[:-1])), env=self.environment(None), capture_output=True,
-                                     encoding="utf-8", timeout=300, check=False)
+            lines = [["env", "-C", self.folder / folder, self.program, "--config", self.folder / "tiny_run.yaml", *more]
+                     for folder in ("a", "b")]  # runs/ is another folder for each
+            process = subprocess.run([*mpirun(self.mpirun, 2), *line_of_each_rank(*lines)], env=self.environment(None),
+                                     capture_output=True, encoding="utf-8", timeout=300, check=False)
             self.assertEqual(process.returncode, 2, process.stderr)
             self.assertIn("rank 1 on ", process.stderr)
             self.assertIn("run.output_dir", process.stderr)
@@ -65,10 +63,10 @@ class Ranks(TrainTest):
     def test_a_rank_with_another_command_line(self):
         for odd in (["--dry-run"], ["--resume", "never"], ["--print-config"], ["--eval"]):
             with self.subTest(odd):
-                line = self.command(["--config", "tiny_run.yaml"], ranks=1)
-                result = subprocess.run([*line, ":", "-n", "1", self.program, "--config", "tiny_run.yaml", *odd],
-                                        cwd=self.folder, env=self.environment(None), capture_output=True, text=True,
-                                        timeout=TIMEOUT_S, check=False)
+                line = self.command(["--config", "tiny_run.yaml"])
+                result = subprocess.run([*mpirun(self.mpirun, 2), *line_of_each_rank(line, [*line, *odd])], cwd=self.folder,
+                                        env=self.environment(None), capture_output=True, text=True, timeout=TIMEOUT_S,
+                                        check=False)
                 self.assertEqual(result.returncode, 2, result.stderr)
                 self.assertIn("another version, command line or configuration", result.stderr)
                 self.assertIn(odd[0], result.stderr)
