@@ -15,6 +15,7 @@
 #include <doctest/doctest.h>
 
 #include "comm/communicator.h"
+#include "comm/launcher.h"
 #include "core/aligned_buffer.h"
 #include "core/format.h"
 #include "core/random_stream.h"
@@ -66,8 +67,12 @@ class Watchdog {
 };
 
 TEST_CASE("the world is the one that mpirun started") {
-  CHECK(world().size() == std::atoi(std::getenv("OMPI_COMM_WORLD_SIZE")));
-  CHECK(world().rank() == std::atoi(std::getenv("OMPI_COMM_WORLD_RANK")));
+  const std::optional<Launch> launch = find_launch([](const char* name) { return std::getenv(name); });
+  REQUIRE(launch);
+  const char* rank = std::getenv(launch->is_open_mpi() ? "OMPI_COMM_WORLD_RANK" : "PMI_RANK");
+  REQUIRE(rank != nullptr);
+  CHECK(world().size() == launch->ranks);
+  CHECK(world().rank() == std::atoi(rank));
   CHECK(static_cast<int>(world().places().size()) == world().size());
 }
 

@@ -12,10 +12,13 @@ TIMEOUT_S = 120  # generous: the machine may be busy
 
 
 @functools.cache
+def is_open_mpi(launcher):
+    return "open-mpi.org" in subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True).stdout
+
+
 def mpirun(launcher, ranks):
     """The head of a command for so many ranks, more than there are cores: of Open MPI's mpirun, or MPICH's, which counts none."""
-    version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=True).stdout
-    return (launcher, *(["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []), "-n", str(ranks))
+    return [launcher, *(["--oversubscribe", "--bind-to", "none"] if is_open_mpi(launcher) else []), "-n", str(ranks)]
 
 
 def line_of_each_rank(*lines):

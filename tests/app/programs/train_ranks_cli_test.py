@@ -83,9 +83,9 @@ class Ranks(TrainTest):
         marker = f"marker{os.getpid()}"
         process = self.start("--config", "tiny_run.yaml",
                              *setting(algorithm__name="dc_s3gd", run__name=marker, run__epochs=1000000), ranks=3,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8")
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
         heard = []
-        listener = threading.Thread(target=lambda: heard.append(process.stderr.read()))
+        listener = threading.Thread(target=lambda: heard.append(process.stdout.read()))
         listener.start()
         self.assertTrue(wait_until((self.folder / f"runs/{marker}/best.safetensors").exists))
         ranks = [pid for pid in processes_with(marker) if pid != process.pid]
