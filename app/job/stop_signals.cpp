@@ -44,6 +44,14 @@ std::atomic<pid_t> launcher = 0;  // 0: none
 struct sigaction saved_actions[std::size(kSignals)];
 struct sigaction saved_alarm;
 
+// Whether hang-ups are ignored (nohup) is looked at before libraries begin: UCX, which Open MPI 5 loads, takes SIGHUP.
+bool hang_ups_are_ignored = false;
+void look_at_hang_ups() {
+  struct sigaction action {};
+  hang_ups_are_ignored = sigaction(SIGHUP, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+[[gnu::section(".preinit_array"), gnu::used]] void (*before_libraries)() = look_at_hang_ups;
+
 void on_signal(int number) {
   received_count = received_count + 1;
   if (number == SIGINT && interrupts.fetch_add(1) > 0) {
@@ -84,8 +92,8 @@ StopSignals::StopSignals(bool has_launcher) {
   action.sa_handler = on_signal;
   for (std::size_t i = 0; i < std::size(kSignals); ++i) {
     sigaction(kSignals[i], &action, &saved_actions[i]);
-    const bool was_ignored = saved_actions[i].sa_handler == SIG_IGN;
-    if (kSignals[i] == SIGHUP && was_ignored) sigaction(SIGHUP, &saved_actions[i], nullptr);
+    const bool is_ignored = hang_ups_are_ignored || saved_actions[i].sa_handler == SIG_IGN;
+    if (kSignals[i] == SIGHUP && is_ignored) std::signal(SIGHUP, SIG_IGN);
   }
 }
 

@@ -259,9 +259,10 @@ class Resume(TrainTest):
             self.assertIn("convolutions.txt is damaged", result.err)
             self.assertEqual(file.read_bytes(), content)
         self.assertEqual(self.train(*setting(run__max_steps=8), name="run")[0].err, "")
-        # One of an earlier version has no checksum.
-        file.write_bytes(content.split(b"\n", 1)[1])
-        self.assertEqual(self.train(*setting(run__max_steps=9), name="run")[0].err, "")
+        choices = content.split(b"\n", 1)[1]
+        if choices:  # none where every convolution is direct; a file of an earlier version has no checksum
+            file.write_bytes(choices)
+            self.assertEqual(self.train(*setting(run__max_steps=9), name="run")[0].err, "")
 
     def test_what_has_changed_is_listed(self):
         self.train(*setting(run__max_steps=4), name="run")
