@@ -3,6 +3,7 @@
 # it finds nothing to do and does not call apt.
 #
 #   scripts/setup.sh           what building and training need
+#   scripts/setup.sh --fast    also what the fast tests need
 #   scripts/setup.sh --test    also what scripts/test.sh needs (compilers to compare with, PyTorch as the oracle: 2 GB)
 set -euo pipefail
 
@@ -18,16 +19,18 @@ readonly kBuildPackages=(
   doctest-dev                            # tests
   python3-matplotlib python3-yaml        # scripts: report.py, sweep.py
 )
+readonly kFastTestPackages=(
+  python3 python3-numpy python3-pil         # tests written in Python
+  iproute2                                  # several hosts on one machine
+  dpkg-dev file lintian                     # the Debian package
+)
 readonly kTestPackages=(
   clang clang-format clang-tidy libomp-dev  # the second compiler (clang 14) and the checks
   libclang-rt-dev                           # clang's sanitizers and libFuzzer
   shellcheck                                # checks of the scripts
-  python3 python3-numpy python3-pil         # the oracle and other checks
   python3-torch python3-torchvision         # the oracle: PyTorch 1.13
-  iproute2                                  # several hosts on one machine
   debootstrap                               # another release of Debian in a folder
   slurmctld slurmd slurm-client munge       # a Slurm of the test's own
-  dpkg-dev file                             # the Debian package
   python3-onnx python3-opencv               # readers of the ONNX files that are written
 )
 
@@ -39,8 +42,9 @@ fail() {
 packages=("${kBuildPackages[@]}")
 case "${1:-}" in
   "") ;;
-  --test) packages+=("${kTestPackages[@]}") ;;
-  *) fail "unknown argument '$1'; use no argument or --test" ;;
+  --fast) packages+=("${kFastTestPackages[@]}") ;;
+  --test) packages+=("${kFastTestPackages[@]}" "${kTestPackages[@]}") ;;
+  *) fail "unknown argument '$1'; use no argument, --fast or --test" ;;
 esac
 
 missing_packages() {

@@ -18,13 +18,22 @@ foreach(command report sweep convert-weights elastic compare-variants)
   file(CREATE_LINK ${scripts_from_bin}/${script}.py ${link} SYMBOLIC)
   install(FILES ${link} DESTINATION ${CMAKE_INSTALL_BINDIR})
 endforeach()
-install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES README.md CHANGELOG.md LICENSE ${CMAKE_CURRENT_LIST_DIR}/copyright DESTINATION ${CMAKE_INSTALL_DOCDIR})
+set(manual ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.1)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${manual})
+execute_process(COMMAND gzip -9nc INPUT_FILE ${manual} OUTPUT_FILE ${PROJECT_BINARY_DIR}/dcs3gd-train.1.gz COMMAND_ERROR_IS_FATAL ANY)
+install(FILES ${PROJECT_BINARY_DIR}/dcs3gd-train.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_CURRENT_LIST_DIR}/dcs3gd-train.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME dcs3gd-train)
 
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/lintian-overrides DESTINATION ${CMAKE_INSTALL_DATADIR}/lintian/overrides
+        RENAME dcs3gd-train)
+
 set(CPACK_GENERATOR DEB)
-set(CPACK_PACKAGE_CONTACT "dcs3gd-train")
+set(CPACK_PACKAGE_CONTACT "the dcs3gd-train authors")
+set(CPACK_DEBIAN_PACKAGE_DESCRIPTION "Trains convolutional networks by delay-compensated stale-synchronous SGD:
+the all-reduce of a step runs while the next gradient is computed. One
+process, or many under mpirun or Slurm, configured by a YAML file.")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
