@@ -36,6 +36,7 @@ if [[ ! -e $kReady ]]; then
     skip "debootstrap cannot make it: $(tail -n 1 "$folder.log")"
   # How this machine reaches the mirror holds inside, too.
   apt-config dump | grep -E '^Acquire::(http|https|Retries)' >"$folder/etc/apt/apt.conf.d/50outside" || true
+  echo force-unsafe-io >"$folder/etc/dpkg/dpkg.cfg.d/throw-away"  # no waiting for the disk
   touch "$kReady"
 fi
 cp /etc/resolv.conf /etc/hosts "$folder/etc/"
@@ -53,4 +54,4 @@ exec unshare --mount --propagation private bash -c '
   mount --bind "$folder" "$folder"  # a root that is a mount has namespaces of its own
   for name in proc dev sys; do mount --rbind "/$name" "$folder/$name"; done
   [[ -z $cache || ! -d $cache ]] || mount --bind "$cache" "$folder$kCache"
-  exec chroot "$folder" env -C "$kSource" CCACHE_DIR="$kCache" LC_ALL=C.UTF-8 "$@"' debian13.sh "$@"
+  exec chroot "$folder" env -u DCS3GD_DATA -u TMPDIR -C "$kSource" CCACHE_DIR="$kCache" LC_ALL=C.UTF-8 "$@"' debian13.sh "$@"

@@ -3,18 +3,18 @@
 #
 #   scripts/test.sh            all stages
 #   scripts/test.sh --quick    the first stages only, without the slow tests
+#   scripts/test.sh --fast     what they need and the fast tests alone, and the Debian package in build/package
 #
 # What was skipped stands at the end. With CI set in the environment a skip is a failure, unless its reason is in
 # tests/allowed_skips.txt.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-quick=false
-case "${1:-}" in
-  "") ;;
-  --quick) quick=true ;;
+readonly kExtent=${1:-}
+case "$kExtent" in
+  "" | --quick | --fast) ;;
   *)
-    echo "test.sh: error: unknown argument '$1'; use no argument or --quick" >&2
+    echo "test.sh: error: unknown argument '$1'; use no argument, --quick or --fast" >&2
     exit 2
     ;;
 esac
@@ -38,6 +38,8 @@ run_tests() {
 # --- stages -----------------------------------------------------------------------------------------------------------
 
 stage_setup() { scripts/setup.sh --test; }
+
+stage_setup_fast() { scripts/setup.sh --fast; }
 
 stage_style() {
   find "${kCodeFolders[@]}" tests \( -name '*.h' -o -name '*.cpp' \) -print0 |
@@ -80,6 +82,33 @@ stage_debug() { scripts/build.sh debug "$kWerror" --target core nn; }
 
 stage_clang() { scripts/build.sh clang "$kWerror"; }
 
+stage_package() {
+  rm -rf build/package
+  cpack -G DEB --config build/release/CPackConfig.cmake -B build/package
+}
+
+# The fast tests with the compiler, MPI and oneDNN of Debian 13; its package in a second folder that has nothing but what
+# the package asks for.
+stage_debian13() {
+  local folder=build/debian13 bare=build/debian13_bare log=$kResults/debian13.log status=0
+  scripts/debian13.sh "$folder" scripts/test.sh --fast | tee "$log" || status=$?
+  if ((status == 77)); then
+    printf '<testsuite><testcase name="debian13" status="notrun"><system-out>%s</system-out></testcase></testsuite>\n' \
+      "$(grep '^skipped: ' "$log" | tr -d '<>&')" >"$kResults/debian13.xml"
+    return
+  fi
+  ((status == 0)) || return "$status"
+  scripts/debian13.sh "$bare" apt-get -q -y update
+  cp "$folder"/dcs3gd-train/build/package/*.deb "$bare/dcs3gd-train/package.deb"
+  # shellcheck disable=SC2016  # the inner shell's variables
+  scripts/debian13.sh "$bare" bash -c 'set -e
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends ./package.deb
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    cd "$(mktemp -d)"
+    dcs3gd-train --config tiny.yaml --set run.max_steps=64
+    mpirun -n 2 --oversubscribe --bind-to none dcs3gd-train --config tiny.yaml --resume never --set run.max_steps=64'
+}
+
 # Seconds for each target: enough to see that they work and meet yesterday's mistakes. Longer: tests/README.md.
 stage_fuzz() {
   scripts/build.sh fuzz "$kWerror" --target fuzz
@@ -115,10 +144,12 @@ run_stages() {
 
 rm -rf "$kResults"
 mkdir -p "$kResults"
-run_stages setup style release
-if $quick; then
-  run_stages fast_tests
+if [[ $kExtent == --fast ]]; then
+  run_stages setup_fast release fast_tests package
+elif [[ $kExtent == --quick ]]; then
+  run_stages setup style release fast_tests
 else
+  run_stages setup style release
   # What only compiles takes what the tests, which wait much of their time, leave of the cores. In a process group of its own,
   # to be ended with all it has started.
   set -m
@@ -126,7 +157,7 @@ else
   beside=$!
   set +m
   trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
-  run_stages fast_tests slow_tests asan fuzz tsan
+  run_stages fast_tests slow_tests asan fuzz tsan debian13
   status=0
   wait "$beside" || status=$?
   cat "$kResults/beside.log"
@@ -134,5 +165,8 @@ else
 fi
 
 printf '\n%s\n\n' "$(<"$kSummary")"
-/usr/bin/python3 -B tests/support/list_skips.py tests/allowed_skips.txt "$kResults"/*.xml
+allowed=(tests/allowed_skips.txt)
+[[ $kExtent != --fast ]] || allowed+=(tests/allowed_skips_fast.txt)
+cat "${allowed[@]}" >"$kResults/allowed_skips.txt"
+/usr/bin/python3 -B tests/support/list_skips.py "$kResults/allowed_skips.txt" "$kResults"/*.xml
 printf 'test.sh: all %d stages passed in %d s\n' "$(wc -l <"$kSummary")" "$SECONDS"
