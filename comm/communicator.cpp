@@ -29,7 +29,7 @@ constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
 
 /// The options as they are, if they hold together.
 const Options& checked(const Options& options) {
-  if (find_algorithm(options.algorithm).is_native() && options.wire == Wire::bf16) {
+  if (is_native(options.algorithm) && options.wire == Wire::bf16) {
     throw Error(ErrorKind::input, "comm.wire: " + bf16_needs_schedule());
   }
   if (options.segment_bytes && (*options.segment_bytes < kLineBytes || *options.segment_bytes > kMaxSegmentBytes)) {
@@ -65,10 +65,10 @@ std::unique_ptr<Communicator> Communicator::open(const Options& options) {
 
 Communicator::Communicator(OpenTransport open, const Options& options)
     : options_(checked(options)),
-      algorithm_(find_algorithm(options.algorithm)),
       exceptions_at_start_(std::uncaught_exceptions()),
       progress_(std::make_unique<ProgressThread>(std::move(open), options.timeout_s)),
       topology_(progress_->transport().rank(), progress_->transport().size()),
+      host_by_host_(topology_),
       host_topology_(topology_),
       first_topology_(topology_) {
   try {
@@ -105,8 +105,11 @@ void Communicator::meet() {
     places_.push_back(unpack_place(blob));
     hosts.push_back(places_.back().host);
   }
-  topology_ = Topology(rank(), size(), std::move(hosts));
-  host_topology_ = topology_.part(ranks_on_own_host());
+  topology_ = Topology(rank(), size(), std::move(hosts), options_.ranks_per_host);
+  host_by_host_ = topology_.host_by_host();
+  for (std::vector<int>& ranks : topology_.ranks_by_host()) {
+    if (std::ranges::count(ranks, rank()) > 0) host_topology_ = topology_.part(std::move(ranks));
+  }
   const bool between_hosts = are_on_several_hosts(places_);
   progress_->set_between_hosts(between_hosts);
   segment_bytes_ = segment_bytes(options_, between_hosts);
@@ -126,21 +129,13 @@ std::string Communicator::regroup() {
   return lost;
 }
 
-std::vector<int> Communicator::ranks_on_own_host() const {
-  std::vector<int> ranks;
-  for (int other = 0; other < size(); ++other) {
-    const bool is_here = options_.ranks_per_host ? other / *options_.ranks_per_host == rank() / *options_.ranks_per_host
-                                                 : places_[static_cast<std::size_t>(other)].host == host();
-    if (is_here) ranks.push_back(other);
-  }
-  return ranks;
-}
-
 AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
-  const AlgorithmInfo* algorithm = spec.algorithm != nullptr ? spec.algorithm : &algorithm_;
-  const Topology& topology = spec.group == Group::host ? host_topology_ : topology_;
+  const Topology& topology = spec.group == Group::host ? host_topology_ : host_by_host_;
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
   spec.wire = spec.wire.value_or(options_.wire);
+  const AlgorithmInfo* algorithm =
+      spec.algorithm != nullptr ? spec.algorithm
+                                : &choose_algorithm(options_.algorithm, topology, spec.values.size(), *spec.wire);
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
@@ -156,6 +151,10 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_);
   const std::size_t staging_bytes = operation->staging_bytes();
   return {*progress_, std::make_shared<Job>(std::move(operation)), topology.size() == 1, staging_bytes};
+}
+
+std::string_view Communicator::algorithm_for(std::size_t floats) const {
+  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire).name;
 }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }

@@ -60,6 +60,8 @@ class Communicator {
   /// Prepares an all-reduce; nothing travels before AllReducePlan::start(). For a single use:
   /// plan_all_reduce({.values = values}).start().wait()
   AllReducePlan plan_all_reduce(AllReduceSpec spec);
+  /// The algorithm for so many floats of all ranks, when the options leave the choice (auto) and when not.
+  std::string_view algorithm_for(std::size_t floats) const;
   /// The rest blocks.
   void barrier();
   /// Replaces the bytes on all ranks by rank 0's. The same length everywhere.
@@ -98,16 +100,15 @@ class Communicator {
 
  private:
   void meet();
-  std::vector<int> ranks_on_own_host() const;
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
 
   // Constant after construction, but for regroup().
   const Options options_;
-  const AlgorithmInfo& algorithm_;
   const int exceptions_at_start_;
   std::unique_ptr<ProgressThread> progress_;
   Topology topology_;
+  Topology host_by_host_;     ///< with the ranks of a host as neighbours, whatever numbers they have
   Topology host_topology_;    ///< of the ranks on this host
   Topology first_topology_;   ///< of the ranks that the job began with
   std::vector<int> members_;  ///< their numbers then of the ranks that are there now

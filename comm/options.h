@@ -19,9 +19,9 @@ constexpr std::size_t wire_bytes(Wire wire) { return wire == Wire::bf16 ? sizeof
 /// The `comm:` section of the configuration.
 struct Options {
   // Affects results.
-  std::string algorithm = "ring";  ///< a name of schedule/algorithms.h
+  std::string algorithm = "ring";  ///< a name of schedule/algorithms.h, or auto
   Wire wire = Wire::fp32;
-  std::optional<int> ranks_per_host;  ///< who is a host for Group::host: this many ranks each; none: as the system says
+  std::optional<int> ranks_per_host;  ///< who is a host: this many ranks each; none: as the system says
 
   // Affects speed and waiting only.
   std::optional<std::size_t>

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "comm/schedule/chunks.h"
 #include "comm/wire_format.h"
 #include "core/format.h"
 
@@ -21,7 +20,22 @@ std::byte* as_bytes(float* memory) { return reinterpret_cast<std::byte*>(memory)
 
 bool is_staged(Receive::Action action, Wire wire) { return action != Receive::Action::store || wire == Wire::bf16; }
 
+/// How many messages must be finished before segment `segment` of a run may start that waits for the first `transfers`
+/// of these.
+template <typename Transfer>
+std::size_t needed(const std::vector<Transfer>& others, const MessageNumbers& numbers, std::size_t transfers,
+                   const Run& run, std::size_t segment) {
+  if (transfers == 0) return 0;
+  return others[transfers - 1].run == run ? numbers.first(transfers - 1) + segment + 1 : numbers.first(transfers);
+}
+
 }  // namespace
+
+MessageNumbers::Place MessageNumbers::place(std::size_t message) const {
+  const auto after = std::ranges::upper_bound(first_, message);
+  const auto transfer = static_cast<std::size_t>(after - first_.begin()) - 1;
+  return {.transfer = transfer, .segment = message - first_[transfer]};
+}
 
 ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& topology, const AlgorithmInfo& algorithm,
                                        const AllReduceSpec& spec, std::size_t segment_bytes)
@@ -30,12 +44,17 @@ ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& top
       algorithm_(algorithm),
       schedule_(algorithm.make(topology)),
       spec_(spec),
-      segment_bytes_(segment_bytes),
-      value_segments_(segments_per_chunk(spec.values.size(), topology.size(), segment_floats(*spec.wire))),
-      segments_(value_segments_ + segments_per_chunk(spec.tail.size(), topology.size(), segment_floats(Wire::fp32))),
-      slot_bytes_(whole_lines(std::max(piece(0, 0).bytes(), piece(0, value_segments_).bytes()))) {
+      segment_bytes_(segment_bytes) {
+  for (const Send& send : schedule_.sends) add_transfer(send_numbers_, send.run);
+  for (const Receive& receive : schedule_.receives) add_transfer(receive_numbers_, receive.run);
   const std::size_t slots = TransferWindow::kSlots * (*spec.wire == Wire::bf16 ? 2 : 1);
-  if (!schedule_.receives.empty()) staging_ = AlignedBuffer<std::byte>(slots * slot_bytes_);
+  if (slot_bytes_ > 0) staging_ = AlignedBuffer<std::byte>(slots * slot_bytes_);
+}
+
+void ScheduledAllReduce::add_transfer(MessageNumbers& numbers, const Run& run) {
+  const std::size_t of_values = value_segments(run);
+  numbers.add_transfer(of_values + segment_count(range(spec_.tail, run), segment_floats(Wire::fp32)));
+  slot_bytes_ = std::max(slot_bytes_, whole_lines(std::max(piece(run, 0).bytes(), piece(run, of_values).bytes())));
 }
 
 void ScheduledAllReduce::start(int tag) {
@@ -51,21 +70,28 @@ Step ScheduledAllReduce::step() {
   moved |= sends_.finish_oldest(transport_).has_value();
   moved |= post_receive();
   moved |= post_send();
-  if (sends_.finished() == schedule_.sends.size() * segments_ &&
-      receives_.finished() == schedule_.receives.size() * segments_) {
+  if (sends_.finished() == send_numbers_.count() && receives_.finished() == receive_numbers_.count()) {
     return Step::done;
   }
   return moved ? Step::moved : Step::waiting;
 }
 
-ScheduledAllReduce::Piece ScheduledAllReduce::piece(int chunk, std::size_t segment) const {
-  const bool in_tail = segment >= value_segments_;
+Range ScheduledAllReduce::range(std::span<const float> array, const Run& run) const {
+  return run_range(array.size(), topology_.size(), run.chunk, run.chunks);
+}
+
+std::size_t ScheduledAllReduce::value_segments(const Run& run) const {
+  return segment_count(range(spec_.values, run), segment_floats(wire_of(run)));
+}
+
+ScheduledAllReduce::Piece ScheduledAllReduce::piece(const Run& run, std::size_t segment) const {
+  const std::size_t of_values = value_segments(run);
+  const bool in_tail = segment >= of_values;
   const std::span<float> array = in_tail ? spec_.tail : spec_.values;
-  const Wire wire = in_tail ? Wire::fp32 : *spec_.wire;
-  const Range range = segment_range(chunk_range(array.size(), topology_.size(), chunk), segment_floats(wire),
-                                    in_tail ? segment - value_segments_ : segment);
+  const Wire wire = in_tail ? Wire::fp32 : wire_of(run);
+  const Range part = segment_range(range(array, run), segment_floats(wire), in_tail ? segment - of_values : segment);
   return {
-      .data = array.data() + range.first, .count = range.count, .factor = in_tail ? 1.0F : *spec_.factor, .wire = wire};
+      .data = array.data() + part.first, .count = part.count, .factor = in_tail ? 1.0F : *spec_.factor, .wire = wire};
 }
 
 std::byte* ScheduledAllReduce::slot(Direction direction, std::size_t message) {
@@ -73,17 +99,15 @@ std::byte* ScheduledAllReduce::slot(Direction direction, std::size_t message) {
   return staging_.data() + (message % kSlots + (direction == Direction::outgoing ? kSlots : 0)) * slot_bytes_;
 }
 
-/// Whether this segment of the first so many transfers is finished; transfers are finished in order.
-bool ScheduledAllReduce::is_finished(const TransferWindow& window, std::size_t transfers, std::size_t segment) const {
-  return transfers == 0 || window.finished() > (transfers - 1) * segments_ + segment;
-}
-
 bool ScheduledAllReduce::post_receive() {
   const std::size_t message = receives_.posted();
-  if (message == schedule_.receives.size() * segments_ || !receives_.has_room()) return false;
-  const Receive& receive = receive_of(message);
-  if (!is_finished(sends_, receive.after_sends, message % segments_)) return false;
-  const Piece target = piece(receive.chunk, message % segments_);
+  if (message == receive_numbers_.count() || !receives_.has_room()) return false;
+  const auto [transfer, segment] = receive_numbers_.place(message);
+  const Receive& receive = schedule_.receives[transfer];
+  if (sends_.finished() < needed(schedule_.sends, send_numbers_, receive.after_sends, receive.run, segment)) {
+    return false;
+  }
+  const Piece target = piece(receive.run, segment);
   std::byte* memory =
       is_staged(receive.action, target.wire) ? slot(Direction::incoming, message) : as_bytes(target.data);
   receives_.post(transport_.start_receive(topology_.member(receive.from), tag_, {memory, target.bytes()}));
@@ -92,11 +116,14 @@ bool ScheduledAllReduce::post_receive() {
 
 bool ScheduledAllReduce::post_send() {
   const std::size_t message = sends_.posted();
-  if (message == schedule_.sends.size() * segments_ || !sends_.has_room()) return false;
+  if (message == send_numbers_.count() || !sends_.has_room()) return false;
   if (yields() && sends_.in_flight()) return false;
-  const Send& send = send_of(message);
-  if (!is_finished(receives_, send.after_receives, message % segments_)) return false;
-  const Piece source = piece(send.chunk, message % segments_);
+  const auto [transfer, segment] = send_numbers_.place(message);
+  const Send& send = schedule_.sends[transfer];
+  if (receives_.finished() < needed(schedule_.receives, receive_numbers_, send.after_receives, send.run, segment)) {
+    return false;
+  }
+  const Piece source = piece(send.run, segment);
   std::byte* memory = as_bytes(source.data);
   if (source.wire == Wire::bf16) {
     memory = slot(Direction::outgoing, message);
@@ -109,8 +136,9 @@ bool ScheduledAllReduce::post_send() {
 bool ScheduledAllReduce::finish_receive() {
   const std::optional<std::size_t> message = receives_.finish_oldest(transport_);
   if (!message) return false;
-  const Receive& receive = receive_of(*message);
-  const Piece target = piece(receive.chunk, *message % segments_);
+  const auto [transfer, segment] = receive_numbers_.place(*message);
+  const Receive& receive = schedule_.receives[transfer];
+  const Piece target = piece(receive.run, segment);
   if (is_staged(receive.action, target.wire)) absorb(receive.action, slot(Direction::incoming, *message), target);
   return true;
 }
@@ -134,19 +162,21 @@ void ScheduledAllReduce::absorb(Receive::Action action, const std::byte* incomin
 
 std::string ScheduledAllReduce::name() const {
   const std::size_t steps = schedule_.receives.size();
-  const std::size_t current = segments_ == 0 ? steps : std::min(receives_.finished() / segments_ + 1, steps);
   return format("{} all-reduce of {} floats{}, step {} of {}", algorithm_.name, fmt::group_digits(spec_.values.size()),
-                *spec_.wire == Wire::bf16 ? " in bf16" : "", current, steps);
+                *spec_.wire == Wire::bf16 ? " in bf16" : "",
+                std::min(receive_numbers_.place(receives_.finished()).transfer + 1, steps), steps);
 }
 
 std::string ScheduledAllReduce::waits_for() const {
   std::string text;
-  if (receives_.finished() < schedule_.receives.size() * segments_) {
-    text = topology_.nothing_comes_from(blamed_ranks(algorithm_.make, topology_, receives_.finished() / segments_));
+  if (const std::size_t next = receives_.finished(); next < receive_numbers_.count()) {
+    const std::size_t transfer = receive_numbers_.place(next).transfer;
+    text = topology_.nothing_comes_from(blamed_ranks(algorithm_.make, topology_, transfer));
   }
   if (sends_.in_flight()) {
+    const std::size_t transfer = send_numbers_.place(sends_.finished()).transfer;
     text += format("{}{} does not take step {}", text.empty() ? "" : "; ",
-                   topology_.describe(send_of(sends_.finished()).to), sends_.finished() / segments_ + 1);
+                   topology_.describe(schedule_.sends[transfer].to), transfer + 1);
   }
   return text;
 }

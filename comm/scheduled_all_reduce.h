@@ -1,18 +1,39 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "comm/all_reduce.h"
 #include "comm/operation.h"
 #include "comm/schedule/algorithms.h"
+#include "comm/schedule/chunks.h"
 #include "comm/transfer_window.h"
 #include "comm/transport.h"
 #include "core/aligned_buffer.h"
 
 namespace dcs3gd::comm {
 
-/// Carries out a schedule (schedule/schedule.h). Each chunk travels in segments, so that a rank passes on the first
+/// The messages of a list of transfers, numbered from 0. A transfer may have none.
+class MessageNumbers {
+ public:
+  struct Place {
+    std::size_t transfer = 0;
+    std::size_t segment = 0;  ///< of the transfer
+  };
+
+  void add_transfer(std::size_t messages) { first_.push_back(count() + messages); }
+  std::size_t count() const { return first_.back(); }
+  /// Of a transfer, or after the last one.
+  std::size_t first(std::size_t transfer) const { return first_[transfer]; }
+  Place place(std::size_t message) const;
+
+ private:
+  std::vector<std::size_t> first_{0};
+};
+
+/// Carries out a schedule (schedule/schedule.h). Each run travels in segments, so that a rank passes on the first
 /// segment while the next ones still arrive, each segment as one message. The segments of the tail follow those of the
 /// values. The size of a segment is tuning: it changes no sum.
 ///
@@ -34,7 +55,7 @@ class ScheduledAllReduce final : public Operation {
   std::size_t staging_bytes() const { return staging_.size(); }
 
  private:
-  /// One segment of a chunk, of the values or of the tail.
+  /// One segment of a run, of the values or of the tail.
   struct Piece {
     float* data = nullptr;
     std::size_t count = 0;
@@ -47,11 +68,12 @@ class ScheduledAllReduce final : public Operation {
   enum class Direction { incoming, outgoing };
 
   std::size_t segment_floats(Wire wire) const { return segment_bytes_ / wire_bytes(wire); }
-  Piece piece(int chunk, std::size_t segment) const;
+  Wire wire_of(const Run& run) const { return run.exact ? Wire::fp32 : *spec_.wire; }
+  Range range(std::span<const float> array, const Run& run) const;
+  std::size_t value_segments(const Run& run) const;
+  Piece piece(const Run& run, std::size_t segment) const;
+  void add_transfer(MessageNumbers& numbers, const Run& run);
   std::byte* slot(Direction direction, std::size_t message);
-  const Send& send_of(std::size_t message) const { return schedule_.sends[message / segments_]; }
-  const Receive& receive_of(std::size_t message) const { return schedule_.receives[message / segments_]; }
-  bool is_finished(const TransferWindow& window, std::size_t transfers, std::size_t segment) const;
 
   bool finish_receive();
   bool post_receive();
@@ -64,9 +86,9 @@ class ScheduledAllReduce final : public Operation {
   const Schedule schedule_;
   const AllReduceSpec spec_;
   const std::size_t segment_bytes_;
-  const std::size_t value_segments_;  ///< per chunk; those of the tail follow
-  const std::size_t segments_;        ///< messages per transfer; message number = transfer · segments + segment
-  const std::size_t slot_bytes_;
+  MessageNumbers send_numbers_;
+  MessageNumbers receive_numbers_;
+  std::size_t slot_bytes_ = 0;
   AlignedBuffer<std::byte> staging_;  ///< the slots of what comes, then, for bf16, of what leaves
   int tag_ = 0;
 

@@ -171,6 +171,8 @@ std::vector<Field> schema(Configuration& configuration) {
     all_reduces.emplace_back(info.name, info.name);
     all_reduce_help.append("; ").append(info.name).append(": ").append(info.help);
   }
+  all_reduces.emplace_back(comm::kAutomatic, comm::kAutomatic);
+  all_reduce_help.append("; auto: by ranks, hosts, wire and the size of the array, as comm/README.md says");
   const auto all_reduce = choice<std::string>(all_reduces);
   const auto wire = choice<comm::Wire>({{"fp32", comm::Wire::fp32}, {"bf16", comm::Wire::bf16}});
   const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
@@ -263,7 +265,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
       field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
       field("comm.ranks_per_host", comm.ranks_per_host, or_word("auto", whole<int>(1, kMillion)), "consecutive ranks that count as a host; auto: as the system names hosts", may_change),
-      field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which the ring sends", may_change),
+      field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which an array is sent", may_change),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),
       field("comm.timeout_s", comm.timeout_s, real<double>(above(0)), "silence after which the job ends", may_change),
 
@@ -404,7 +406,7 @@ std::vector<Condition> conditions(bool is_trained) {
        }},
       {{"comm.wire", "comm.algorithm"},
        [](const Configuration& c) {
-         const bool clash = c.comm.wire == comm::Wire::bf16 && comm::find_algorithm(c.comm.algorithm).is_native();
+         const bool clash = c.comm.wire == comm::Wire::bf16 && comm::is_native(c.comm.algorithm);
          return clash ? comm::bf16_needs_schedule() : "";
        }},
   };

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -115,9 +116,9 @@ void print_rows(const std::vector<ReportRow>& rows) {
   for (const std::string& line : format_rows(rows)) std::printf("%s\n", line.c_str());
 }
 
-void print_plan(const Configuration& configuration, const Model& model, const RankMemory& memory,
-                const std::vector<RankUse>& ranks, std::vector<ReportRow> rows) {
-  std::ranges::copy(plan_rows(configuration, model, memory, ranks), std::back_inserter(rows));
+void print_plan(const Configuration& configuration, const Model& model, std::string_view all_reduce,
+                const RankMemory& memory, const std::vector<RankUse>& ranks, std::vector<ReportRow> rows) {
+  std::ranges::copy(plan_rows(configuration, model, all_reduce, memory, ranks), std::back_inserter(rows));
   print_rows(rows);
   std::printf("\nparameters: %zu\n", model.graph.parameter_layout()->element_count());
 }
@@ -176,7 +177,8 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const bool prints = communicator.rank() == 0;
   if (prints) {
     print_layers(model);
-    print_plan(configuration, model, memory, ranks, run_rows(configuration, plan));
+    print_plan(configuration, model, communicator.algorithm_for(model.weights.layout().element_count()), memory, ranks,
+               run_rows(configuration, plan));
     warn_of_start(configuration, plan, ranks);
     if (data.datasets.size() == 2) {
       warn_of_data({data.datasets.front(), data.datasets.back()}, configuration.model.classes);

@@ -70,9 +70,11 @@ std::string workers_text(const AlgorithmOptions& algorithm, int rank_count) {
                 workers * algorithm.batch_per_worker);
 }
 
-std::string all_reduce_text(const Configuration& configuration, std::int64_t parameters, int rank_count) {
+std::string all_reduce_text(const Configuration& configuration, std::string_view chosen, std::int64_t parameters,
+                            int rank_count) {
   if (rank_count == 1) return "none: one rank";
-  return format("{}, {}, {:.1f} MB per step and rank", configuration.comm.algorithm,
+  const std::string& asked_for = configuration.comm.algorithm;
+  return format("{}{}, {}, {:.1f} MB per step and rank", chosen == asked_for ? "" : asked_for + ": ", chosen,
                 configuration.comm.wire == comm::Wire::bf16 ? "bf16" : "fp32",
                 static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
 }
@@ -180,8 +182,8 @@ std::vector<ReportRow> run_rows(const Configuration& configuration, const RunPla
   return rows;
 }
 
-std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
-                                 const std::vector<RankUse>& ranks) {
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, std::string_view all_reduce,
+                                 const RankMemory& memory, const std::vector<RankUse>& ranks) {
   const auto parameters = static_cast<std::int64_t>(model.graph.parameter_layout()->element_count());
   const auto sent = static_cast<std::int64_t>(model.weights.layout().element_count());
   const int rank_count = static_cast<int>(ranks.size());
@@ -192,7 +194,7 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
                        configuration.model.classes, configuration.data.channels, size, size)},
       {"workers", workers_text(configuration.algorithm, rank_count)},
       {"algorithm", algorithm_text(configuration.algorithm)},
-      {"all-reduce", all_reduce_text(configuration, sent, rank_count)},
+      {"all-reduce", all_reduce_text(configuration, all_reduce, sent, rank_count)},
       {"memory", memory_text(memory)},
       {"processor", nn::instruction_set()},
       {"convolutions", convolutions_text(configuration, model.network)}};

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "app/config/configuration.h"
@@ -38,9 +39,10 @@ void warn_of_start(const Configuration& configuration, const RunPlan& plan, cons
 /// What makes no sense of steps and learning rates, in words: a peak that is never reached, epochs of hardly any step.
 std::vector<std::string> plan_warnings(const Configuration& configuration, const RunPlan& plan);
 
-/// Model, workers, algorithm, all-reduce, memory and ranks.
-std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, const RankMemory& memory,
-                                 const std::vector<RankUse>& ranks);
+/// Model, workers, algorithm, all-reduce, memory and ranks. `all_reduce` is what is used where the configuration leaves
+/// the choice.
+std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model& model, std::string_view all_reduce,
+                                 const RankMemory& memory, const std::vector<RankUse>& ranks);
 
 /// Two columns, a line a row.
 std::vector<std::string> format_rows(const std::vector<ReportRow>& rows);

@@ -9,6 +9,7 @@
 #include <map>
 #include <span>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "app/checkpoint/checkpoint_files.h"
@@ -539,7 +540,8 @@ void Trainer::report_start() {
                      .peak_learning_rate = schedule_.peak()};
   std::vector<ReportRow> rows = run_rows(configuration_, plan);
   const RankMemory memory = plan_memory(configuration_, model_);
-  std::ranges::copy(plan_rows(configuration_, model_, memory, ranks), std::back_inserter(rows));
+  const std::string_view all_reduce = communicator_.algorithm_for(model_.weights.layout().element_count());
+  std::ranges::copy(plan_rows(configuration_, model_, all_reduce, memory, ranks), std::back_inserter(rows));
   for (const std::string& line : format_rows(rows)) log::info(line);
   warn_of_start(configuration_, plan, ranks);
 }

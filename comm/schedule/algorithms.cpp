@@ -12,14 +12,23 @@ namespace dcs3gd::comm {
 // Each in the file of its name.
 Schedule ring(const Topology& topology);
 Schedule direct(const Topology& topology);
+Schedule doubling(const Topology& topology);
+Schedule hierarchical(const Topology& topology);
 
 namespace {
 
 constexpr std::array kAlgorithms{
     AlgorithmInfo{"ring", "round the ranks, between neighbours only", ring},
     AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", direct},
+    AlgorithmInfo{"doubling", "between partners, near and far, few steps for many ranks", doubling},
+    AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", hierarchical},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
+
+/// Below, waiting for each other takes longer than sending.
+constexpr std::size_t kFewFloatsPerRank = 8192;
+/// Each hop of a ring rounds.
+constexpr std::size_t kMostRanksOfNarrowRing = 16;
 
 }  // namespace
 
@@ -30,14 +39,28 @@ const AlgorithmInfo& find_algorithm(std::string_view name) {
   if (found != kAlgorithms.end()) return *found;
   std::vector<std::string_view> names(kAlgorithms.size());
   std::ranges::transform(kAlgorithms, names.begin(), &AlgorithmInfo::name);
-  throw Error(ErrorKind::input, format("comm.algorithm: expected {}, found {}", fmt::join(names, " or "), name));
+  throw Error(ErrorKind::input,
+              format("comm.algorithm: expected {} or {}, found {}", fmt::join(names, " or "), kAutomatic, name));
+}
+
+bool is_native(std::string_view name) { return name != kAutomatic && find_algorithm(name).is_native(); }
+
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire) {
+  if (name != kAutomatic) return find_algorithm(name);
+  const auto ranks = static_cast<std::size_t>(topology.size());
+  if (floats <= ranks * kFewFloatsPerRank) return find_algorithm("doubling");
+  const std::size_t hosts = topology.ranks_by_host().size();
+  if (hosts > 1 && hosts < ranks) return find_algorithm("hierarchical");
+  return find_algorithm(wire == Wire::bf16 && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");
 }
 
 std::string bf16_needs_schedule() {
   std::vector<std::string_view> names;
+  names.reserve(kAlgorithms.size());
   for (const AlgorithmInfo& algorithm : kAlgorithms) {
     if (!algorithm.is_native()) names.push_back(algorithm.name);
   }
+  names.push_back(kAutomatic);
   return format("bf16 needs comm.algorithm: {}; MPI_Allreduce sums fp32 only", fmt::join(names, " or "));
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "comm/options.h"
 #include "comm/schedule/schedule.h"
 
 namespace dcs3gd::comm {
@@ -21,6 +23,15 @@ struct AlgorithmInfo {
 std::span<const AlgorithmInfo> algorithms();
 /// Throws Error{input} that names all when there is none of this name.
 const AlgorithmInfo& find_algorithm(std::string_view name);
+
+/// In comm.algorithm, one of those above for each array, by README.md's table.
+inline constexpr std::string_view kAutomatic = "auto";
+/// Whether a name in comm.algorithm is the native all-reduce's. Throws as find_algorithm().
+bool is_native(std::string_view name);
+/// What a name in comm.algorithm stands for where these ranks sum so many floats. The same on all ranks, and again in a
+/// run that is continued on as many.
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire);
+
 /// What is wrong with bf16 on the wire of a native all-reduce, and what to choose.
 std::string bf16_needs_schedule();
 

@@ -31,16 +31,22 @@ constexpr Range chunk_range(std::size_t floats, int chunk_count, int chunk) {
   return {first, std::min(floats, end_line * kLineFloats) - first};
 }
 
-/// Segment `segment` of a chunk cut into pieces of `segment_floats`, the last one shorter; empty after the end.
-constexpr Range segment_range(Range chunk, std::size_t segment_floats, std::size_t segment) {
-  const std::size_t begin = std::min(chunk.count, segment * segment_floats);
-  return {chunk.first + begin, std::min(chunk.count - begin, segment_floats)};
+/// `chunks` of them, one after the other from `chunk` on.
+constexpr Range run_range(std::size_t floats, int chunk_count, int chunk, int chunks) {
+  const Range last = chunk_range(floats, chunk_count, chunk + chunks - 1);
+  const std::size_t first = chunk_range(floats, chunk_count, chunk).first;
+  return {first, last.first + last.count - first};
 }
 
-/// How many segments every chunk is cut into: what the longest (the first) needs.
-constexpr std::size_t segments_per_chunk(std::size_t floats, int chunk_count, std::size_t segment_floats) {
-  const std::size_t longest = chunk_range(floats, chunk_count, 0).count;
-  return longest / segment_floats + (longest % segment_floats != 0);
+/// Segment `segment` of a range cut into pieces of `segment_floats`, the last one shorter; empty after the end.
+constexpr Range segment_range(Range range, std::size_t segment_floats, std::size_t segment) {
+  const std::size_t begin = std::min(range.count, segment * segment_floats);
+  return {range.first + begin, std::min(range.count - begin, segment_floats)};
+}
+
+/// How many segments a range is cut into; none if it is empty.
+constexpr std::size_t segment_count(Range range, std::size_t segment_floats) {
+  return range.count / segment_floats + (range.count % segment_floats != 0);
 }
 
 }  // namespace dcs3gd::comm

@@ -17,18 +17,22 @@ const Send& send_of(const Schedule& sender, const Schedule& receiver, int receiv
   return *send;
 }
 
-}  // namespace
-
-void ScheduleWriter::send(int to, int chunk) {
-  const auto index = static_cast<std::size_t>(chunk);
-  schedule_.sends.push_back({.to = to, .chunk = chunk, .after_receives = receives_of_[index]});
-  sends_of_[index] = schedule_.sends.size();
+/// The entries of a run's chunks.
+std::span<std::size_t> of(const Run& run, std::vector<std::size_t>& by_chunk) {
+  return std::span(by_chunk).subspan(static_cast<std::size_t>(run.chunk), static_cast<std::size_t>(run.chunks));
 }
 
-void ScheduleWriter::receive(int from, int chunk, Receive::Action action) {
-  const auto index = static_cast<std::size_t>(chunk);
-  schedule_.receives.push_back({.from = from, .chunk = chunk, .action = action, .after_sends = sends_of_[index]});
-  receives_of_[index] = schedule_.receives.size();
+}  // namespace
+
+void ScheduleWriter::send(int to, const Run& run) {
+  schedule_.sends.push_back({.to = to, .run = run, .after_receives = std::ranges::max(of(run, receives_of_))});
+  std::ranges::fill(of(run, sends_of_), schedule_.sends.size());
+}
+
+void ScheduleWriter::receive(int from, const Run& run, Receive::Action action) {
+  schedule_.receives.push_back(
+      {.from = from, .run = run, .action = action, .after_sends = std::ranges::max(of(run, sends_of_))});
+  std::ranges::fill(of(run, receives_of_), schedule_.receives.size());
 }
 
 std::vector<int> blamed_ranks(MakeSchedule make, const Topology& topology, std::size_t receive) {

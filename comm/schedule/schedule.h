@@ -12,23 +12,33 @@ namespace dcs3gd::comm {
 // comes. A schedule is a pure function of the topology, so that it can be drawn, tested and compared without a message
 // sent; scheduled_all_reduce.h carries it out.
 //
-// Words. The array is cut into as many *chunks* as there are ranks (chunks.h). A chunk travels in *segments*, which
-// only the executor knows: what is said here of a chunk holds for each segment of it by itself.
+// Words. The array is cut into as many *chunks* as there are ranks (chunks.h). What travels at a time is a *run*: one
+// chunk, or several that follow one another. A run travels in *segments*, which only the executor knows: where what is
+// waited for is the same run, each segment waits for its own only. A run without elements is not sent.
 //
 // Rules. A rank starts its sends in their order and its receives in theirs; both lists run side by side, and both are
-// finished in order too. Between two ranks the sends of one and the receives of the other name the same chunks in the
+// finished in order too. Between two ranks the sends of one and the receives of the other name the same runs in the
 // same order. Each rank's summand is added once, and one rank, the chunk's owner, finishes the sum.
 
-/// A chunk leaves this rank.
+/// Chunks that travel together.
+struct Run {
+  int chunk = 0;
+  int chunks = 1;
+  bool exact = false;  ///< in fp32 on any wire: within a host, where a narrow one takes time and spares none
+
+  bool operator==(const Run&) const = default;
+};
+
+/// A run leaves this rank.
 struct Send {
   int to = 0;
-  int chunk = 0;
+  Run run;
   std::size_t after_receives = 0;  ///< waits until this many of the rank's receives are finished
 
   bool operator==(const Send&) const = default;
 };
 
-/// A chunk comes to this rank.
+/// A run comes to this rank.
 struct Receive {
   enum class Action {
     add,             ///< sum += what came
@@ -37,7 +47,7 @@ struct Receive {
   };
 
   int from = 0;
-  int chunk = 0;
+  Run run;
   Action action = Action::add;
   std::size_t after_sends = 0;  ///< waits until this many of the rank's sends are finished: they read the same memory
 
@@ -53,14 +63,16 @@ struct Schedule {
 using MakeSchedule = Schedule (*)(const Topology&);
 
 /// Writes a schedule down in the order in which its rank would carry it out, one thing after the other, and finds what
-/// has to wait for what: a send for the latest receive of its chunk, a receive for the latest send of its chunk.
+/// has to wait for what: a send for the latest receive of its chunks, a receive for their latest send.
 class ScheduleWriter {
  public:
   explicit ScheduleWriter(const Topology& topology)
       : receives_of_(static_cast<std::size_t>(topology.size())), sends_of_(receives_of_.size()) {}
 
-  void send(int to, int chunk);
-  void receive(int from, int chunk, Receive::Action action);
+  void send(int to, const Run& run);
+  void send(int to, int chunk) { send(to, Run{.chunk = chunk}); }
+  void receive(int from, const Run& run, Receive::Action action);
+  void receive(int from, int chunk, Receive::Action action) { receive(from, Run{.chunk = chunk}, action); }
   Schedule take() { return std::move(schedule_); }
 
  private:

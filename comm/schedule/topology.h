@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -9,13 +10,14 @@
 namespace dcs3gd::comm {
 
 /// All ranks of a job, or some of them, as one of them sees them: their number, their hosts, and who comes after whom
-/// in the ring. Some ranks are numbered anew, from 0; member() tells who they are.
+/// in the ring. Some ranks, or ranks in another order, are numbered anew, from 0; member() tells who they are.
 class Topology {
  public:
-  /// `hosts`: one name per rank, or empty while they are unknown.
-  Topology(int rank, int size, std::vector<std::string> hosts = {})
-      : rank_(rank), size_(size), hosts_(std::move(hosts)) {}
-  /// The ranks `members` of it, ascending, with its own among them.
+  /// `hosts`: one name per rank, or empty while they are unknown. `ranks_per_host`: so many consecutive ranks count as
+  /// a host, whatever it is called; none: as the hosts are called.
+  Topology(int rank, int size, std::vector<std::string> hosts = {}, std::optional<int> ranks_per_host = {})
+      : rank_(rank), size_(size), hosts_(std::move(hosts)), ranks_per_host_(ranks_per_host) {}
+  /// The ranks `members` of it in this order, with its own among them.
   Topology part(std::vector<int> members) const;
 
   int rank() const { return rank_; }
@@ -23,6 +25,10 @@ class Topology {
   const std::vector<std::string>& hosts() const { return hosts_; }
   /// The same ranks as another of them sees them.
   Topology seen_from(int rank) const;
+  /// The ranks of each host, ascending; hosts in the order of their first ranks. While they are unknown there is one.
+  std::vector<std::vector<int>> ranks_by_host() const;
+  /// All ranks, numbered so that those of a host are neighbours.
+  Topology host_by_host() const;
   /// The number that a rank has in the job.
   int member(int rank) const { return members_.empty() ? rank : members_[static_cast<std::size_t>(rank)]; }
 
@@ -45,7 +51,8 @@ class Topology {
   int rank_;
   int size_;
   std::vector<std::string> hosts_;
-  std::vector<int> members_;  ///< empty: all ranks of the job
+  std::optional<int> ranks_per_host_;
+  std::vector<int> members_;  ///< empty: all ranks of the job, in their order
 };
 
 }  // namespace dcs3gd::comm

@@ -70,11 +70,18 @@ const MatrixRows kMatrix[] = {
     {{1, 2, 3, 4, 5, 8}, few_and_many_elements, {std::nullopt, kTinySegment}},
     {{6, 7, 11, 16}, few_elements, {kTinySegment}},
 };
-constexpr const char* kScheduled[] = {"ring", "direct"};
+constexpr const char* kScheduled[] = {"ring", "direct", "doubling", "hierarchical"};
 
 std::vector<Wire> wires_of(std::string_view algorithm) {
-  if (find_algorithm(algorithm).is_native()) return {Wire::fp32};
+  if (is_native(algorithm)) return {Wire::fp32};
   return {Wire::fp32, Wire::bf16};
+}
+
+/// On hosts of three ranks each.
+Options on_hosts(std::optional<std::size_t> segment_bytes, std::string_view algorithm) {
+  Options settings = options(segment_bytes, std::string(algorithm));
+  settings.ranks_per_host = 3;
+  return settings;
 }
 
 /// Every length and wire in one world.
@@ -106,9 +113,36 @@ TEST_CASE("every element of every length with every algorithm, one segment per c
     for (const MatrixRows& rows : kMatrix) {
       for (const int ranks : rows.rank_counts) {
         for (const std::optional<std::size_t> segment_bytes : rows.segment_bytes) {
-          check_matrix(ranks, rows.lengths(ranks), options(segment_bytes, std::string(algorithm.name)));
+          check_matrix(ranks, rows.lengths(ranks), on_hosts(segment_bytes, algorithm.name));
         }
       }
+    }
+  }
+}
+
+TEST_CASE("auto: each array its own algorithm, and every element is right") {
+  run_ranks_as_threads(4, on_hosts({}, kAutomatic), [](Communicator& communicator) {
+    if (communicator.algorithm_for(1000) != "doubling") throw std::runtime_error("few floats");
+    if (communicator.algorithm_for(100003) != "hierarchical") throw std::runtime_error("many floats");
+  });
+  check_matrix(4, {0, 1, 1000, 100003}, on_hosts({}, kAutomatic));
+}
+
+TEST_CASE("worlds of 64 and 67 ranks, every algorithm and wire") {
+  for (const char* algorithm : kScheduled) {
+    for (const int ranks : {64, 67}) {
+      Findings findings;
+      Options settings = on_hosts({}, algorithm);
+      settings.ranks_per_host = 10;
+      run_ranks_as_threads(ranks, settings, [&](Communicator& communicator) {
+        findings.add(check_all_reduce(communicator, {.floats = 5, .tail = 3, .factor = 0.5F}));
+        findings.add(check_all_reduce(communicator, {.floats = 3000, .tail = 0, .factor = 1}));
+        std::vector<float> values = random_values(communicator.rank(), 3000);
+        communicator.plan_all_reduce({.values = values, .wire = Wire::bf16}).start().wait();
+        findings.add(check_same_bits(communicator, values.data(), values.size() * sizeof(float)));
+      });
+      INFO(algorithm, ", ", ranks, " ranks");
+      CHECK(findings.text() == "");
     }
   }
 }
@@ -163,7 +197,7 @@ TEST_CASE("the result has the same bits on all ranks and for every segment size"
   for (const char* algorithm : kScheduled) {
     for (const Wire wire : {Wire::fp32, Wire::bf16}) {
       for (const int ranks : {2, 3, 5, 16}) {
-        Options settings = options({}, algorithm);
+        Options settings = on_hosts({}, algorithm);
         settings.wire = wire;
         const std::vector<float> first = same_bits(ranks, settings);
         for (const std::size_t segment_bytes : {64, 1000}) {
@@ -178,7 +212,7 @@ TEST_CASE("the result has the same bits on all ranks and for every segment size"
 TEST_CASE("a chunk is summed in the order of its schedule and finished by its owner") {
   constexpr int kRanks = 4;
   constexpr std::size_t kFloats = 4 * kLineFloats;
-  for (const std::string algorithm : kScheduled) {
+  for (const std::string algorithm : {"ring", "direct"}) {
     run_ranks_as_threads(kRanks, options({}, algorithm), [&](Communicator& communicator) {
       std::vector<float> values = random_values(communicator.rank(), kFloats);
       communicator.plan_all_reduce({.values = values, .factor = 0.1F}).start().wait();
@@ -196,28 +230,41 @@ TEST_CASE("a chunk is summed in the order of its schedule and finished by its ow
   }
 }
 
-TEST_CASE("bf16 wire: the error stays within a rounding per hop") {
+TEST_CASE("bf16 wire: the error stays within the roundings of each schedule") {
   constexpr std::size_t kFloats = 5000;
-  for (const auto& [ranks, algorithm] :
-       {std::pair{2, "ring"}, {4, "ring"}, {8, "ring"}, {8, "direct"}, {16, "ring"}, {16, "direct"}}) {
-    run_ranks_as_threads(ranks, options({}, algorithm), [&, ranks = ranks](Communicator& communicator) {
-      std::vector<double> sum(kFloats);
-      std::vector<double> magnitude(kFloats);
-      for (int rank = 0; rank < ranks; ++rank) {
-        const std::vector<float> summands = random_values(rank, kFloats);
-        for (std::size_t i = 0; i < kFloats; ++i) {
-          sum[i] += static_cast<double>(summands[i]);
-          magnitude[i] += std::abs(static_cast<double>(summands[i]));
-        }
-      }
-      std::vector<float> values = random_values(communicator.rank(), kFloats);
-      communicator.plan_all_reduce({.values = values, .factor = 1, .wire = Wire::bf16}).start().wait();
-      constexpr double kHalfUnit = 1.0 / 256;  // of 8 significant bits, relative to the value
-      for (std::size_t i = 0; i < kFloats; ++i) {
-        const double error = std::abs(static_cast<double>(values[i]) - sum[i]);
-        if (error > ranks * kHalfUnit * magnitude[i]) throw std::runtime_error(format("element {}: {}", i, error));
-      }
-    });
+  struct Case {
+    int ranks;
+    const char* algorithm;
+    int roundings;
+  };
+  for (const auto& [ranks, algorithm, roundings] : {Case{2, "ring", 2},
+                                                    {4, "ring", 4},
+                                                    {16, "ring", 16},
+                                                    {8, "direct", 2},
+                                                    {16, "direct", 2},
+                                                    {16, "doubling", 5},
+                                                    {11, "doubling", 5},
+                                                    {16, "hierarchical", 2}}) {
+    run_ranks_as_threads(
+        ranks, on_hosts({}, algorithm), [&, ranks = ranks, roundings = roundings](Communicator& communicator) {
+          std::vector<double> sum(kFloats);
+          std::vector<double> magnitude(kFloats);
+          for (int rank = 0; rank < ranks; ++rank) {
+            const std::vector<float> summands = random_values(rank, kFloats);
+            for (std::size_t i = 0; i < kFloats; ++i) {
+              sum[i] += static_cast<double>(summands[i]);
+              magnitude[i] += std::abs(static_cast<double>(summands[i]));
+            }
+          }
+          std::vector<float> values = random_values(communicator.rank(), kFloats);
+          communicator.plan_all_reduce({.values = values, .factor = 1, .wire = Wire::bf16}).start().wait();
+          constexpr double kHalfUnit = 1.0 / 256;  // of 8 significant bits, relative to the value
+          for (std::size_t i = 0; i < kFloats; ++i) {
+            const double error = std::abs(static_cast<double>(values[i]) - sum[i]);
+            if (error > roundings * kHalfUnit * magnitude[i])
+              throw std::runtime_error(format("element {}: {}", i, error));
+          }
+        });
   }
 }
 
@@ -267,9 +314,9 @@ TEST_CASE("many all-reduces in flight, of random lengths, on mixed wires, in ord
 }
 
 TEST_CASE("a plan is carried out again and again") {
-  for (const char* algorithm : {"ring", "direct", "mpi"}) {
-    for (const int ranks : {1, 2, 3}) {
-      run_ranks_as_threads(ranks, options(kTinySegment, algorithm), [&](Communicator& communicator) {
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    for (const int ranks : {1, 2, 3, 4}) {
+      run_ranks_as_threads(ranks, on_hosts(kTinySegment, algorithm.name), [&](Communicator& communicator) {
         std::vector<float> values(100);
         std::vector<float> tail(3);
         AllReducePlan plan = communicator.plan_all_reduce({.values = values, .tail = tail, .factor = 2});

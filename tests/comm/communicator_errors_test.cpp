@@ -81,9 +81,14 @@ TEST_CASE("options that do not fit together") {
 }
 
 TEST_CASE("a rank that never comes: the others name it within the time-out") {
-  for (const auto& [ranks, algorithm] :
-       {std::pair{2, "ring"}, {3, "ring"}, {5, "ring"}, {3, "direct"}, {5, "direct"}}) {
-    const Options options{.algorithm = algorithm, .timeout_s = 0.3};
+  for (const auto& [ranks, algorithm] : {std::pair{2, "ring"},
+                                         {3, "ring"},
+                                         {5, "ring"},
+                                         {3, "direct"},
+                                         {5, "direct"},
+                                         {5, "doubling"},
+                                         {5, "hierarchical"}}) {
+    const Options options{.algorithm = algorithm, .ranks_per_host = 2, .timeout_s = 0.3};
     for (int missing = 0; missing < ranks; ++missing) {
       const Stopwatch stopwatch;
       const std::vector<std::string> messages =

@@ -16,16 +16,16 @@ namespace {
 
 /// Chunks and their segments cover the array once, in order.
 void check_cover(std::size_t floats, int chunk_count, std::size_t segment_floats) {
-  const std::size_t segments = segments_per_chunk(floats, chunk_count, segment_floats);
   std::size_t next = 0;
   for (int chunk = 0; chunk < chunk_count; ++chunk) {
     const Range range = chunk_range(floats, chunk_count, chunk);
     REQUIRE(range.first == next);
     REQUIRE((range.count == 0 || range.first % kLineFloats == 0));
-    for (std::size_t segment = 0; segment < segments; ++segment) {
+    for (std::size_t segment = 0; segment < segment_count(range, segment_floats); ++segment) {
       const Range part = segment_range(range, segment_floats, segment);
       REQUIRE(part.first == next);
       REQUIRE(part.count <= segment_floats);
+      REQUIRE(part.count > 0);
       next += part.count;
     }
     REQUIRE(next == range.first + range.count);
@@ -55,8 +55,7 @@ TEST_CASE("index arithmetic beyond 2^31 and 2^32 elements") {
     CHECK(range.first == next);
     CHECK(range.count > std::size_t{1} << 31);
     next += range.count;
-    const std::size_t segments = segments_per_chunk(kFloats, 3, kSegment);
-    const Range last = segment_range(range, kSegment, segments - 1);
+    const Range last = segment_range(range, kSegment, segment_count(range, kSegment) - 1);
     CHECK(last.first + last.count == next);
     CHECK(last.count > 0);
   }
@@ -86,94 +85,84 @@ TEST_CASE("ranks are called by their hosts once these are known") {
         "nothing comes from rank 3 on elm, which may be waiting for rank 2 on cedar or rank 1 on beech");
 }
 
-// Two more shapes that a schedule may have: several chunks a step, and groups of ranks.
-
-/// For powers of two: halves of what is left are exchanged with ever nearer ranks, and given back the same way.
-Schedule halving_doubling(const Topology& topology) {
-  const int rank = topology.rank();
-  ScheduleWriter writer(topology);
-  for (int distance = topology.size() / 2; distance > 0; distance /= 2) {
-    const int peer = rank ^ distance;
-    for (int i = 0; i < distance; ++i) {
-      writer.send(peer, peer / distance * distance + i);
-      writer.receive(peer, rank / distance * distance + i,
-                     distance == 1 ? Receive::Action::add_and_finish : Receive::Action::add);
-    }
-  }
-  for (int distance = 1; distance < topology.size(); distance *= 2) {
-    const int peer = rank ^ distance;
-    for (int i = 0; i < distance; ++i) {
-      writer.send(peer, rank / distance * distance + i);
-      writer.receive(peer, peer / distance * distance + i, Receive::Action::store);
-    }
-  }
-  return writer.take();
+TEST_CASE("the ranks of a host are neighbours, whatever order mpirun gave them") {
+  const Topology dealt_out(3, 5, {"ash", "elm", "oak", "ash", "elm"});
+  CHECK(dealt_out.ranks_by_host() == std::vector<std::vector<int>>{{0, 3}, {1, 4}, {2}});
+  const Topology ordered = dealt_out.host_by_host();
+  CHECK(ordered.rank() == 1);
+  CHECK(ordered.hosts() == std::vector<std::string>{"ash", "ash", "elm", "elm", "oak"});
+  CHECK(ordered.describe(ordered.rank_right()) == "rank 1 on elm");
+  CHECK(ordered.ranks_by_host() == std::vector<std::vector<int>>{{0, 1}, {2, 3}, {4}});
+  CHECK(Topology(0, 5, {}, 2).ranks_by_host() == std::vector<std::vector<int>>{{0, 1}, {2, 3}, {4}});
+  CHECK(Topology(0, 3).ranks_by_host() == std::vector<std::vector<int>>{{0, 1, 2}});
 }
 
-/// The first rank of each host adds up its host's arrays, runs a ring with the other first ranks, and deals out the
-/// sums.
-Schedule hierarchical(const Topology& topology) {
-  using Action = Receive::Action;
-  const std::vector<std::string>& hosts = topology.hosts();
-  std::vector<int> leaders;
-  std::vector<int> members;  // of this rank's host, without its leader
-  int leader = -1;
-  for (int rank = 0; rank < topology.size(); ++rank) {
-    const auto index = static_cast<std::size_t>(rank);
-    const bool leads = std::ranges::find(hosts, hosts[index]) - hosts.begin() == rank;
-    if (leads) leaders.push_back(rank);
-    if (hosts[index] != hosts[static_cast<std::size_t>(topology.rank())]) continue;
-    if (leads) leader = rank;
-    if (!leads) members.push_back(rank);
-  }
-  ScheduleWriter writer(topology);
-  if (leader != topology.rank()) {
-    for (int chunk = 0; chunk < topology.size(); ++chunk) writer.send(leader, chunk);
-    for (int chunk = 0; chunk < topology.size(); ++chunk) writer.receive(leader, chunk, Action::store);
-    return writer.take();
-  }
-  for (const int member : members) {
-    const bool is_last = leaders.size() == 1 && member == members.back();
-    for (int chunk = 0; chunk < topology.size(); ++chunk) {
-      writer.receive(member, chunk, is_last ? Action::add_and_finish : Action::add);
+/// Hosts h0, h1, … of these numbers of ranks; the ranks dealt out to them in turn.
+Topology hosts_of(std::vector<int> ranks) {
+  std::vector<std::string> names;
+  for (bool more = true; more;) {
+    more = false;
+    for (std::size_t host = 0; host < ranks.size(); ++host) {
+      if (ranks[host]-- <= 0) continue;
+      names.push_back(format("h{}", host));
+      more = true;
     }
   }
-  const int count = static_cast<int>(leaders.size());
-  const Topology ring(static_cast<int>(std::ranges::find(leaders, leader) - leaders.begin()), count);
-  const auto to_leader = [&](int place) { return leaders[static_cast<std::size_t>(place)]; };
-  for (int step = 0; step < 2 * (count - 1); ++step) {
-    const Action action = step < count - 2 ? Action::add : step == count - 2 ? Action::add_and_finish : Action::store;
-    for (int chunk = ring.rank_left(1 + step); chunk < topology.size(); chunk += count) {
-      writer.send(to_leader(ring.rank_right()), chunk);
-    }
-    for (int chunk = ring.rank_left(2 + step); chunk < topology.size(); chunk += count) {
-      writer.receive(to_leader(ring.rank_left()), chunk, action);
-    }
-  }
-  for (const int member : members) {
-    for (int chunk = 0; chunk < topology.size(); ++chunk) writer.send(member, chunk);
-  }
-  return writer.take();
+  const auto count = static_cast<int>(names.size());
+  return {0, count, std::move(names)};
 }
 
-/// On hosts of three ranks each.
-void check_schedule(std::string_view name, MakeSchedule make, int ranks) {
-  std::vector<std::string> hosts;
-  for (int rank = 0; rank < ranks; ++rank) hosts.push_back(format("host{}", rank / 3));
-  for (const Simulation::Tuning& tuning : {Simulation::Tuning{1, 1}, {1, 4}, {3, 1}, {3, 4}}) {
-    INFO(name, ", ", ranks, " ranks, ", tuning.segments, " segments, ", tuning.window, " in flight");
-    CHECK(Simulation(make, hosts, tuning).run() == "");
+void check_schedules(const Topology& ranks, const std::vector<Simulation::Tuning>& tunings) {
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    if (algorithm.is_native()) continue;
+    for (const Simulation::Tuning& tuning : tunings) {
+      INFO(algorithm.name, ", ", ranks.size(), " ranks, ", tuning.segments, " segments, ", tuning.window, " in flight");
+      CHECK(Simulation(algorithm.make, ranks, tuning).run() == "");
+    }
   }
 }
 
 TEST_CASE("every schedule brings each summand to each rank once, with the same bits, and never stands still") {
-  for (const AlgorithmInfo& algorithm : algorithms()) {
-    if (algorithm.is_native()) continue;
-    for (int ranks = 1; ranks <= 16; ++ranks) check_schedule(algorithm.name, algorithm.make, ranks);
-    for (const int ranks : {24, 33}) check_schedule(algorithm.name, algorithm.make, ranks);
+  const std::vector<Simulation::Tuning> tunings{{1, 1}, {1, 4}, {3, 1}, {3, 4}};
+  for (int ranks = 1; ranks <= 17; ++ranks) {
+    check_schedules(Topology(0, ranks), tunings);
+    check_schedules(hosts_of(std::vector<int>(static_cast<std::size_t>((ranks + 2) / 3), 3)), tunings);
+    check_schedules(hosts_of(std::vector<int>(static_cast<std::size_t>(ranks), 1)), tunings);
   }
-  for (int ranks = 1; ranks <= 16; ++ranks) check_schedule("hierarchical", hierarchical, ranks);
-  for (const int ranks : {1, 2, 4, 8, 16, 32}) check_schedule("halving-doubling", halving_doubling, ranks);
+  for (const int ranks : {24, 33}) check_schedules(Topology(0, ranks), tunings);
+}
+
+TEST_CASE("hosts of unequal size, and many ranks: powers of two, odd, prime") {
+  for (const std::vector<int>& hosts : {std::vector{1, 2}, {3, 1}, {5, 2, 1}, {1, 7, 4, 4}, {2, 2, 2, 1}, {16, 1, 1}}) {
+    check_schedules(hosts_of(hosts), {{1, 1}, {3, 4}});
+  }
+  for (const int ranks : {63, 64, 67}) check_schedules(Topology(0, ranks), {{1, 4}});
+  check_schedules(hosts_of({17, 1, 9, 30, 10}), {{1, 4}});
+  check_schedules(hosts_of(std::vector<int>(16, 4)), {{1, 4}});
+}
+
+TEST_CASE("256 ranks on the bf16 wire: right, and by how much direct and hierarchical round") {
+  for (const Topology& ranks : {hosts_of(std::vector<int>(32, 8)), hosts_of({100, 1, 60, 64, 31}), hosts_of({251})}) {
+    for (const AlgorithmInfo& algorithm : algorithms()) {
+      if (algorithm.is_native()) continue;
+      INFO(algorithm.name, " on ", ranks.size(), " ranks");
+      Simulation simulation(algorithm.make, ranks, {.window = 4, .wire = Wire::bf16});
+      CHECK(simulation.run() == "");
+      const double roundings = algorithm.name == "ring" ? ranks.size() : algorithm.name == "doubling" ? 9 : 2;
+      CHECK(simulation.worst_error() <= roundings / 256);
+    }
+  }
+}
+
+TEST_CASE("halving and doubling takes few messages, whatever the number of ranks") {
+  for (const auto& [ranks, most] : {std::pair{2, 2}, {3, 4}, {8, 6}, {17, 11}, {256, 16}, {1000, 21}, {10007, 29}}) {
+    std::size_t messages = 0;
+    for (const int rank : {0, 1, ranks / 2, ranks - 1}) {
+      const Schedule schedule = find_algorithm("doubling").make(Topology(rank, ranks));
+      messages = std::max({messages, schedule.sends.size(), schedule.receives.size()});
+    }
+    CHECK(messages <= static_cast<std::size_t>(most));
+  }
 }
 
 TEST_CASE("a simulation sees a schedule that is wrong") {
@@ -182,39 +171,41 @@ TEST_CASE("a simulation sees a schedule that is wrong") {
     std::ranges::reverse(schedule.receives);
     return schedule;
   };
-  CHECK(Simulation(stuck, {"ash", "elm", "oak"}, {}).run() != "");
+  CHECK(Simulation(stuck, Topology(0, 3), {}).run() != "");
   const auto hasty = [](const Topology& topology) {
     Schedule schedule = find_algorithm("ring").make(topology);
     for (Send& send : schedule.sends) send.after_receives = 0;
     return schedule;
   };
-  CHECK(Simulation(hasty, {"ash", "elm", "oak"}, {}).run() != "");
+  CHECK(Simulation(hasty, Topology(0, 3), {}).run() != "");
 }
 
 TEST_CASE("the ring's schedule is the one that is drawn") {
   const Schedule schedule = find_algorithm("ring").make(Topology(0, 4));
   std::vector<int> sent;
   std::vector<int> received;
-  for (const Send& send : schedule.sends) sent.push_back(send.chunk);
-  for (const Receive& receive : schedule.receives) received.push_back(receive.chunk);
+  for (const Send& send : schedule.sends) sent.push_back(send.run.chunk);
+  for (const Receive& receive : schedule.receives) received.push_back(receive.run.chunk);
   CHECK(sent == std::vector<int>{3, 2, 1, 0, 3, 2});
   CHECK(received == std::vector<int>{2, 1, 0, 3, 2, 1});
-  CHECK(schedule.sends[3] == Send{.to = 1, .chunk = 0, .after_receives = 3});
-  CHECK(schedule.receives[2] == Receive{.from = 3, .chunk = 0, .action = Receive::Action::add_and_finish});
-  CHECK(schedule.receives[3] == Receive{.from = 3, .chunk = 3, .action = Receive::Action::store, .after_sends = 1});
+  CHECK(schedule.sends[3] == Send{.to = 1, .run = {.chunk = 0}, .after_receives = 3});
+  CHECK(schedule.receives[2] == Receive{.from = 3, .run = {.chunk = 0}, .action = Receive::Action::add_and_finish});
+  CHECK(schedule.receives[3] ==
+        Receive{.from = 3, .run = {.chunk = 3}, .action = Receive::Action::store, .after_sends = 1});
 }
 
 TEST_CASE("the direct exchange is the one that is drawn") {
   const Schedule schedule = find_algorithm("direct").make(Topology(0, 4));
   std::vector<int> sent;
   std::vector<int> received;
-  for (const Send& send : schedule.sends) sent.push_back(send.chunk);
-  for (const Receive& receive : schedule.receives) received.push_back(receive.chunk);
+  for (const Send& send : schedule.sends) sent.push_back(send.run.chunk);
+  for (const Receive& receive : schedule.receives) received.push_back(receive.run.chunk);
   CHECK(sent == std::vector<int>{1, 2, 3, 0, 0, 0});
   CHECK(received == std::vector<int>{0, 0, 0, 3, 2, 1});
-  CHECK(schedule.sends[5] == Send{.to = 3, .chunk = 0, .after_receives = 3});
-  CHECK(schedule.receives[2] == Receive{.from = 1, .chunk = 0, .action = Receive::Action::add_and_finish});
-  CHECK(schedule.receives[3] == Receive{.from = 3, .chunk = 3, .action = Receive::Action::store, .after_sends = 3});
+  CHECK(schedule.sends[5] == Send{.to = 3, .run = {.chunk = 0}, .after_receives = 3});
+  CHECK(schedule.receives[2] == Receive{.from = 1, .run = {.chunk = 0}, .action = Receive::Action::add_and_finish});
+  CHECK(schedule.receives[3] ==
+        Receive{.from = 3, .run = {.chunk = 3}, .action = Receive::Action::store, .after_sends = 3});
 }
 
 TEST_CASE("who is to blame: the later the step of a ring, the more ranks in between") {
@@ -229,8 +220,27 @@ TEST_CASE("who is to blame: the later the step of a ring, the more ranks in betw
   CHECK(blamed_ranks(direct, topology, 3) == std::vector<int>{3, 2, 1});
 }
 
+TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring while it does not round too often") {
+  constexpr std::size_t kMany = 1 << 20;
+  const auto choice = [](const Topology& ranks, std::size_t floats, Wire wire = Wire::fp32) {
+    return choose_algorithm(kAutomatic, ranks, floats, wire).name;
+  };
+  CHECK(choice(Topology(0, 4), 32768) == "doubling");
+  CHECK(choice(Topology(0, 4), 32769) == "ring");
+  CHECK(choice(hosts_of({2, 2}), 1000) == "doubling");
+  CHECK(choice(hosts_of({2, 2}), kMany) == "hierarchical");
+  CHECK(choice(hosts_of({2, 1}), kMany) == "hierarchical");
+  CHECK(choice(hosts_of({4}), kMany) == "ring");
+  CHECK(choice(hosts_of({1, 1, 1, 1}), kMany) == "ring");
+  CHECK(choice(Topology(0, 17), kMany) == "ring");
+  CHECK(choice(Topology(0, 17), kMany, Wire::bf16) == "direct");
+  CHECK(choice(Topology(0, 16), kMany, Wire::bf16) == "ring");
+  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, Wire::fp32).name == "direct");
+}
+
 TEST_CASE("an algorithm that is not there") {
-  CHECK_THROWS_WITH(find_algorithm("tree"), "comm.algorithm: expected ring or direct or mpi, found tree");
+  CHECK_THROWS_WITH(find_algorithm("tree"),
+                    "comm.algorithm: expected ring or direct or doubling or hierarchical or mpi or auto, found tree");
 }
 
 }  // namespace

@@ -186,15 +186,19 @@ TEST_CASE("more bytes than an int can count" * doctest::skip()) {
   CHECK(wrong == 0);
 }
 
-/// --segment-bytes=N, --algorithm=NAME, --large
+/// --segment-bytes=N, --algorithm=NAME, --ranks-per-host=N, --large
 void read_arguments(int argc, char** argv) {
   constexpr std::string_view kSegmentBytes = "--segment-bytes=";
   constexpr std::string_view kAlgorithm = "--algorithm=";
+  constexpr std::string_view kRanksPerHost = "--ranks-per-host=";
   for (const std::string_view argument : std::span(argv, static_cast<std::size_t>(argc))) {
     if (argument.starts_with(kSegmentBytes)) {
       session().options.segment_bytes = std::stoul(std::string(argument.substr(kSegmentBytes.size())));
     }
     if (argument.starts_with(kAlgorithm)) session().options.algorithm = argument.substr(kAlgorithm.size());
+    if (argument.starts_with(kRanksPerHost)) {
+      session().options.ranks_per_host = std::stoi(std::string(argument.substr(kRanksPerHost.size())));
+    }
     if (argument == "--large") session().large = true;
   }
 }
