@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "comm/operation.h"
 #include "comm/schedule/topology.h"
@@ -14,9 +15,9 @@
 
 namespace dcs3gd::comm {
 
-/// Gives every rank the blobs of all ranks, one after the other round the ring: what a rank received it passes on, N −
-/// 1 times. Each blob is preceded by its length. With empty blobs it is the barrier: at the end everyone has heard,
-/// through its left neighbour, of everyone else.
+/// Gives every rank the blobs of all ranks in ⌈log2 N⌉ rounds: in each a rank receives from as far to its left as it
+/// has blobs, its own and those to its left, as many again, and sends as far to its right. The lengths go first. With
+/// empty blobs it is the barrier: at the end everyone has heard of everyone else.
 class AllGather final : public Operation {
  public:
   /// `what` names the purpose. `blobs` has one entry per rank; this rank's own is read, the others are written.
@@ -28,10 +29,12 @@ class AllGather final : public Operation {
   std::string waits_for() const override;
 
  private:
-  /// Length and content of a blob travel as two messages.
-  enum class Part { length, content };
-
-  void post();
+  bool is_over() const { return distance_ >= blobs_.size(); }
+  /// The blob of the rank so many places to the left.
+  std::string& blob_left(std::size_t distance);
+  void start_round();
+  bool post_content();
+  void end_round();
 
   Transport& transport_;
   const Topology& topology_;
@@ -39,16 +42,22 @@ class AllGather final : public Operation {
   const std::span<std::string> blobs_;
   int tag_ = 0;
 
-  std::atomic<std::size_t> step_ = 0;
-  Part part_ = Part::length;
-  std::uint64_t sent_length_ = 0;
-  std::uint64_t received_length_ = 0;
+  std::atomic<std::size_t> distance_ = 1;  ///< doubled in each round
+  std::vector<std::uint64_t> sent_lengths_;
+  std::vector<std::uint64_t> received_lengths_;
+  std::string sent_;  ///< one blob after the other
+  std::string received_;
+  // How far they are on their way.
+  std::size_t sent_bytes_ = 0;
+  std::size_t received_bytes_ = 0;
+  bool has_lengths_ = false;
   TransferWindow receives_;
   TransferWindow sends_;
 };
 
-/// Copies rank 0's bytes to all ranks: segments run down the chain 0, 1, … N − 1, so it takes little longer than one
-/// transfer. `bytes` has the same length everywhere.
+/// Copies rank 0's bytes to all ranks, in segments. Of more segments than ranks they run down the chain 0, 1, … N − 1,
+/// so that it takes little longer than one transfer; of fewer down a tree of two branches at each rank, where the last
+/// rank is few hops away. `bytes` has the same length everywhere.
 class Broadcast final : public Operation {
  public:
   Broadcast(Transport& transport, const Topology& topology, std::span<std::byte> bytes, std::size_t segment_bytes);
@@ -60,17 +69,20 @@ class Broadcast final : public Operation {
 
  private:
   std::span<std::byte> segment(std::size_t index) const;
+  /// Whom a rank has it from.
+  int source_of(int rank) const { return (rank - 1) / branches_; }
 
   Transport& transport_;
   const Topology& topology_;
   const std::span<std::byte> bytes_;
   const std::size_t segment_bytes_;
+  const std::size_t segments_;
+  const int branches_;
+  std::vector<int> targets_;
   int tag_ = 0;
-  const std::size_t to_receive_;  ///< segments; none at rank 0
-  const std::size_t to_send_;     ///< segments; none at the last rank
 
   TransferWindow receives_;
-  TransferWindow sends_;
+  TransferWindow sends_;  ///< each segment to all targets, then the next one
 };
 
 }  // namespace dcs3gd::comm

@@ -1,14 +1,19 @@
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "comm/communicator.h"
+#include "comm/schedule/algorithms.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
 
@@ -18,7 +23,7 @@ namespace {
 Options options() { return {.segment_bytes = 64, .timeout_s = 30}; }
 
 TEST_CASE("broadcast copies rank 0's bytes, whatever the length") {
-  for (const int ranks : {1, 2, 3, 5}) {
+  for (const int ranks : {1, 2, 3, 5, 16, 37}) {
     run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
       for (const std::size_t length : {0U, 1U, 63U, 64U, 65U, 1000U}) {
         std::vector<unsigned char> bytes(length);
@@ -35,7 +40,7 @@ TEST_CASE("broadcast copies rank 0's bytes, whatever the length") {
 }
 
 TEST_CASE("all_gather brings everyone's text to everyone, of different lengths and with zero bytes") {
-  for (const int ranks : {1, 2, 3, 4, 8}) {
+  for (const int ranks : {1, 2, 3, 4, 7, 8, 16, 37}) {
     const auto text_of = [](int rank) { return std::string(static_cast<std::size_t>(rank) * 100, '\0') + "end"; };
     run_ranks_as_threads(ranks, options(), [&](Communicator& communicator) {
       const std::vector<std::string> texts = communicator.all_gather(text_of(communicator.rank()));
@@ -81,6 +86,77 @@ TEST_CASE("nobody passes the barrier before everybody has come") {
       communicator.barrier();
     }
   });
+}
+
+/// What a rank sends.
+struct Traffic {
+  std::size_t messages = 0;
+  std::size_t empty_messages = 0;
+};
+
+/// Counts what goes through a transport.
+class CountingTransport final : public Transport {
+ public:
+  CountingTransport(std::unique_ptr<Transport> inner, std::vector<Traffic>& by_rank)
+      : inner_(std::move(inner)), traffic_(by_rank[static_cast<std::size_t>(inner_->rank())]) {}
+
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
+    ++traffic_.messages;
+    traffic_.empty_messages += bytes.empty() ? 1 : 0;
+    return inner_->start_send(to, tag, bytes);
+  }
+  Request start_receive(int from, int tag, std::span<std::byte> bytes) override {
+    return inner_->start_receive(from, tag, bytes);
+  }
+  bool test(Request request) override { return inner_->test(request); }
+  void abort(int exit_code, const std::string& reason) override { inner_->abort(exit_code, reason); }
+
+ private:
+  std::unique_ptr<Transport> inner_;
+  Traffic& traffic_;
+};
+
+/// The most that a rank sends in `body` beyond meeting and farewell.
+Traffic most_traffic(int ranks, const Options& settings, const std::function<void(Communicator&)>& body) {
+  const auto most = [&](const std::function<void(Communicator&)>& calls) {
+    std::vector<Traffic> by_rank(static_cast<std::size_t>(ranks));
+    run_ranks_as_threads(ranks, settings, calls, [&](std::unique_ptr<Transport> transport) {
+      return std::make_unique<CountingTransport>(std::move(transport), by_rank);
+    });
+    return Traffic{std::ranges::max(by_rank, {}, &Traffic::messages).messages,
+                   std::ranges::max(by_rank, {}, &Traffic::empty_messages).empty_messages};
+  };
+  const Traffic alone = most([](Communicator&) {});
+  const Traffic with_body = most(body);
+  return {with_body.messages - alone.messages, with_body.empty_messages};
+}
+
+TEST_CASE("among many ranks each sends few messages, and none is empty") {
+  constexpr int kRanks = 37;
+  constexpr std::size_t kRounds = 6;  // of doubling from 1 to 37
+  const Traffic barrier = most_traffic(kRanks, options(), [](Communicator& communicator) { communicator.barrier(); });
+  CHECK(barrier.messages == kRounds);
+  CHECK(barrier.empty_messages == 0);
+  const Traffic gather = most_traffic(kRanks, options(), [](Communicator& communicator) { communicator.gather(1); });
+  CHECK(gather.messages == 2 * kRounds);
+  const Traffic broadcast = most_traffic(kRanks, options(), [](Communicator& communicator) {
+    std::vector<std::byte> bytes(30 * 64);
+    communicator.broadcast(bytes);
+  });
+  CHECK(broadcast.messages == 2 * 30);
+  for (const AlgorithmInfo& algorithm : algorithms()) {
+    Options settings = options();
+    settings.algorithm = algorithm.name;
+    const Traffic all_reduce = most_traffic(kRanks, settings, [](Communicator& communicator) {
+      std::vector<float> values(3);
+      communicator.plan_all_reduce({.values = values}).start().wait();
+    });
+    INFO(algorithm.name);
+    CHECK(all_reduce.empty_messages == 0);
+    CHECK(all_reduce.messages < kRanks);
+  }
 }
 
 TEST_CASE("ranks, hosts and cores are known from the start") {
