@@ -3,7 +3,8 @@
 # tests and measurements of what crosses a network. Needs root and iproute2; touches only what it made.
 #
 #   scripts/netns_cluster.sh up N [RATE]      hosts h1 … hN at 10.77.0.1 …; RATE as tc writes it: 250mbit, 4gbit
-#   scripts/netns_cluster.sh mpirun CMD…      one rank a host over TCP
+#   scripts/netns_cluster.sh mpirun CMD…      RANKS_PER_HOST ranks a host (default 1), TCP between hosts, shared memory
+#                                             within; options of mpirun may come before CMD
 #   scripts/netns_cluster.sh on I CMD…        CMD on host I
 #   scripts/netns_cluster.sh check            exit 0 if this machine can do it, else 77 with the reason
 #   scripts/netns_cluster.sh down
@@ -73,12 +74,12 @@ agent() {
 }
 
 run_mpirun() {
-  local n
+  local n per_host=${RANKS_PER_HOST:-1}
   n=$(host_count)
   ((n > 0)) || fail "mpirun: no cluster is up; start one: $self up N"
   export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-  on 1 mpirun -H "$(seq -s, -f 'h%g:1' "$n")" -n "$n" --bind-to none \
-    --mca plm_rsh_agent "$self agent" --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl tcp,self \
+  on 1 mpirun -H "$(seq -s, -f "h%g:$per_host" "$n")" -n "$((n * per_host))" --bind-to none \
+    --mca plm_rsh_agent "$self agent" --mca plm_rsh_no_tree_spawn 1 --mca pml ob1 --mca btl tcp,vader,self \
     --mca btl_tcp_if_include "$kNetwork.0/24" --mca oob_tcp_if_include "$kNetwork.0/24" \
     --mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 3 "$@"
 }
@@ -109,5 +110,5 @@ case ${1:-} in
   agent) shift; agent "$@" ;;
   mpirun) shift; run_mpirun "$@" ;;
   check) check ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$self"; exit 2 ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$self"; exit 2 ;;
 esac

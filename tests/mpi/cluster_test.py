@@ -7,6 +7,7 @@ Exit code 77, with the reason, where namespaces cannot be made. scripts/netns_cl
 """
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -32,6 +33,13 @@ optimizer: {lr: {base: 0.02, reference_batch: 16, warmup_epochs: 0}}
 """
 
 
+def sent_bytes():
+    """What the first host has sent so far."""
+    links = subprocess.run(["ip", "-n", "dcs3gd-h1", "-s", "-j", "link", "show", "e0"], capture_output=True, text=True,
+                           check=True).stdout
+    return json.loads(links)[0]["stats64"]["tx"]["bytes"]
+
+
 class ClusterTest(unittest.TestCase):
     cluster = comm_test = trainer = bench = ""
 
@@ -41,15 +49,17 @@ class ClusterTest(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         (self.folder / "run.yaml").write_text(CONFIG.replace("FOLDER", folder.name))
 
-    def mpirun(self, *command):
+    def mpirun(self, *command, ranks_per_host=1):
+        environment = {**os.environ, "RANKS_PER_HOST": str(ranks_per_host)}
         result = subprocess.run([self.cluster, "mpirun", *command], capture_output=True, text=True, timeout=TIMEOUT_S,
-                                check=False)
+                                check=False, env=environment)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         return result.stdout
 
-    def train(self, *settings):
+    def train(self, *settings, options=(), ranks_per_host=1):
         arguments = [argument for setting in settings for argument in ("--set", setting)]
-        self.mpirun(self.trainer, "--config", str(self.folder / "run.yaml"), *arguments)
+        self.mpirun(*options, self.trainer, "--config", str(self.folder / "run.yaml"), *arguments,
+                    ranks_per_host=ranks_per_host)
         name = dict(setting.split("=") for setting in settings)["run.name"]
         lines = (self.folder / name / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
@@ -77,6 +87,20 @@ class ClusterTest(unittest.TestCase):
             self.assertLess(line["bus_gb_s"], limit_gb_s)
         self.assertGreater(fp32["bus_gb_s"], 0.6 * WIRE_EFFICIENCY * limit_gb_s)
         self.assertGreater(fp32["median_ms"] / bf16["median_ms"], 1.5)
+
+    def test_two_ranks_a_host(self):
+        """Whatever order mpirun gives the ranks, those of a host are neighbours, and hosts-first sends the fewest
+        bytes: of P floats a host sends 2 (N - 1)/N P round the ring, and 2 (H - 1)/H P hosts first."""
+        self.mpirun("--map-by", "node", self.comm_test, "--algorithm=hierarchical", ranks_per_host=2)
+        for algorithm, share in (("ring", 1.5), ("hierarchical", 1)):
+            with self.subTest(algorithm=algorithm):
+                before = sent_bytes()
+                events = self.train(f"run.name={algorithm}", f"comm.algorithm={algorithm}", "algorithm.name=ssgd",
+                                    "run.epochs=40", options=("--map-by", "node"), ranks_per_host=2)
+                steps = sum(event["event"] == "step" for event in events)
+                per_step = (sent_bytes() - before) / steps / events[0]["all_reduce_bytes"]
+                self.assertGreater(per_step, share)
+                self.assertLess(per_step, 1.3 * share)
 
     def test_a_killed_rank_ends_the_job_on_all_hosts(self):
         marker = str(self.folder / "run.yaml")
