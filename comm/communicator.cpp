@@ -148,7 +148,8 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
     }
     algorithm = &algorithms().front();
   }
-  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_);
+  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_,
+                                                        segment_bytes(options_, false));
   const std::size_t staging_bytes = operation->staging_bytes();
   return {*progress_, std::make_shared<Job>(std::move(operation)), topology.size() == 1, staging_bytes};
 }

@@ -38,13 +38,15 @@ MessageNumbers::Place MessageNumbers::place(std::size_t message) const {
 }
 
 ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& topology, const AlgorithmInfo& algorithm,
-                                       const AllReduceSpec& spec, std::size_t segment_bytes)
+                                       const AllReduceSpec& spec, std::size_t segment_bytes,
+                                       std::size_t exact_segment_bytes)
     : transport_(transport),
       topology_(topology),
       algorithm_(algorithm),
       schedule_(algorithm.make(topology)),
       spec_(spec),
-      segment_bytes_(segment_bytes) {
+      segment_bytes_(segment_bytes),
+      exact_segment_bytes_(exact_segment_bytes) {
   for (const Send& send : schedule_.sends) add_transfer(send_numbers_, send.run);
   for (const Receive& receive : schedule_.receives) add_transfer(receive_numbers_, receive.run);
   const std::size_t slots = TransferWindow::kSlots * (*spec.wire == Wire::bf16 ? 2 : 1);
@@ -53,7 +55,7 @@ ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& top
 
 void ScheduledAllReduce::add_transfer(MessageNumbers& numbers, const Run& run) {
   const std::size_t of_values = value_segments(run);
-  numbers.add_transfer(of_values + segment_count(range(spec_.tail, run), segment_floats(Wire::fp32)));
+  numbers.add_transfer(of_values + segment_count(range(spec_.tail, run), segment_floats(run, Wire::fp32)));
   slot_bytes_ = std::max(slot_bytes_, whole_lines(std::max(piece(run, 0).bytes(), piece(run, of_values).bytes())));
 }
 
@@ -81,7 +83,7 @@ Range ScheduledAllReduce::range(std::span<const float> array, const Run& run) co
 }
 
 std::size_t ScheduledAllReduce::value_segments(const Run& run) const {
-  return segment_count(range(spec_.values, run), segment_floats(wire_of(run)));
+  return segment_count(range(spec_.values, run), segment_floats(run, wire_of(run)));
 }
 
 ScheduledAllReduce::Piece ScheduledAllReduce::piece(const Run& run, std::size_t segment) const {
@@ -89,7 +91,8 @@ ScheduledAllReduce::Piece ScheduledAllReduce::piece(const Run& run, std::size_t 
   const bool in_tail = segment >= of_values;
   const std::span<float> array = in_tail ? spec_.tail : spec_.values;
   const Wire wire = in_tail ? Wire::fp32 : wire_of(run);
-  const Range part = segment_range(range(array, run), segment_floats(wire), in_tail ? segment - of_values : segment);
+  const Range part =
+      segment_range(range(array, run), segment_floats(run, wire), in_tail ? segment - of_values : segment);
   return {
       .data = array.data() + part.first, .count = part.count, .factor = in_tail ? 1.0F : *spec_.factor, .wire = wire};
 }

@@ -41,9 +41,10 @@ class MessageNumbers {
 /// is stored elsewhere has the same bits. One rank alone sends nothing and rounds nothing.
 class ScheduledAllReduce final : public Operation {
  public:
-  /// Factor and wire of the spec are set. `segment_bytes` as they travel; a multiple of kLineFloats floats.
+  /// Factor and wire of the spec are set. Segments in bytes as they travel; multiples of kLineFloats floats. Those of
+  /// exact runs, which stay within a host, have a size of their own.
   ScheduledAllReduce(Transport& transport, const Topology& topology, const AlgorithmInfo& algorithm,
-                     const AllReduceSpec& spec, std::size_t segment_bytes);
+                     const AllReduceSpec& spec, std::size_t segment_bytes, std::size_t exact_segment_bytes);
 
   void start(int tag) override;
   Step step() override;
@@ -67,7 +68,9 @@ class ScheduledAllReduce final : public Operation {
   /// A slot holds any piece; messages use them in turn.
   enum class Direction { incoming, outgoing };
 
-  std::size_t segment_floats(Wire wire) const { return segment_bytes_ / wire_bytes(wire); }
+  std::size_t segment_floats(const Run& run, Wire wire) const {
+    return (run.exact ? exact_segment_bytes_ : segment_bytes_) / wire_bytes(wire);
+  }
   Wire wire_of(const Run& run) const { return run.exact ? Wire::fp32 : *spec_.wire; }
   Range range(std::span<const float> array, const Run& run) const;
   std::size_t value_segments(const Run& run) const;
@@ -86,6 +89,7 @@ class ScheduledAllReduce final : public Operation {
   const Schedule schedule_;
   const AllReduceSpec spec_;
   const std::size_t segment_bytes_;
+  const std::size_t exact_segment_bytes_;
   MessageNumbers send_numbers_;
   MessageNumbers receive_numbers_;
   std::size_t slot_bytes_ = 0;
