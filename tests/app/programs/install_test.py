@@ -19,7 +19,7 @@ EXPECTED = [
 
 def run(*command, **options):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **options.pop("environment", {})}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment, **options)
 
 
 class InstallTest(unittest.TestCase):
