@@ -3,7 +3,10 @@
 #include <cstddef>
 #include <vector>
 
+#include "app/rules/gradient_buckets.h"
+#include "app/rules/step_model.h"
 #include "core/parameter_arena.h"
+#include "nn/network.h"
 
 namespace dcs3gd::app {
 
@@ -27,6 +30,14 @@ struct StepProfile {
   double latency_ms = 0;           ///< an all-reduce takes this and …
   double ms_per_element = 0;
 };
+
+/// When a step needs and has each slice, by the fastest of some passes; the weights stay as they are.
+StepProfile profile_passes(nn::Network& network, const nn::BatchView& batch);
+
+/// What travels in a step whose slices from `first_fresh` on are fresh: their gradients in buckets, and the update of
+/// the others.
+std::vector<Average> averages_of_step(const ParameterLayout& layout, const StepProfile& profile,
+                                      std::size_t first_fresh, std::size_t bucket_elements = kBucketElements);
 
 /// The time of a step whose slices from `first_fresh` on are fresh: the all-reduces of its buckets share one link, on
 /// which what is needed first is served first, and computing waits where something has not arrived.

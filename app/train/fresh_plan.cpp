@@ -11,41 +11,24 @@
 #include "app/rules/table.h"
 #include "core/format.h"
 #include "core/log.h"
-#include "core/stopwatch.h"
 
 namespace dcs3gd::app {
 namespace {
 
-constexpr int kPasses = 4;  // the first one warms up
 constexpr std::size_t kAllReduces = 3;
 
-/// When a step needs and has each slice, by the fastest pass.
-StepProfile profile_passes(const Configuration& configuration, const comm::Communicator& communicator, Model& model) {
+/// Of a step on random images.
+StepProfile profile_step(const Configuration& configuration, const comm::Communicator& communicator, Model& model) {
   const AlgorithmOptions& algorithm = configuration.algorithm;
   const RandomBatch batch(algorithm.images_per_pass(), model.graph.shape(model.graph.input()), model.network.classes(),
                           static_cast<std::uint64_t>(communicator.rank()));
-  const std::vector<ParameterSlice>& slices = model.network.parameter_layout()->slices();
-  ParameterArena gradient(model.network.parameter_layout());
   model.network.set_weights(model.weights);
-  StepProfile best;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    StepProfile profile{.slices = std::vector<SliceTimes>(slices.size())};
-    const Stopwatch watch;
-    const auto times_of = [&](const ParameterSlice& slice) -> SliceTimes& {
-      return profile.slices[static_cast<std::size_t>(&slice - slices.data())];
-    };
-    model.network.compute_gradient(
-        batch.view(), {}, gradient,
-        {.on_weights_needed = [&](const ParameterSlice& slice) { times_of(slice).needed_ms = watch.elapsed_ms(); },
-         .on_gradient_ready = [&](const ParameterSlice& slice) { times_of(slice).ready_ms = watch.elapsed_ms(); }});
-    profile.compute_ms = watch.elapsed_ms();
-    if (pass == 1 || (pass > 1 && profile.compute_ms < best.compute_ms)) best = profile;
-  }
+  StepProfile profile = profile_passes(model.network, batch.view());
   // A step of several passes needs the weights in its first and has the gradients in its last one.
-  const double before_ms = best.compute_ms * (algorithm.workers_per_rank * algorithm.micro_batches - 1);
-  for (SliceTimes& times : best.slices) times.ready_ms += before_ms;
-  best.compute_ms += before_ms;
-  return best;
+  const double before_ms = profile.compute_ms * (algorithm.workers_per_rank * algorithm.micro_batches - 1);
+  for (SliceTimes& times : profile.slices) times.ready_ms += before_ms;
+  profile.compute_ms += before_ms;
+  return profile;
 }
 
 }  // namespace
@@ -66,7 +49,7 @@ double measure_all_reduce_ms(const Configuration& configuration, comm::Communica
 double plan_fresh_share(const Configuration& configuration, comm::Communicator& communicator, Model& model) {
   if (configuration.algorithm.fresh) return *configuration.algorithm.fresh;
   if (communicator.size() == 1) return 1;
-  StepProfile profile = profile_passes(configuration, communicator, model);
+  StepProfile profile = profile_step(configuration, communicator, model);
   ParameterArena values(model.network.parameter_layout());
   const double one_ms = measure_all_reduce_ms(configuration, communicator, values.values().first(1));
   const double all_ms = measure_all_reduce_ms(configuration, communicator, values.values());
