@@ -88,6 +88,58 @@ int run_bench_command(int argc, const char* const* argv) {
       ->capture_default_str();
   step_command->add_flag("--json", step.json, "one JSON object a line");
 
+  ScaleBenchOptions scale;
+  CLI::App* scale_command = parser.add_subcommand(
+      "scale", "predicts training on many hosts from this machine and a network; measures the latter under mpirun");
+  const auto add_least = [scale_command](const char* name, auto& value, double least, const char* what) {
+    return scale_command->add_option(name, value, what)
+        ->check(CLI::Range(least, std::numeric_limits<double>::max()))
+        ->capture_default_str();
+  };
+  scale_command->add_option("--model", scale.model, "model, as in model.name")->capture_default_str();
+  add_number(scale_command, "--batch", scale.batch, "images per rank")->capture_default_str();
+  add_number(scale_command, "--image-size", scale.image_size, "pixels (default: the model's own)");
+  add_number(scale_command, "--threads", scale.threads, "OpenMP threads of the measured steps (default: all cores)");
+  add_number(scale_command, "--steps", scale.steps, "measured steps")->capture_default_str();
+  add_number(scale_command, "--compute-ms", scale.compute_ms, "of a step (default: measured, with its variation)");
+  add_least("--pause-ms", scale.pause_ms, 0, "pause before every step, as if it waited for images");
+  add_least("--jitter", scale.jitter, 0, "mean of a random delay of every step, as a part of it");
+  scale_command->add_option("--straggler-share", scale.straggler_share, "share of all steps that take longer")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  add_least("--straggler-factor", scale.straggler_factor, 1, "by this factor");
+  add_number(scale_command, "--slow-rank", scale.slow_rank, "rank 0's steps take so many times as long")
+      ->capture_default_str();
+  std::vector<std::string> networks;
+  for (const NetworkPreset& preset : network_presets()) networks.emplace_back(preset.name);
+  scale_command->add_option("--network", scale.network, "a kind of network (default: measured)")
+      ->check(CLI::IsMember(networks));
+  add_least("--latency-us", scale.latency_us, 0, "of a message between two hosts");
+  add_number(scale_command, "--gbit-s", scale.gbit_s, "of a host's link, each way");
+  add_least("--message-us", scale.message_us, 0, "of the processor for each message");
+  add_number(scale_command, "--sum-gb-s", scale.sum_gb_s, "of summing what comes (default: measured)");
+  std::vector<std::string> schedules;
+  for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
+    if (!algorithm.is_native()) schedules.emplace_back(algorithm.name);
+  }
+  scale_command->add_option("--algorithm", scale.algorithm, "as in comm.algorithm")
+      ->check(CLI::IsMember(schedules))
+      ->capture_default_str();
+  scale_command->add_option("--fresh", scale.fresh, "of dc_s3gd_fresh, as in algorithm.fresh")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  scale_command->add_option("--bits", scale.bits, "of a float on the wire, one or several")
+      ->check(CLI::Range(1, 32))
+      ->capture_default_str();
+  scale_command->add_option("--ranks", scale.ranks, "one or several")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  add_number(scale_command, "--predicted-steps", scale.predicted_steps, "steps")->capture_default_str();
+  scale_command->add_option("--replay-ranks", scale.replay_ranks, "up to so many ranks every message is followed")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  scale_command->add_flag("--json", scale.json, "one JSON object a line; scripts/scale_report.py draws it");
+
   UpdateBenchOptions update;
   CLI::App* update_command = parser.add_subcommand("update", "the update rule against memory bandwidth");
   add_number(update_command, "--floats", update.floats, "parameters")->capture_default_str();
@@ -107,9 +159,10 @@ int run_bench_command(int argc, const char* const* argv) {
   const std::string benchmark = argc > 1 ? argv[1] : "";
   const auto is_benchmark = [&](const CLI::App* command) { return command->get_name() == benchmark; };
   if (!benchmark.empty() && !benchmark.starts_with('-') && parser.get_subcommands(is_benchmark).empty()) {
-    throw Error(ErrorKind::input,
-                format("dcs3gd-bench: expected nn, step, comm, update or loader, found {}; see dcs3gd-bench --help",
-                       benchmark));
+    throw Error(
+        ErrorKind::input,
+        format("dcs3gd-bench: expected nn, step, comm, scale, update or loader, found {}; see dcs3gd-bench --help",
+               benchmark));
   }
   try {
     parser.parse(argc, argv);
@@ -121,6 +174,7 @@ int run_bench_command(int argc, const char* const* argv) {
   if (nn_command->parsed()) bench_nn(nn);
   if (comm_command->parsed()) bench_comm(comm);
   if (step_command->parsed()) bench_step(step);
+  if (scale_command->parsed()) bench_scale(scale);
   if (update_command->parsed()) bench_update(update);
   if (loader_command->parsed()) bench_loader(loader);
   flush_output();

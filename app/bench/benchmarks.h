@@ -1,7 +1,11 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "app/rules/options.h"
 #include "comm/options.h"
@@ -65,6 +69,49 @@ struct StepBenchOptions {
 /// time, so that what communication costs is measured against computing under the same load. Ranks that pause show what
 /// random delays and a slow neighbour cost a rule, without taking the cores from each other. Rank 0 prints.
 void bench_step(const StepBenchOptions& options);
+
+/// A kind of network, by what others measured on one.
+struct NetworkPreset {
+  std::string_view name;
+  double gbit_s;
+  double latency_us;
+  const char* source;  ///< of the latency
+};
+std::span<const NetworkPreset> network_presets();
+
+struct ScaleBenchOptions {
+  std::string model = "resnet50";
+  int batch = 16;               ///< per rank
+  int image_size = 0;           ///< pixels; 0: the model's own
+  int threads = 0;              ///< of the measured steps; 0: as in training with run.threads auto
+  int steps = 20;               ///< measured
+  double compute_ms = 0;        ///< of every step, instead of the measured ones; 0: those
+  double pause_ms = 0;          ///< before every step, as if it waited for its images
+  double jitter = 0;            ///< on average this part of a step longer, by chance (exponentially distributed)
+  double straggler_share = 0;   ///< of all steps of all ranks that take …
+  double straggler_factor = 1;  ///< … so many times as long
+  double slow_rank = 1;         ///< and all those of rank 0
+  std::string network;          ///< the name of a preset; empty: measured on the ranks of this job
+  // Given, they overrule what is measured or preset.
+  std::optional<double> latency_us = {};
+  std::optional<double> gbit_s = {};
+  std::optional<double> message_us = {};  ///< of a rank's progress thread for each message that comes
+  std::optional<double> sum_gb_s = {};    ///< of summing, counted in what comes
+  std::string algorithm = "ring";
+  double fresh = 0.9;                         ///< of dc_s3gd_fresh
+  std::vector<double> bits = {32, 16, 8, 4};  ///< of a float on the wire
+  std::vector<int> ranks = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 10000};
+  int predicted_steps = 20;  ///< after four that warm up
+  int replay_ranks = 8;      ///< up to so many ranks every message is followed
+  bool json = false;
+};
+
+/// `dcs3gd-bench scale`: predicts time, overlap and throughput of a step on many ranks, one rank a host, from steps
+/// measured here (their distribution, drawn anew for every rank and step) and a network measured or given. Few ranks
+/// are replayed message by message; of many, an all-reduce is replayed alone by one rank's lists, and takes that time
+/// from when its last rank has come, on a link that all all-reduces of a step share (app/rules/step_model.h). Rank 0
+/// prints. Throws Error{input} where no network is known.
+void bench_scale(const ScaleBenchOptions& options);
 
 struct UpdateBenchOptions {
   std::size_t floats = 25557032;  ///< of the model: ResNet-50

@@ -54,6 +54,51 @@ class BenchTest(CliTest):
         self.assertEqual([line[key] for key in ("bench", "algorithm", "wire", "ranks")], ["step", "dc_s3gd", "bf16", 2])
         self.assertGreater(line["step_ms"], line["wait_ms"])
 
+    SCALE = ["scale", "--model", "lenet5", "--batch", "4", "--steps", "3", "--threads", "1", "--predicted-steps", "5"]
+
+    def scale(self, *arguments, **options):
+        inputs, *lines = self.lines(*self.SCALE, *arguments, **options)
+        self.assertEqual((inputs["bench"], inputs["inputs"], inputs["model"]), ("scale", True, "lenet5"))
+        return inputs, lines
+
+    def test_scale(self):
+        inputs, lines = self.scale("--network", "25g", "--ranks", "1", "8", "10000", "--bits", "32", "8",
+                                   "--compute-ms", "50")
+        self.has_keys(inputs, "parameters", "compute_ms", "latency_us", "gbit_s", "sum_gb_s", "latency_source")
+        self.assertEqual((inputs["latency_us"], inputs["gbit_s"]), (48, 25))
+        self.assertEqual({(line["ranks"], line["bits"]) for line in lines},
+                         {(ranks, bits) for ranks in (1, 8, 10000) for bits in (32, 8)})
+        for line in lines:
+            self.has_keys(line, "rule", "step_ms", "all_reduce_ms", "wait_ms", "overlap", "images_per_s", "efficiency")
+            self.assertEqual(line["is_replayed"], line["ranks"] <= 8)
+            self.assertAlmostEqual(line["images_per_s"] * line["step_ms"], 1e3 * 4 * line["ranks"], 3)
+            if line["ranks"] == 1:
+                self.assertAlmostEqual(line["step_ms"], 50, 6)
+            # 19,998 hops of 48 us cannot be hidden by 50 ms.
+            if line["ranks"] == 10000:
+                self.assertGreater(line["step_ms"], 900)
+        self.assertIn("dc_s3gd_fresh", self.succeed(*self.SCALE, "--network", "10g", "--ranks", "2").out)
+
+    def test_scale_of_a_slow_rank_and_stragglers(self):
+        arguments = ["--network", "200g", "--ranks", "4", "--bits", "32", "--compute-ms", "50"]
+        _, slow = self.scale(*arguments, "--slow-rank", "2")
+        _, late = self.scale(*arguments, "--straggler-share", "1", "--straggler-factor", "3")
+        for line in slow:
+            self.assertAlmostEqual(line["step_ms"] / 100, 1, 1)
+        for line in late:
+            self.assertAlmostEqual(line["step_ms"] / 150, 1, 1)
+        # A random delay of 15 ms on average: alone it adds as much, and the latest of four ranks takes longer.
+        _, uneven = self.scale(*arguments, "--jitter", "0.3", "--predicted-steps", "100")
+        steps_ms = {line["rule"]: line["step_ms"] for line in uneven}
+        self.assertGreater(steps_ms["dc_s3gd"], 60)
+        self.assertGreater(steps_ms["ddp"], steps_ms["dc_s3gd"])
+
+    def test_scale_measures_the_network_under_mpirun(self):
+        inputs, lines = self.scale("--ranks", "2", "--bits", "32", "--compute-ms", "50", ranks=2)
+        self.assertGreater(inputs["gbit_s"], 0)
+        self.assertGreater(inputs["latency_us"], 0)
+        self.assertEqual({line["rule"] for line in lines}, {"ssgd", "ssgd_barrier", "dc_s3gd", "dc_s3gd_fresh", "ddp"})
+
     def test_update(self):
         (line,) = self.lines("update", "--floats", "100000", "--repetitions", "5")
         self.has_keys(line, "bench", "floats", "median_ms", "bound_ms")
@@ -78,6 +123,9 @@ class BenchTest(CliTest):
         self.refuse("nn", "--precision", "fp8", says=["--precision", "fp8"])
         self.refuse("nn", "--flops", says="--flops")
         self.refuse("step", "--wire", "fp8", says="--wire")
+        self.refuse("scale", says=["--network", "mpirun"])
+        self.refuse("scale", "--network", "25g", "--algorithm", "mpi", says="--algorithm")
+        self.refuse("scale", "--network", "25g", "--straggler-factor", "0.5", says="--straggler-factor")
         self.refuse("comm", "--max-floats", "many", says="--max-floats")
         self.refuse("comm", "--max-floats", "0", says="--max-floats")
 
