@@ -151,7 +151,7 @@ def step_curves(name, title, unit, columns, runs, axis, scale="linear", smooth=T
         shown.append(np.concatenate([line, least, greatest]))
     if not logarithmic:
         _set_limits(axes, shown, from_zero, far_above)
-    return _svg(figure, name, title)
+    return svg_of(figure, name, title)
 
 
 def evaluation_curves(name, title, unit, key, runs, axis, factor=1.0):
@@ -166,7 +166,7 @@ def evaluation_curves(name, title, unit, key, runs, axis, factor=1.0):
         axes.plot(axis.of(index, run.evaluations), y, color=colour(index), linestyle=dashes(index), linewidth=1.5,
                   marker="o", markersize=3.2, zorder=3, gid=f"run{index}-line")
     _set_limits(axes, shown, from_zero=False, far_above=FAR_ABOVE)
-    return _svg(figure, name, title)
+    return svg_of(figure, name, title)
 
 
 def step_times(name, runs, times):
@@ -191,7 +191,7 @@ def step_times(name, runs, times):
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
     figure.tight_layout()
-    return _svg(figure, name, title)
+    return svg_of(figure, name, title)
 
 
 def _bar(axes, index, name, below, text, **parts):
@@ -261,7 +261,7 @@ def _set_limits(axes, shown, from_zero, far_above):
                   color="#8a5a00")
 
 
-def _svg(figure, name, title):
+def svg_of(figure, name, title):
     """The drawing without XML's prologue, with names that are its own among all drawings of a page."""
     text = io.StringIO()
     figure.savefig(text, format="svg", bbox_inches="tight", pad_inches=0.06, metadata={"Date": None, "Creator": None})

@@ -6,12 +6,12 @@ install(TARGETS dcs3gd-train dcs3gd-bench dcs3gd-data dcs3gd-predict RUNTIME DES
 # Where --config finds them by name: app/programs/train_command.cpp.
 install(DIRECTORY configs/ DESTINATION ${data_folder}/configs)
 install(PROGRAMS scripts/report.py scripts/sweep.py scripts/compare_variants.py scripts/convert_weights.py scripts/elastic.py
-        scripts/train_slurm.sbatch DESTINATION ${data_folder}/scripts)
+        scripts/scale_report.py scripts/train_slurm.sbatch DESTINATION ${data_folder}/scripts)
 install(FILES scripts/output_file.py scripts/run_results.py scripts/report_errors.py scripts/report_plots.py
         scripts/report_server.py scripts/sweep_plan.py DESTINATION ${data_folder}/scripts)
 # In PATH: links, beside whose targets Python finds what the scripts import.
 file(RELATIVE_PATH scripts_from_bin ${CMAKE_INSTALL_FULL_BINDIR} ${CMAKE_INSTALL_FULL_DATADIR}/dcs3gd-train/scripts)
-foreach(command report sweep convert-weights elastic compare-variants)
+foreach(command report sweep convert-weights elastic compare-variants scale-report)
   string(REPLACE - _ script ${command})
   set(link ${PROJECT_BINARY_DIR}/commands/dcs3gd-${command})
   file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/commands)

@@ -10,7 +10,8 @@ import unittest
 
 EXPECTED = [
     "bin/dcs3gd-bench", "bin/dcs3gd-data", "bin/dcs3gd-predict", "bin/dcs3gd-train", "bin/dcs3gd-compare-variants",
-    "bin/dcs3gd-convert-weights", "bin/dcs3gd-elastic", "bin/dcs3gd-report", "bin/dcs3gd-sweep",
+    "bin/dcs3gd-convert-weights", "bin/dcs3gd-elastic", "bin/dcs3gd-report", "bin/dcs3gd-scale-report",
+    "bin/dcs3gd-sweep",
     "share/bash-completion/completions/dcs3gd-train", "share/dcs3gd-train/configs/tiny.yaml",
     "share/dcs3gd-train/scripts/elastic.py", "share/dcs3gd-train/scripts/report.py",
     "share/dcs3gd-train/scripts/sweep.py", "share/man/man1/dcs3gd-train.1.gz",
