@@ -117,6 +117,7 @@ int run_bench_command(int argc, const char* const* argv) {
   add_least("--latency-us", scale.latency_us, 0, "of a message between two hosts");
   add_number(scale_command, "--gbit-s", scale.gbit_s, "of a host's link, each way");
   add_least("--message-us", scale.message_us, 0, "of the processor for each message");
+  add_least("--buffer-kib", scale.buffer_kib, 0, "that the system takes at once of what is sent, such as a socket");
   add_number(scale_command, "--sum-gb-s", scale.sum_gb_s, "of summing what comes (default: measured)");
   std::vector<std::string> schedules;
   for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {

@@ -153,6 +153,7 @@ NetworkModel network_of(const ScaleBenchOptions& options, std::optional<NetworkM
   if (options.latency_us) network.latency_ms = 1e-3 * *options.latency_us;
   if (options.gbit_s) network.bytes_per_ms = 1.25e5 * *options.gbit_s;
   if (options.message_us) network.message_ms = 1e-3 * *options.message_us;
+  network.buffer_bytes = 1024 * options.buffer_kib;
   if (network.bytes_per_ms == 0) {
     throw Error(ErrorKind::input,
                 "dcs3gd-bench scale: which network? Choose one (--network), give --latency-us and --gbit-s, or start "
@@ -176,7 +177,7 @@ std::vector<Scenario> scenarios(const Compute& compute, double fresh) {
   // The sums of a step leave at its end; they are waited for before gradients change the model, or with the updates.
   const auto with_sums = [&](std::vector<Average> all, bool has_fresh) {
     all.push_back({.elements = kSumFloats,
-                   .needed_ms = has_fresh ? 0 : compute.profile.compute_ms,
+                   .needed_ms = has_fresh ? -1 : compute.profile.compute_ms,
                    .ready_ms = compute.median_ms});
     return all;
   };
@@ -293,6 +294,7 @@ void print_inputs(const ScaleBenchOptions& options, const Compute& compute, cons
                                          {"gbit_s", gbit_s},
                                          {"message_us", 1e3 * network.message_ms},
                                          {"sum_gb_s", sum_gb_s},
+                                         {"buffer_kib", options.buffer_kib},
                                          {"latency_source", source}};
     std::printf("%s\n", line.dump().c_str());
     return;

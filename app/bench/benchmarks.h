@@ -97,6 +97,7 @@ struct ScaleBenchOptions {
   std::optional<double> gbit_s = {};
   std::optional<double> message_us = {};  ///< of a rank's progress thread for each message that comes
   std::optional<double> sum_gb_s = {};    ///< of summing, counted in what comes
+  double buffer_kib = 0;                  ///< that the system takes from a rank at once, such as a socket's buffer
   std::string algorithm = "ring";
   double fresh = 0.9;                         ///< of dc_s3gd_fresh
   std::vector<double> bits = {32, 16, 8, 4};  ///< of a float on the wire

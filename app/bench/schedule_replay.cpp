@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <queue>
+#include <utility>
 
 #include "comm/schedule/chunks.h"
 #include "comm/transfer_window.h"
@@ -32,9 +33,10 @@ class Messages {
   std::size_t count_of(int chunk, std::size_t message) const {
     return comm::segment_range(comm::chunk_range(floats_, ranks_, chunk), segment_floats_, message % segments_).count;
   }
-  double link_ms(int chunk, std::size_t message) const {
-    return static_cast<double>(count_of(chunk, message)) * network_.bits / 8 / network_.bytes_per_ms;
+  double bytes(int chunk, std::size_t message) const {
+    return static_cast<double>(count_of(chunk, message)) * network_.bits / 8;
   }
+  double link_ms(int chunk, std::size_t message) const { return bytes(chunk, message) / network_.bytes_per_ms; }
   double thread_ms(const Receive& receive, std::size_t message) const {
     const bool is_touched = receive.action != Receive::Action::store || network_.bits != 32;
     return network_.message_ms +
@@ -138,6 +140,7 @@ class Replay {
       std::size_t number;
     };
     std::deque<Message> posted = {};  ///< that the link has not begun
+    double posted_bytes = 0;
     bool is_sending = false;
     bool is_receiving = false;
     double incoming_free_ms = 0;
@@ -207,12 +210,14 @@ class Replay {
     rank.pace = pace_(rank.step, static_cast<int>(number));
     rank.moment = 0;
     rank.place_ms = 0;
-    compute_until_next(number, rank.pace.late_ms);
+    compute_until_next(number);
   }
 
-  void compute_until_next(std::size_t number, double late_ms = 0) {
+  void compute_until_next(std::size_t number) {
     Rank& rank = ranks_[number];
-    const double place_ms = rank.moment < plan_.moments.size() ? plan_.moments[rank.moment].ms : plan_.compute_ms;
+    const double at_ms = rank.moment < plan_.moments.size() ? plan_.moments[rank.moment].ms : plan_.compute_ms;
+    const double place_ms = std::max(0.0, at_ms);
+    const double late_ms = at_ms < 0 ? 0 : std::exchange(rank.pace.late_ms, 0);
     const double ms = late_ms + rank.pace.factor * (place_ms - rank.place_ms);
     rank.place_ms = place_ms;
     add({.ms = now_ + ms, .number = 0, .what = What::moment, .rank = number});
@@ -267,9 +272,11 @@ class Replay {
   void post(Rank& rank, std::size_t average, std::size_t window) {
     const Messages& messages = messages_[average];
     Flight& flight = rank.in_flight[average][rank.finished[average] % 2];
-    while (flight.posted < flight.sends && flight.posted - flight.sent < window) {
+    while (flight.posted < flight.sends &&
+           (flight.posted - flight.sent < window || rank.posted_bytes < network_.buffer_bytes)) {
       const comm::Send& send = rank.schedule.sends[flight.posted / messages.segments()];
       if (!messages.may_begin(flight.posted, send.after_receives, flight.received)) return;
+      rank.posted_bytes += messages.bytes(send.chunk, flight.posted);
       rank.posted.push_back({average, flight.posted++});
     }
   }
@@ -283,6 +290,7 @@ class Replay {
     const std::size_t turn = rank.finished[average];
     const std::size_t transfer = message / messages.segments();
     const comm::Send& send = rank.schedule.sends[transfer];
+    rank.posted_bytes -= messages.bytes(send.chunk, message);
     const double link_ms = messages.link_ms(send.chunk, message);
     add({now_ + link_ms, 0, What::sent, number, average, turn, message});
     Rank& to = ranks_[index(send.to)];

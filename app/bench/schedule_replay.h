@@ -17,6 +17,7 @@ struct NetworkModel {
   double message_ms = 0;    ///< of the thread, for each message that comes
   double ms_per_float = 0;  ///< of the thread, for what comes: added, or stored from another type
   double bits = 32;         ///< of a float on the wire
+  double buffer_bytes = 0;  ///< that the system takes at once, to send them in their order: nothing urgent overtakes
   std::size_t segment_bytes = std::size_t{60} << 10;
 };
 
