@@ -103,6 +103,52 @@ std::string AllGather::waits_for() const {
   return topology_.nothing_comes_from(ranks);
 }
 
+Gather::Gather(Transport& transport, const Topology& topology, std::string_view mine, std::span<std::string> blobs)
+    : transport_(transport), topology_(topology), mine_(mine), blobs_(blobs) {}
+
+Step Gather::step() {
+  const bool moved = messages_.finish_oldest(transport_).has_value();
+  if (messages_.in_flight()) return moved ? Step::moved : Step::waiting;
+  return topology_.rank() == 0 ? receive() : send();
+}
+
+Step Gather::send() {
+  if (messages_.posted() == 2) return Step::done;
+  if (messages_.posted() == 0) {
+    length_ = mine_.size();
+    messages_.post(transport_.start_send(0, tag_, std::as_bytes(std::span(&length_, 1))));
+  } else {
+    messages_.post(transport_.start_send(0, tag_, std::as_bytes(std::span(mine_))));
+  }
+  return Step::moved;
+}
+
+Step Gather::receive() {
+  if (messages_.posted() == 2) {
+    messages_.clear();
+    ++from_;
+  }
+  if (from_ == topology_.size()) return Step::done;
+  if (messages_.posted() == 0) {
+    messages_.post(transport_.start_receive(from_, tag_, std::as_writable_bytes(std::span(&length_, 1))));
+  } else {
+    std::string& blob = blobs_[static_cast<std::size_t>(from_)];
+    blob.resize(length_);
+    messages_.post(transport_.start_receive(from_, tag_, std::as_writable_bytes(std::span(blob))));
+  }
+  return Step::moved;
+}
+
+std::string Gather::name() const {
+  return format("gathering at rank 0, rank {} of {}", from_.load(), topology_.size() - 1);
+}
+
+std::string Gather::waits_for() const {
+  if (topology_.rank() != 0) return format("{} does not take it", topology_.describe(0));
+  const int from = from_;
+  return topology_.nothing_comes_from(std::span(&from, 1));
+}
+
 Broadcast::Broadcast(Transport& transport, const Topology& topology, std::span<std::byte> bytes,
                      std::size_t segment_bytes)
     : transport_(transport),

@@ -55,6 +55,34 @@ class AllGather final : public Operation {
   TransferWindow sends_;
 };
 
+/// Brings all ranks' blobs to rank 0 alone, one after the other in the order of the ranks, each preceded by its length:
+/// nobody else holds more than its own.
+class Gather final : public Operation {
+ public:
+  /// `mine` is read where the rank is not 0; at rank 0 `blobs` has one entry per rank, and all but the first are
+  /// written.
+  Gather(Transport& transport, const Topology& topology, std::string_view mine, std::span<std::string> blobs);
+
+  void start(int tag) override { tag_ = tag; }
+  Step step() override;
+  std::string name() const override;
+  std::string waits_for() const override;
+
+ private:
+  Step send();
+  Step receive();
+
+  Transport& transport_;
+  const Topology& topology_;
+  const std::string_view mine_;
+  const std::span<std::string> blobs_;
+  int tag_ = 0;
+
+  std::atomic<int> from_ = 1;
+  std::uint64_t length_ = 0;
+  TransferWindow messages_;  ///< of a blob: its length, its content
+};
+
 /// Copies rank 0's bytes to all ranks, in segments. Of more segments than ranks they run down the chain 0, 1, … N − 1,
 /// so that it takes little longer than one transfer; of fewer down a tree of two branches at each rank, where the last
 /// rank is few hops away. `bytes` has the same length everywhere.

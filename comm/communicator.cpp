@@ -123,7 +123,7 @@ std::string Communicator::regroup() {
   const std::vector<int> before = std::exchange(members_, gather(first_topology_.rank()));
   std::string lost;
   for (const int rank : before) {
-    if (std::ranges::find(members_, rank) != members_.end()) continue;
+    if (std::ranges::binary_search(members_, rank)) continue;
     lost += format("{}{}", lost.empty() ? "" : ", ", first_topology_.describe(rank));
   }
   return lost;
@@ -165,6 +165,16 @@ void Communicator::broadcast(std::span<std::byte> bytes) {
 }
 
 std::vector<std::string> Communicator::all_gather(std::string_view mine) { return gather_blobs("all-gather", mine); }
+
+std::vector<std::string> Communicator::gather_at_rank_0(std::string_view mine) {
+  std::vector<std::string> blobs;
+  if (rank() == 0) {
+    blobs.resize(static_cast<std::size_t>(size()));
+    blobs.front() = mine;
+  }
+  run(std::make_unique<Gather>(progress_->transport(), topology_, mine, blobs));
+  return blobs;
+}
 
 std::string Communicator::from_rank_0(std::string_view text) {
   std::string result(gather(text.size()).front(), '\0');

@@ -68,6 +68,8 @@ class Communicator {
   void broadcast(std::span<std::byte> bytes);
   /// Everyone's text or blob, by rank.
   std::vector<std::string> all_gather(std::string_view mine);
+  /// The same at rank 0 alone, where it may be large; nothing on the others.
+  std::vector<std::string> gather_at_rank_0(std::string_view mine);
   /// Everyone's value, by rank: a number, or a struct of numbers, as it lies in memory.
   template <typename T>
   std::vector<T> gather(const T& mine);

@@ -4,6 +4,8 @@
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <iterator>
+#include <map>
 
 #include <sched.h>
 #include <unistd.h>
@@ -58,6 +60,21 @@ std::vector<int> ranks_on_same_cores(const std::vector<RankPlace>& places, int r
     if (static_cast<int>(other) == rank || share_a_core(own, places[other])) ranks.push_back(static_cast<int>(other));
   }
   return ranks;
+}
+
+std::vector<std::vector<int>> ranks_on_same_cores(const std::vector<RankPlace>& places) {
+  std::map<std::string_view, std::vector<int>> hosts;
+  for (std::size_t rank = 0; rank < places.size(); ++rank) hosts[places[rank].host].push_back(static_cast<int>(rank));
+  std::vector<std::vector<int>> sharers(places.size());
+  for (const auto& [host, ranks] : hosts) {
+    for (const int rank : ranks) {
+      const RankPlace& own = places[static_cast<std::size_t>(rank)];
+      std::ranges::copy_if(ranks, std::back_inserter(sharers[static_cast<std::size_t>(rank)]), [&](int other) {
+        return other == rank || share_a_core(own, places[static_cast<std::size_t>(other)]);
+      });
+    }
+  }
+  return sharers;
 }
 
 std::optional<int> find_spare_core(const std::vector<RankPlace>& places, int rank, int compute_threads) {

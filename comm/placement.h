@@ -25,6 +25,9 @@ RankPlace unpack_place(std::string_view blob);
 /// The ranks, in order and with `rank` among them, that compete with it for cores: same host, a core in common.
 std::vector<int> ranks_on_same_cores(const std::vector<RankPlace>& places, int rank);
 
+/// The same for every rank, looking at the ranks of each host only.
+std::vector<std::vector<int>> ranks_on_same_cores(const std::vector<RankPlace>& places);
+
 /// The core for a rank's progress thread: when the ranks that share its cores, with `compute_threads` each, leave one
 /// for every one of them, the last ones are dealt out. None when compute needs them all.
 std::optional<int> find_spare_core(const std::vector<RankPlace>& places, int rank, int compute_threads);

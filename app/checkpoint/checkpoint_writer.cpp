@@ -145,7 +145,7 @@ bool CheckpointWriter::advance() {
     throw;
   }
   if (stage == Stage::manifest) return true;
-  for (const std::string& blob : communicator_.all_gather(pack(own_files_))) unpack(blob, manifest_.files);
+  for (const std::string& blob : communicator_.gather_at_rank_0(pack(own_files_))) unpack(blob, manifest_.files);
   if (communicator_.rank() == 0) task_.start([this] { publish(); });
   stage_ = Stage::manifest;
   return false;

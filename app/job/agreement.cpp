@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <exception>
+#include <map>
 #include <new>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -28,8 +30,10 @@ Error unpack(const std::string& blob, const std::string& origin) {
 
 /// The first rank that has what most have.
 std::size_t rank_of_majority(const std::vector<std::string>& hashes) {
-  const auto votes = [&](const std::string& hash) { return std::ranges::count(hashes, hash); };
-  return static_cast<std::size_t>(std::ranges::max_element(hashes, {}, votes) - hashes.begin());
+  std::map<std::string_view, int> votes;
+  for (const std::string& hash : hashes) ++votes[hash];
+  const auto votes_for = [&](const std::string& hash) { return votes[hash]; };
+  return static_cast<std::size_t>(std::ranges::max_element(hashes, {}, votes_for) - hashes.begin());
 }
 
 /// The first lines that differ between what an odd rank has and what is usual.
@@ -129,7 +133,9 @@ void expect_same(comm::Communicator& communicator, ErrorKind kind, std::string_v
     if (hashes[rank] != hashes[usual]) odd.push_back(rank);
   }
   if (odd.empty()) return;
-  const std::vector<std::string> texts = communicator.all_gather(mine);
+  const auto own = static_cast<std::size_t>(communicator.rank());
+  const bool is_told = own == usual || own == odd.front();
+  const std::vector<std::string> texts = communicator.all_gather(is_told ? mine : "");
   std::string names;
   for (const std::size_t rank : odd) {
     names += format("{}rank {} on {}", names.empty() ? "" : ", ", rank, communicator.places()[rank].host);

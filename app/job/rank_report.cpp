@@ -1,9 +1,11 @@
 #include "app/job/rank_report.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <string_view>
+#include <utility>
 
 #include <unistd.h>
 
@@ -37,8 +39,9 @@ std::vector<int> cores_of(const std::vector<RankUse>& ranks, const std::vector<i
 /// Ranks that compete for cores, where their threads are more than those cores.
 void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string>& warnings) {
   const std::vector<comm::RankPlace> places = places_of(ranks);
+  const std::vector<std::vector<int>> all_sharers = comm::ranks_on_same_cores(places);
   for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
-    const std::vector<int> sharers = comm::ranks_on_same_cores(places, rank);
+    const std::vector<int>& sharers = all_sharers[static_cast<std::size_t>(rank)];
     if (sharers.front() != rank) continue;  // said by the first of them
     const std::vector<int> cores = cores_of(ranks, sharers);
     std::size_t threads = 0;
@@ -54,8 +57,9 @@ void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string
 /// Ranks whose control group throttles them; those on the same cores are taken to be in the same.
 void warn_of_throttling(const std::vector<RankUse>& ranks, std::vector<std::string>& warnings) {
   const std::vector<comm::RankPlace> places = places_of(ranks);
+  const std::vector<std::vector<int>> all_sharers = comm::ranks_on_same_cores(places);
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    const std::vector<int> sharers = comm::ranks_on_same_cores(places, static_cast<int>(rank));
+    const std::vector<int>& sharers = all_sharers[rank];
     const double granted = ranks[rank].granted_cores;
     if (granted == 0 || sharers.front() != static_cast<int>(rank)) continue;
     int threads = 0;
@@ -139,6 +143,15 @@ std::string format_ranges(const std::vector<int>& numbers) {
   return text;
 }
 
+std::vector<std::string> shortened(std::vector<std::string> lines) {
+  constexpr std::size_t kMostLines = 8;
+  if (lines.size() <= kMostLines) return lines;
+  const std::size_t rest = lines.size() - kMostLines + 1;
+  lines.resize(kMostLines - 1);
+  lines.push_back(format("and {} more like these", rest));
+  return lines;
+}
+
 std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
   std::vector<std::string> lines;
   for (std::size_t first = 0; first < ranks.size();) {
@@ -151,7 +164,7 @@ std::vector<std::string> describe_ranks(const std::vector<RankUse>& ranks) {
                            counted(use.threads, "thread"), group.size() > 1 ? " each" : "",
                            numbered("core", use.place.cores), group.size() > 1 ? " shared" : ""));
   }
-  return lines;
+  return shortened(std::move(lines));
 }
 
 std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, const std::string& command,
@@ -160,8 +173,11 @@ std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, c
   warn_of_crowding(ranks, warnings);
   // A single process that mpirun did not bind was confined on purpose.
   if (ranks.size() > 1 || by_mpirun) warn_of_idle_cores(ranks, warnings);
+  warnings = shortened(std::move(warnings));
   if (!warnings.empty()) warnings.push_back(remedy(ranks, command, by_mpirun));
-  warn_of_throttling(ranks, warnings);
+  std::vector<std::string> throttled;
+  warn_of_throttling(ranks, throttled);
+  std::ranges::copy(shortened(std::move(throttled)), std::back_inserter(warnings));
   return warnings;
 }
 

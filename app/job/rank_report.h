@@ -19,6 +19,9 @@ struct RankUse {
 /// Collective: every rank's, by rank.
 std::vector<RankUse> gather_rank_uses(comm::Communicator& communicator, int threads);
 
+/// Lines that grow with the number of hosts: of many the first, and how many more there are.
+std::vector<std::string> shortened(std::vector<std::string> lines);
+
 /// "0-3,8": ascending numbers with runs as ranges.
 std::string format_ranges(const std::vector<int>& numbers);
 

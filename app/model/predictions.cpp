@@ -52,9 +52,9 @@ PredictionFile::PredictionFile(comm::Communicator& communicator, const std::stri
 
 void PredictionFile::add(const data::Batch& batch, std::span<const float> logits) {
   // The ranks' batches of a step follow each other in the data set.
-  const auto blobs = communicator_.all_gather(prediction_lines(dataset_, batch, logits));
-  if (communicator_.rank() != 0) return;
-  for (const std::string& lines : blobs) lines_ += lines;
+  for (const std::string& lines : communicator_.gather_at_rank_0(prediction_lines(dataset_, batch, logits))) {
+    lines_ += lines;
+  }
 }
 
 void PredictionFile::commit() {

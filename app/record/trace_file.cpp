@@ -39,7 +39,7 @@ std::string event_lines(int rank, const std::string& host, const std::vector<tra
 
 void write_trace(comm::Communicator& communicator, const std::string& path, const std::vector<TensorPrice>& prices) {
   const std::vector<std::string> parts =
-      communicator.all_gather(event_lines(communicator.rank(), communicator.host(), trace::stop()));
+      communicator.gather_at_rank_0(event_lines(communicator.rank(), communicator.host(), trace::stop()));
   agree(communicator, [&] {
     if (communicator.rank() != 0) return;
     Json by_tensor = Json::object();

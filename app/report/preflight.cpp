@@ -2,8 +2,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
+#include <limits>
 #include <system_error>
+#include <unordered_map>
+#include <utility>
 
+#include "app/job/rank_report.h"
 #include "app/record/progress.h"
 #include "app/rules/table.h"
 #include "core/format.h"
@@ -23,30 +28,35 @@ std::string size_text(double bytes) {
 
 /// The ranks of each host together against what is free there.
 void check_memory(const std::vector<RankNeed>& ranks, Preflight& result) {
-  std::vector<std::string> hosts;
-  for (const RankNeed& rank : ranks) {
-    if (std::ranges::find(hosts, rank.host) == hosts.end()) hosts.push_back(rank.host);
-  }
-  for (const std::string& host : hosts) {
+  struct HostNeed {
     double needed = 0;
-    double available = 0;
-    int count = 0;
-    for (const RankNeed& rank : ranks) {
-      if (rank.host != host) continue;
-      needed += static_cast<double>(rank.bytes);
-      const auto free = static_cast<double>(rank.available);
-      available = count == 0 ? free : std::min(available, free);
-      ++count;
-    }
-    result.rows.push_back(
-        {host == hosts.front() ? "memory needed" : "",
-         format("{} of {} free on {} ({})", size_text(needed), size_text(available), host, counted(count, "rank"))});
-    if (needed <= available) continue;
-    result.warnings.push_back(
+    double available = std::numeric_limits<double>::infinity();
+    int ranks = 0;
+  };
+  std::vector<std::string> hosts;  // in the order of their ranks
+  std::unordered_map<std::string, HostNeed> needs;
+  for (const RankNeed& rank : ranks) {
+    HostNeed& need = needs[rank.host];
+    if (need.ranks++ == 0) hosts.push_back(rank.host);
+    need.needed += static_cast<double>(rank.bytes);
+    need.available = std::min(need.available, static_cast<double>(rank.available));
+  }
+  std::vector<std::string> rows;
+  std::vector<std::string> warnings;
+  for (const std::string& host : hosts) {
+    const HostNeed& need = needs[host];
+    rows.push_back(format("{} of {} free on {} ({})", size_text(need.needed), size_text(need.available), host,
+                          counted(need.ranks, "rank")));
+    if (need.needed <= need.available) continue;
+    warnings.push_back(
         format("the ranks on {} need {} of memory and {} are free: lower algorithm.batch_per_worker, raise "
                "algorithm.micro_batches, or start fewer ranks there",
-               host, size_text(needed), size_text(available)));
+               host, size_text(need.needed), size_text(need.available)));
   }
+  for (std::string& row : shortened(std::move(rows))) {
+    result.rows.push_back({result.rows.empty() ? "memory needed" : "", std::move(row)});
+  }
+  std::ranges::move(shortened(std::move(warnings)), std::back_inserter(result.warnings));
 }
 
 void check_all_reduce(const Configuration& configuration, const PreflightFacts& facts, Preflight& result) {

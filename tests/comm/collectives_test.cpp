@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "comm/schedule/algorithms.h"
 #include "comm/thread_world.h"
 #include "core/format.h"
+#include "tests/comm/counting_transport.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -48,6 +50,31 @@ TEST_CASE("all_gather brings everyone's text to everyone, of different lengths a
       for (int rank = 0; rank < ranks; ++rank) {
         if (texts[static_cast<std::size_t>(rank)] != text_of(rank)) throw std::runtime_error(format("of {}", rank));
       }
+    });
+  }
+}
+
+TEST_CASE("gather_at_rank_0 brings everyone's text to rank 0, and a rank sends no more than its own") {
+  const auto text_of = [](int rank) { return std::string(static_cast<std::size_t>(rank) * 100, '\0') + "end"; };
+  for (const int ranks : {1, 2, 3, 7}) {
+    std::vector<Traffic> traffic(static_cast<std::size_t>(ranks));
+    const auto body = [&](Communicator& communicator) {
+      const auto rank = static_cast<std::size_t>(communicator.rank());
+      communicator.barrier();
+      const std::uint64_t messages = traffic[rank].messages;
+      const std::uint64_t bytes = traffic[rank].bytes;
+      const std::vector<std::string> texts = communicator.gather_at_rank_0(text_of(communicator.rank()));
+      if (traffic[rank].messages - messages != (rank == 0 ? 0U : 2U)) throw std::runtime_error("messages");
+      if (rank > 0 && traffic[rank].bytes - bytes != 8 + text_of(communicator.rank()).size()) {
+        throw std::runtime_error("bytes");
+      }
+      if (texts.size() != (rank == 0 ? traffic.size() : 0)) throw std::runtime_error("size");
+      for (std::size_t from = 0; from < texts.size(); ++from) {
+        if (texts[from] != text_of(static_cast<int>(from))) throw std::runtime_error(format("of {}", from));
+      }
+    };
+    run_ranks_as_threads(ranks, options(), body, [&](std::unique_ptr<Transport> inner) {
+      return std::make_unique<CountingTransport>(std::move(inner), traffic);
     });
   }
 }

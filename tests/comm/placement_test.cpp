@@ -24,6 +24,9 @@ TEST_CASE("ranks compete for cores on one host only, and only where these overla
   CHECK(ranks_on_same_cores(places, 1) == std::vector<int>{0, 1});
   CHECK(ranks_on_same_cores(places, 2) == std::vector<int>{2});
   CHECK(ranks_on_same_cores(places, 3) == std::vector<int>{3});
+  const std::vector<std::vector<int>> all = ranks_on_same_cores(places);
+  REQUIRE(all.size() == places.size());
+  for (int rank = 0; rank < 5; ++rank) CHECK(all[static_cast<std::size_t>(rank)] == ranks_on_same_cores(places, rank));
 }
 
 TEST_CASE("a core is spare when every rank that shares it gets its compute threads and one more") {

@@ -54,10 +54,10 @@ class BenchTest(CliTest):
         self.assertEqual([line[key] for key in ("bench", "algorithm", "wire", "ranks")], ["step", "dc_s3gd", "bf16", 2])
         self.assertGreater(line["step_ms"], line["wait_ms"])
 
-    SCALE = ["scale", "--model", "lenet5", "--batch", "4", "--steps", "3", "--threads", "1", "--predicted-steps", "5"]
+    SCALE = ["scale", "--model", "lenet5", "--batch", "4", "--steps", "3", "--threads", "1"]
 
-    def scale(self, *arguments, **options):
-        inputs, *lines = self.lines(*self.SCALE, *arguments, **options)
+    def scale(self, *arguments, steps=5, **options):
+        inputs, *lines = self.lines(*self.SCALE, "--predicted-steps", str(steps), *arguments, **options)
         self.assertEqual((inputs["bench"], inputs["inputs"], inputs["model"]), ("scale", True, "lenet5"))
         return inputs, lines
 
@@ -88,7 +88,7 @@ class BenchTest(CliTest):
         for line in late:
             self.assertAlmostEqual(line["step_ms"] / 150, 1, 1)
         # A random delay of 15 ms on average: alone it adds as much, and the latest of four ranks takes longer.
-        _, uneven = self.scale(*arguments, "--jitter", "0.3", "--predicted-steps", "100")
+        _, uneven = self.scale(*arguments, "--jitter", "0.3", steps=100)
         steps_ms = {line["rule"]: line["step_ms"] for line in uneven}
         self.assertGreater(steps_ms["dc_s3gd"], 60)
         self.assertGreater(steps_ms["ddp"], steps_ms["dc_s3gd"])

@@ -57,6 +57,16 @@ TEST_CASE("the ranks of a host share its memory") {
   CHECK(contains(result.warnings[0], "algorithm.batch_per_worker"));
 }
 
+TEST_CASE("ten thousand hosts are no ten thousand lines") {
+  std::vector<RankNeed> ranks;
+  ranks.reserve(10'000);
+  for (int host = 0; host < 10'000; ++host) ranks.push_back(need("host" + std::to_string(host), 5, 4));
+  const Preflight result = preflight(Configuration(), ranks, {.compute_ms = 10});
+  CHECK(result.rows.size() < 20);
+  CHECK(result.warnings.size() == 8);
+  CHECK(result.warnings.back() == "and 9993 more like these");
+}
+
 TEST_CASE("an all-reduce that computing cannot hide") {
   Configuration configuration;
   const PreflightFacts facts{.compute_ms = 100, .all_reduce_ms = 150, .all_reduce_bytes = 4'000'000};
