@@ -41,3 +41,14 @@ TEST_CASE("what classes are taken for, over all ranks, the worst first") {
           std::vector<std::string>{"class 0   25.00 % of 4; taken for class 2 (2), class 1 (1)"});
   });
 }
+
+TEST_CASE("counts of more than eight bits are summed exactly") {
+  comm::run_ranks_as_threads(3, {}, [](comm::Communicator& communicator) {
+    const std::size_t images = communicator.rank() == 1 ? 70'001 : 300;
+    Confusion confusion(3);
+    add(confusion, std::vector<std::int32_t>(images, 1), std::vector<std::size_t>(images, 2));
+    confusion.sum(communicator);
+    CHECK(confusion.count(1, 2) == 70'601);
+    CHECK(confusion.count(1, 1) == 0);
+  });
+}
