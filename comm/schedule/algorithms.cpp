@@ -12,7 +12,7 @@ namespace dcs3gd::comm {
 // Each in the file of its name.
 Schedule ring(const Topology& topology);
 Schedule direct(const Topology& topology);
-Schedule doubling(const Topology& topology);
+Schedule halving_doubling(const Topology& topology);
 Schedule hierarchical(const Topology& topology);
 
 namespace {
@@ -20,7 +20,7 @@ namespace {
 constexpr std::array kAlgorithms{
     AlgorithmInfo{"ring", "round the ranks, between neighbours only", ring},
     AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", direct},
-    AlgorithmInfo{"doubling", "between partners, near and far, few steps for many ranks", doubling},
+    AlgorithmInfo{"halving_doubling", "between partners, near and far, few steps for many ranks", halving_doubling},
     AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", hierarchical},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
@@ -48,7 +48,7 @@ bool is_native(std::string_view name) { return name != kAutomatic && find_algori
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire) {
   if (name != kAutomatic) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
-  if (floats <= ranks * kFewFloatsPerRank) return find_algorithm("doubling");
+  if (floats <= ranks * kFewFloatsPerRank) return find_algorithm("halving_doubling");
   const std::size_t hosts = topology.ranks_by_host().size();
   if (hosts > 1 && hosts < ranks) return find_algorithm("hierarchical");
   return find_algorithm(wire == Wire::bf16 && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");

@@ -70,7 +70,7 @@ const MatrixRows kMatrix[] = {
     {{1, 2, 3, 4, 5, 8}, few_and_many_elements, {std::nullopt, kTinySegment}},
     {{6, 7, 11, 16}, few_elements, {kTinySegment}},
 };
-constexpr const char* kScheduled[] = {"ring", "direct", "doubling", "hierarchical"};
+constexpr const char* kScheduled[] = {"ring", "direct", "halving_doubling", "hierarchical"};
 
 std::vector<Wire> wires_of(std::string_view algorithm) {
   if (is_native(algorithm)) return {Wire::fp32};
@@ -122,7 +122,7 @@ TEST_CASE("every element of every length with every algorithm, one segment per c
 
 TEST_CASE("auto: each array its own algorithm, and every element is right") {
   run_ranks_as_threads(4, on_hosts({}, kAutomatic), [](Communicator& communicator) {
-    if (communicator.algorithm_for(1000) != "doubling") throw std::runtime_error("few floats");
+    if (communicator.algorithm_for(1000) != "halving_doubling") throw std::runtime_error("few floats");
     if (communicator.algorithm_for(100003) != "hierarchical") throw std::runtime_error("many floats");
   });
   check_matrix(4, {0, 1, 1000, 100003}, on_hosts({}, kAutomatic));
@@ -242,8 +242,8 @@ TEST_CASE("bf16 wire: the error stays within the roundings of each schedule") {
                                                     {16, "ring", 16},
                                                     {8, "direct", 2},
                                                     {16, "direct", 2},
-                                                    {16, "doubling", 5},
-                                                    {11, "doubling", 5},
+                                                    {16, "halving_doubling", 5},
+                                                    {11, "halving_doubling", 5},
                                                     {16, "hierarchical", 2}}) {
     run_ranks_as_threads(
         ranks, on_hosts({}, algorithm), [&, ranks = ranks, roundings = roundings](Communicator& communicator) {

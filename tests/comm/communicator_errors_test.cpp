@@ -86,7 +86,7 @@ TEST_CASE("a rank that never comes: the others name it within the time-out") {
                                          {5, "ring"},
                                          {3, "direct"},
                                          {5, "direct"},
-                                         {5, "doubling"},
+                                         {5, "halving_doubling"},
                                          {5, "hierarchical"}}) {
     const Options options{.algorithm = algorithm, .ranks_per_host = 2, .timeout_s = 0.3};
     for (int missing = 0; missing < ranks; ++missing) {

@@ -148,7 +148,7 @@ TEST_CASE("256 ranks on the bf16 wire: right, and by how much direct and hierarc
       INFO(algorithm.name, " on ", ranks.size(), " ranks");
       Simulation simulation(algorithm.make, ranks, {.window = 4, .wire = Wire::bf16});
       CHECK(simulation.run() == "");
-      const double roundings = algorithm.name == "ring" ? ranks.size() : algorithm.name == "doubling" ? 9 : 2;
+      const double roundings = algorithm.name == "ring" ? ranks.size() : algorithm.name == "halving_doubling" ? 9 : 2;
       CHECK(simulation.worst_error() <= roundings / 256);
     }
   }
@@ -158,7 +158,7 @@ TEST_CASE("halving and doubling takes few messages, whatever the number of ranks
   for (const auto& [ranks, most] : {std::pair{2, 2}, {3, 4}, {8, 6}, {17, 11}, {256, 16}, {1000, 21}, {10007, 29}}) {
     std::size_t messages = 0;
     for (const int rank : {0, 1, ranks / 2, ranks - 1}) {
-      const Schedule schedule = find_algorithm("doubling").make(Topology(rank, ranks));
+      const Schedule schedule = find_algorithm("halving_doubling").make(Topology(rank, ranks));
       messages = std::max({messages, schedule.sends.size(), schedule.receives.size()});
     }
     CHECK(messages <= static_cast<std::size_t>(most));
@@ -225,9 +225,9 @@ TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring whi
   const auto choice = [](const Topology& ranks, std::size_t floats, Wire wire = Wire::fp32) {
     return choose_algorithm(kAutomatic, ranks, floats, wire).name;
   };
-  CHECK(choice(Topology(0, 4), 32768) == "doubling");
+  CHECK(choice(Topology(0, 4), 32768) == "halving_doubling");
   CHECK(choice(Topology(0, 4), 32769) == "ring");
-  CHECK(choice(hosts_of({2, 2}), 1000) == "doubling");
+  CHECK(choice(hosts_of({2, 2}), 1000) == "halving_doubling");
   CHECK(choice(hosts_of({2, 2}), kMany) == "hierarchical");
   CHECK(choice(hosts_of({2, 1}), kMany) == "hierarchical");
   CHECK(choice(hosts_of({4}), kMany) == "ring");
@@ -239,8 +239,9 @@ TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring whi
 }
 
 TEST_CASE("an algorithm that is not there") {
-  CHECK_THROWS_WITH(find_algorithm("tree"),
-                    "comm.algorithm: expected ring or direct or doubling or hierarchical or mpi or auto, found tree");
+  CHECK_THROWS_WITH(
+      find_algorithm("tree"),
+      "comm.algorithm: expected ring or direct or halving_doubling or hierarchical or mpi or auto, found tree");
 }
 
 }  // namespace

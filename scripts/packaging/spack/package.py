@@ -1,7 +1,7 @@
 # For Spack 0.23 (later ones lay out repositories otherwise), from a checkout:
 #   spack repo create dcs3gd && mkdir -p dcs3gd/packages/dcs3gd-train
 #   cp scripts/packaging/spack/package.py dcs3gd/packages/dcs3gd-train/ && spack repo add dcs3gd
-#   spack dev-build dcs3gd-train@0.4.0
+#   spack dev-build dcs3gd-train@0.5.0
 from spack.package import *
 
 
@@ -10,7 +10,7 @@ class Dcs3gdTrain(CMakePackage):
 
     has_code = True
 
-    version("0.4.0")
+    version("0.5.0")
 
     depends_on("cxx", type="build")
     depends_on("cmake@3.25:", type="build")

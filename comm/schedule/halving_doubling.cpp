@@ -74,7 +74,7 @@ void exchange(ScheduleWriter& writer, const Group& group, int rank) {
 // Cost per rank: 2⌈log2 N⌉ steps and messages, 2(N−1)/N · P elements sent and as many received, (N−1)/N · P additions.
 // In an odd group one rank has up to half as much again, and two messages in a step. Every rank does that once at most.
 // On the bf16 wire a sum is rounded once in each halving, ⌈log2 N⌉ times, and once more when it is finished.
-Schedule doubling(const Topology& topology) {
+Schedule halving_doubling(const Topology& topology) {
   ScheduleWriter writer(topology);
   exchange(writer, {0, topology.size()}, topology.rank());
   return writer.take();
