@@ -32,7 +32,7 @@ PROGRAM = """\
 echo 'run: {output_dir: runs, name: run}'
 """
 # One line of `plan` says what one start does: CHECKPOINT EXIT_CODE. Exit code hang: its rank ends, it does not; wait:
-# until SIGUSR1, then 75; orphan: it dies of a signal and leaves its rank behind.
+# until SIGUSR1, then 75; orphan: it dies of a signal and leaves its rank behind; gone: a host is, and it ends with 0.
 MPIRUN = """\
 #!/bin/bash
 echo "$*" >> starts
@@ -44,6 +44,8 @@ case $code in
   hang) env ${BASH_REMATCH[1]} sleep 2; sleep 1000 ;;
   wait) trap 'exit 75' USR1; env ${BASH_REMATCH[1]} sleep 1000 & wait ;;
   orphan) env ${BASH_REMATCH[1]} sleep 1000 & sleep 2; kill -9 $$ ;;
+  gone) sleep 0.5 ;;
+  0) sleep 0.5; echo '{"event":"end","status":"done"}' >> runs/run/metrics.jsonl ;;
   *) sleep 0.5; exit $code ;;
 esac
 """
@@ -83,6 +85,7 @@ class Ends(ElasticTest):
         for plan, code, starts, words in ((["8 0"], 0, 1, "done"),
                                           (["8 3"], 3, 1, "diverged"),
                                           (["8 137", "16 1", "24 75", "24 2", "32 0"], 0, 5, "from step 24"),
+                                          (["8 gone", "16 0"], 0, 2, "from step 8"),
                                           (["8 1", "8 1", "8 1"], 1, 3, "giving up: 2 starts in a row without")):
             with self.subTest(plan=plan):
                 self.run_line("rm -rf runs starts")
