@@ -20,22 +20,7 @@ std::byte* as_bytes(float* memory) { return reinterpret_cast<std::byte*>(memory)
 
 bool is_staged(Receive::Action action, Wire wire) { return action != Receive::Action::store || wire == Wire::bf16; }
 
-/// How many messages must be finished before segment `segment` of a run may start that waits for the first `transfers`
-/// of these.
-template <typename Transfer>
-std::size_t needed(const std::vector<Transfer>& others, const MessageNumbers& numbers, std::size_t transfers,
-                   const Run& run, std::size_t segment) {
-  if (transfers == 0) return 0;
-  return others[transfers - 1].run == run ? numbers.first(transfers - 1) + segment + 1 : numbers.first(transfers);
-}
-
 }  // namespace
-
-MessageNumbers::Place MessageNumbers::place(std::size_t message) const {
-  const auto after = std::ranges::upper_bound(first_, message);
-  const auto transfer = static_cast<std::size_t>(after - first_.begin()) - 1;
-  return {.transfer = transfer, .segment = message - first_[transfer]};
-}
 
 ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& topology, const AlgorithmInfo& algorithm,
                                        const AllReduceSpec& spec, std::size_t segment_bytes,
@@ -107,7 +92,7 @@ bool ScheduledAllReduce::post_receive() {
   if (message == receive_numbers_.count() || !receives_.has_room()) return false;
   const auto [transfer, segment] = receive_numbers_.place(message);
   const Receive& receive = schedule_.receives[transfer];
-  if (sends_.finished() < needed(schedule_.sends, send_numbers_, receive.after_sends, receive.run, segment)) {
+  if (sends_.finished() < messages_needed(schedule_.sends, send_numbers_, receive.after_sends, receive.run, segment)) {
     return false;
   }
   const Piece target = piece(receive.run, segment);
@@ -123,7 +108,8 @@ bool ScheduledAllReduce::post_send() {
   if (yields() && sends_.in_flight()) return false;
   const auto [transfer, segment] = send_numbers_.place(message);
   const Send& send = schedule_.sends[transfer];
-  if (receives_.finished() < needed(schedule_.receives, receive_numbers_, send.after_receives, send.run, segment)) {
+  if (receives_.finished() <
+      messages_needed(schedule_.receives, receive_numbers_, send.after_receives, send.run, segment)) {
     return false;
   }
   const Piece source = piece(send.run, segment);

@@ -9,29 +9,12 @@
 #include "comm/operation.h"
 #include "comm/schedule/algorithms.h"
 #include "comm/schedule/chunks.h"
+#include "comm/schedule/message_numbers.h"
 #include "comm/transfer_window.h"
 #include "comm/transport.h"
 #include "core/aligned_buffer.h"
 
 namespace dcs3gd::comm {
-
-/// The messages of a list of transfers, numbered from 0. A transfer may have none.
-class MessageNumbers {
- public:
-  struct Place {
-    std::size_t transfer = 0;
-    std::size_t segment = 0;  ///< of the transfer
-  };
-
-  void add_transfer(std::size_t messages) { first_.push_back(count() + messages); }
-  std::size_t count() const { return first_.back(); }
-  /// Of a transfer, or after the last one.
-  std::size_t first(std::size_t transfer) const { return first_[transfer]; }
-  Place place(std::size_t message) const;
-
- private:
-  std::vector<std::size_t> first_{0};
-};
 
 /// Carries out a schedule (schedule/schedule.h). Each run travels in segments, so that a rank passes on the first
 /// segment while the next ones still arrive, each segment as one message. The segments of the tail follow those of the

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "comm/schedule/chunks.h"
+#include "comm/schedule/message_numbers.h"
 #include "comm/transfer_window.h"
 #include "core/error.h"
 #include "core/format.h"
@@ -19,35 +20,49 @@ namespace {
 using comm::Receive;
 using comm::Schedule;
 
-/// How an array is cut, as comm/scheduled_all_reduce.h does it. Message number = transfer · segments + segment.
+/// How an array travels by one rank's lists, as comm/scheduled_all_reduce.h does it.
 class Messages {
  public:
-  Messages(std::size_t floats, int ranks, const NetworkModel& network)
+  Messages(std::size_t floats, const Schedule& schedule, int ranks, const NetworkModel& network)
       : floats_(floats),
+        schedule_(schedule),
         ranks_(ranks),
         network_(network),
-        segment_floats_(segment_floats(network)),
-        segments_(comm::segments_per_chunk(floats, ranks, segment_floats_)) {}
+        segment_floats_(segment_floats(network)) {
+    for (const comm::Send& send : schedule.sends) sends_.add_transfer(segments(send.run));
+    for (const Receive& receive : schedule.receives) receives_.add_transfer(segments(receive.run));
+  }
 
-  std::size_t segments() const { return segments_; }
-  std::size_t count_of(int chunk, std::size_t message) const {
-    return comm::segment_range(comm::chunk_range(floats_, ranks_, chunk), segment_floats_, message % segments_).count;
+  std::size_t send_count() const { return sends_.count(); }
+  std::size_t receive_count() const { return receives_.count(); }
+  const comm::Send& send(std::size_t message) const { return schedule_.sends[sends_.place(message).transfer]; }
+  /// Which message of the receiver it is whose receive number `transfer` takes it.
+  std::size_t message_there(std::size_t message, const Messages& receiver, std::size_t transfer) const {
+    return receiver.receives_.first(transfer) + sends_.place(message).segment;
   }
-  double bytes(int chunk, std::size_t message) const {
-    return static_cast<double>(count_of(chunk, message)) * network_.bits / 8;
+  std::size_t transfer_of_send(std::size_t message) const { return sends_.place(message).transfer; }
+
+  double bytes_of_send(std::size_t message) const {
+    return static_cast<double>(count_of(send(message).run, sends_.place(message).segment)) * network_.bits / 8;
   }
-  double link_ms(int chunk, std::size_t message) const { return bytes(chunk, message) / network_.bytes_per_ms; }
-  double thread_ms(const Receive& receive, std::size_t message) const {
+  double link_ms(std::size_t message) const { return bytes_of_send(message) / network_.bytes_per_ms; }
+  double thread_ms(std::size_t message) const {
+    const auto [transfer, segment] = receives_.place(message);
+    const Receive& receive = schedule_.receives[transfer];
     const bool is_touched = receive.action != Receive::Action::store || network_.bits != 32;
     return network_.message_ms +
-           (is_touched ? network_.ms_per_float * static_cast<double>(count_of(receive.chunk, message)) : 0);
+           (is_touched ? network_.ms_per_float * static_cast<double>(count_of(receive.run, segment)) : 0);
   }
-  /// Whether a message may begin for which the first `transfers` of the other list must be finished in its segment.
-  bool may_begin(std::size_t message, std::size_t transfers, std::size_t finished) const {
-    return transfers == 0 || finished > prerequisite(message, transfers);
+  /// So many receives must be finished before this message may leave, and so many sends before this one is taken.
+  std::size_t receives_before_send(std::size_t message) const {
+    const auto [transfer, segment] = sends_.place(message);
+    const comm::Send& send = schedule_.sends[transfer];
+    return comm::messages_needed(schedule_.receives, receives_, send.after_receives, send.run, segment);
   }
-  std::size_t prerequisite(std::size_t message, std::size_t transfers) const {
-    return (transfers - 1) * segments_ + message % segments_;
+  std::size_t sends_before_receive(std::size_t message) const {
+    const auto [transfer, segment] = receives_.place(message);
+    const Receive& receive = schedule_.receives[transfer];
+    return comm::messages_needed(schedule_.sends, sends_, receive.after_sends, receive.run, segment);
   }
 
  private:
@@ -55,12 +70,19 @@ class Messages {
     const auto floats = static_cast<std::size_t>(static_cast<double>(network.segment_bytes) * 8 / network.bits);
     return std::max(comm::kLineFloats, floats / comm::kLineFloats * comm::kLineFloats);
   }
+  comm::Range range(const comm::Run& run) const { return comm::run_range(floats_, ranks_, run.chunk, run.chunks); }
+  std::size_t segments(const comm::Run& run) const { return comm::segment_count(range(run), segment_floats_); }
+  std::size_t count_of(const comm::Run& run, std::size_t segment) const {
+    return comm::segment_range(range(run), segment_floats_, segment).count;
+  }
 
   const std::size_t floats_;
+  const Schedule& schedule_;
   const int ranks_;
   const NetworkModel& network_;
   const std::size_t segment_floats_;
-  const std::size_t segments_;
+  comm::MessageNumbers sends_;
+  comm::MessageNumbers receives_;
 };
 
 /// All ranks' steps, as events in the order of their times.
@@ -69,13 +91,13 @@ class Replay {
   Replay(const StepPlan& plan, const std::vector<std::size_t>& elements, const comm::AlgorithmInfo& algorithm,
          const NetworkModel& network, int ranks, const PaceOf& pace)
       : plan_(plan), network_(network), pace_(pace), ranks_(static_cast<std::size_t>(ranks)), clocks_(ranks) {
-    for (const std::size_t floats : elements) messages_.emplace_back(floats, ranks, network);
     for (int rank = 0; rank < ranks; ++rank) {
       ranks_[index(rank)].schedule = algorithm.make(comm::Topology(rank, ranks));
     }
     for (Rank& rank : ranks_) {
       for (std::size_t i = 0; i < elements.size(); ++i) {
-        rank.in_flight.push_back({Flight(rank.schedule, messages_[i]), Flight(rank.schedule, messages_[i])});
+        rank.messages.emplace_back(elements[i], rank.schedule, ranks, network);
+        rank.in_flight.push_back({Flight(rank.messages[i]), Flight(rank.messages[i])});
       }
       rank.started.resize(elements.size());
       rank.finished.resize(elements.size());
@@ -113,9 +135,7 @@ class Replay {
   };
   /// One all-reduce as one rank sees it. The next one of the same average may already come to a rank that is late.
   struct Flight {
-    Flight(const Schedule& schedule, const Messages& messages)
-        : sends(schedule.sends.size() * messages.segments()),
-          has_come(schedule.receives.size() * messages.segments()) {}
+    explicit Flight(const Messages& messages) : sends(messages.send_count()), has_come(messages.receive_count()) {}
 
     bool is_done() const { return sent == sends && received == has_come.size(); }
     void clear() {
@@ -131,6 +151,7 @@ class Replay {
   };
   struct Rank {
     Schedule schedule;
+    std::vector<Messages> messages = {};            ///< by average
     std::vector<std::size_t> partner_receive = {};  ///< by send: which of the receiver's it is
     std::vector<std::array<Flight, 2>> in_flight = {};
     std::vector<std::size_t> started = {};   ///< by average: how many all-reduces
@@ -270,13 +291,12 @@ class Replay {
   }
 
   void post(Rank& rank, std::size_t average, std::size_t window) {
-    const Messages& messages = messages_[average];
+    const Messages& messages = rank.messages[average];
     Flight& flight = rank.in_flight[average][rank.finished[average] % 2];
     while (flight.posted < flight.sends &&
            (flight.posted - flight.sent < window || rank.posted_bytes < network_.buffer_bytes)) {
-      const comm::Send& send = rank.schedule.sends[flight.posted / messages.segments()];
-      if (!messages.may_begin(flight.posted, send.after_receives, flight.received)) return;
-      rank.posted_bytes += messages.bytes(send.chunk, flight.posted);
+      if (flight.received < messages.receives_before_send(flight.posted)) return;
+      rank.posted_bytes += messages.bytes_of_send(flight.posted);
       rank.posted.push_back({average, flight.posted++});
     }
   }
@@ -286,36 +306,33 @@ class Replay {
     const auto [average, message] = rank.posted.front();
     rank.posted.pop_front();
     rank.is_sending = true;
-    const Messages& messages = messages_[average];
+    const Messages& messages = rank.messages[average];
     const std::size_t turn = rank.finished[average];
-    const std::size_t transfer = message / messages.segments();
-    const comm::Send& send = rank.schedule.sends[transfer];
-    rank.posted_bytes -= messages.bytes(send.chunk, message);
-    const double link_ms = messages.link_ms(send.chunk, message);
+    rank.posted_bytes -= messages.bytes_of_send(message);
+    const double link_ms = messages.link_ms(message);
     add({now_ + link_ms, 0, What::sent, number, average, turn, message});
-    Rank& to = ranks_[index(send.to)];
+    const std::size_t receiver = index(messages.send(message).to);
+    Rank& to = ranks_[receiver];
     to.incoming_free_ms = std::max(to.incoming_free_ms, now_ + network_.latency_ms) + link_ms;
-    const std::size_t there = rank.partner_receive[transfer] * messages.segments() + message % messages.segments();
-    add({to.incoming_free_ms, 0, What::came, index(send.to), average, turn, there});
+    const std::size_t transfer = rank.partner_receive[messages.transfer_of_send(message)];
+    const std::size_t there = messages.message_there(message, to.messages[average], transfer);
+    add({to.incoming_free_ms, 0, What::came, receiver, average, turn, there});
   }
 
   void try_receive(std::size_t number, std::size_t average) {
     Rank& rank = ranks_[number];
-    const Messages& messages = messages_[average];
+    const Messages& messages = rank.messages[average];
     const std::size_t turn = rank.finished[average];
     const Flight& flight = rank.in_flight[average][turn % 2];
     if (flight.received == flight.has_come.size() || !flight.has_come[flight.received]) return;
-    const Receive& receive = rank.schedule.receives[flight.received / messages.segments()];
-    if (!messages.may_begin(flight.received, receive.after_sends, flight.sent)) return;
+    if (flight.sent < messages.sends_before_receive(flight.received)) return;
     rank.is_receiving = true;
-    add({now_ + messages.thread_ms(receive, flight.received), 0, What::received, number, average, turn,
-         flight.received});
+    add({now_ + messages.thread_ms(flight.received), 0, What::received, number, average, turn, flight.received});
   }
 
   const StepPlan& plan_;
   const NetworkModel& network_;
   const PaceOf& pace_;
-  std::vector<Messages> messages_;
   std::vector<std::size_t> by_urgency_;
   std::vector<Rank> ranks_;
   std::priority_queue<Event> events_;
@@ -332,9 +349,13 @@ class Replay {
 LinkTime replay_alone(const comm::AlgorithmInfo& algorithm, int ranks, std::size_t floats,
                       const NetworkModel& network) {
   const Schedule schedule = algorithm.make(comm::Topology(0, ranks));
-  const Messages messages(floats, ranks, network);
-  const std::size_t count = schedule.sends.size() * messages.segments();
-  bool are_alike = schedule.sends.size() == schedule.receives.size();
+  // All chunks of one length, so that the n-th that comes is as long as the n-th that leaves.
+  const std::size_t lines_of_all = comm::kLineFloats * static_cast<std::size_t>(ranks);
+  const Messages messages((floats + lines_of_all - 1) / lines_of_all * lines_of_all, schedule, ranks, network);
+  const std::size_t count = messages.send_count();
+  bool are_alike = std::ranges::equal(
+      schedule.sends, schedule.receives, {}, [](const comm::Send& send) { return send.run.chunks; },
+      [](const Receive& receive) { return receive.run.chunks; });
   std::vector<double> sent_ms;
   std::vector<double> came_ms;
   std::vector<double> received_ms;
@@ -344,13 +365,11 @@ LinkTime replay_alone(const comm::AlgorithmInfo& algorithm, int ranks, std::size
   while (are_alike && received_ms.size() < count) {
     const std::size_t before = sent_ms.size() + received_ms.size();
     if (const std::size_t message = sent_ms.size(); message < count) {
-      const comm::Send& send = schedule.sends[message / messages.segments()];
-      if (messages.may_begin(message, send.after_receives, received_ms.size())) {
+      const std::size_t needed = messages.receives_before_send(message);
+      if (received_ms.size() >= needed) {
         double start_ms = sent_ms.empty() ? 0 : sent_ms.back();
-        if (send.after_receives > 0) {
-          start_ms = std::max(start_ms, received_ms[messages.prerequisite(message, send.after_receives)]);
-        }
-        const double ms = messages.link_ms(send.chunk, message);
+        if (needed > 0) start_ms = std::max(start_ms, received_ms[needed - 1]);
+        const double ms = messages.link_ms(message);
         link_ms += ms;
         sent_ms.push_back(start_ms + ms);
         incoming_free_ms = std::max(incoming_free_ms, start_ms + network.latency_ms) + ms;
@@ -358,13 +377,11 @@ LinkTime replay_alone(const comm::AlgorithmInfo& algorithm, int ranks, std::size
       }
     }
     if (const std::size_t message = received_ms.size(); message < came_ms.size()) {
-      const Receive& receive = schedule.receives[message / messages.segments()];
-      if (messages.may_begin(message, receive.after_sends, sent_ms.size())) {
+      const std::size_t needed = messages.sends_before_receive(message);
+      if (sent_ms.size() >= needed) {
         double start_ms = std::max(came_ms[message], received_ms.empty() ? 0 : received_ms.back());
-        if (receive.after_sends > 0) {
-          start_ms = std::max(start_ms, sent_ms[messages.prerequisite(message, receive.after_sends)]);
-        }
-        const double ms = messages.thread_ms(receive, message);
+        if (needed > 0) start_ms = std::max(start_ms, sent_ms[needed - 1]);
+        const double ms = messages.thread_ms(message);
         thread_ms += ms;
         received_ms.push_back(start_ms + ms);
       }
