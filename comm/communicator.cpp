@@ -134,8 +134,9 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
   spec.wire = spec.wire.value_or(options_.wire);
   const AlgorithmInfo* algorithm =
-      spec.algorithm != nullptr ? spec.algorithm
-                                : &choose_algorithm(options_.algorithm, topology, spec.values.size(), *spec.wire);
+      spec.algorithm != nullptr
+          ? spec.algorithm
+          : &choose_algorithm(options_.algorithm, topology, spec.values.size(), *spec.wire != Wire::fp32);
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
@@ -155,7 +156,7 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
 }
 
 std::string_view Communicator::algorithm_for(std::size_t floats) const {
-  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire).name;
+  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire != Wire::fp32).name;
 }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }

@@ -45,13 +45,14 @@ const AlgorithmInfo& find_algorithm(std::string_view name) {
 
 bool is_native(std::string_view name) { return name != kAutomatic && find_algorithm(name).is_native(); }
 
-const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire) {
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
+                                      bool wire_rounds) {
   if (name != kAutomatic) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
   if (floats <= ranks * kFewFloatsPerRank) return find_algorithm("halving_doubling");
   const std::size_t hosts = topology.ranks_by_host().size();
   if (hosts > 1 && hosts < ranks) return find_algorithm("hierarchical");
-  return find_algorithm(wire == Wire::bf16 && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");
+  return find_algorithm(wire_rounds && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");
 }
 
 std::string bf16_needs_schedule() {

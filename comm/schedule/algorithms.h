@@ -5,7 +5,6 @@
 #include <string>
 #include <string_view>
 
-#include "comm/options.h"
 #include "comm/schedule/schedule.h"
 
 namespace dcs3gd::comm {
@@ -28,9 +27,10 @@ const AlgorithmInfo& find_algorithm(std::string_view name);
 inline constexpr std::string_view kAutomatic = "auto";
 /// Whether a name in comm.algorithm is the native all-reduce's. Throws as find_algorithm().
 bool is_native(std::string_view name);
-/// What a name in comm.algorithm stands for where these ranks sum so many floats. The same on all ranks, and again in a
-/// run that is continued on as many.
-const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire);
+/// What a name in comm.algorithm stands for where these ranks sum so many floats on a wire that rounds or not. The same
+/// on all ranks, and again in a run that is continued on as many.
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
+                                      bool wire_rounds);
 
 /// What is wrong with bf16 on the wire of a native all-reduce, and what to choose.
 std::string bf16_needs_schedule();

@@ -222,8 +222,8 @@ TEST_CASE("who is to blame: the later the step of a ring, the more ranks in betw
 
 TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring while it does not round too often") {
   constexpr std::size_t kMany = 1 << 20;
-  const auto choice = [](const Topology& ranks, std::size_t floats, Wire wire = Wire::fp32) {
-    return choose_algorithm(kAutomatic, ranks, floats, wire).name;
+  const auto choice = [](const Topology& ranks, std::size_t floats, bool wire_rounds = false) {
+    return choose_algorithm(kAutomatic, ranks, floats, wire_rounds).name;
   };
   CHECK(choice(Topology(0, 4), 32768) == "halving_doubling");
   CHECK(choice(Topology(0, 4), 32769) == "ring");
@@ -233,9 +233,9 @@ TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring whi
   CHECK(choice(hosts_of({4}), kMany) == "ring");
   CHECK(choice(hosts_of({1, 1, 1, 1}), kMany) == "ring");
   CHECK(choice(Topology(0, 17), kMany) == "ring");
-  CHECK(choice(Topology(0, 17), kMany, Wire::bf16) == "direct");
-  CHECK(choice(Topology(0, 16), kMany, Wire::bf16) == "ring");
-  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, Wire::fp32).name == "direct");
+  CHECK(choice(Topology(0, 17), kMany, true) == "direct");
+  CHECK(choice(Topology(0, 16), kMany, true) == "ring");
+  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, false).name == "direct");
 }
 
 TEST_CASE("an algorithm that is not there") {
