@@ -12,7 +12,7 @@
 /// Contraction is off in the whole build, so all clones round alike. Sanitizers run before ifunc resolvers may, hence
 /// the exception.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define DCS3GD_SIMD_CLONES __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
+#define DCS3GD_SIMD_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define DCS3GD_SIMD_CLONES
 #endif

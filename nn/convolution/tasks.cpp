@@ -5,6 +5,7 @@
 
 #include "core/stopwatch.h"
 #include "nn/graph/trained_values.h"
+#include "nn/plan/convolution.h"
 #include "nn/plan/reorder.h"
 
 namespace dcs3gd::nn {
@@ -62,10 +63,9 @@ class TaskList {
     task.convolution = ConvolutionCase{direction, src, options, images_, precision_};
     for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
       const Precision precision = computed_in(algorithm, precision_);
-      auto planned = onednn::convolution(
-          device_, direction,
-          {.algorithm = algorithm,
-           .src = onednn::any(image_dims(images_, src), precision),
+      auto planned = plan_convolution(
+          device_, direction, algorithm,
+          {.src = onednn::any(image_dims(images_, src), precision),
            .weights = weights(direction, {options.oc, src.channels, options.kernel, options.kernel}, precision),
            .dst = onednn::any(image_dims(images_, graph_.shape(node.dst)), precision),
            .bias = options.bias,

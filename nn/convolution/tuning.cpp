@@ -44,7 +44,7 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
 }
 
 std::string describe_machine() {
-  return format("{}, {}, {} threads, oneDNN {}", processor(), instruction_set(), omp_get_max_threads(),
+  return format("{}, {}, {} threads, oneDNN {}, own Winograd", processor(), instruction_set(), omp_get_max_threads(),
                 onednn::version());
 }
 

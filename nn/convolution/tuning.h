@@ -16,8 +16,8 @@ void measure_convolutions(
     const Graph& graph, int batch, Precision precision, ConvolutionChoices& choices,
     const std::function<void()>& before_each = [] {});
 
-/// Names what choices hold for: processor, instruction set, threads of the caller's team, oneDNN's version. On one
-/// line.
+/// Names what choices hold for: processor, instruction set, threads of the caller's team, oneDNN's version, whose
+/// Winograd. On one line.
 std::string describe_machine();
 
 }  // namespace dcs3gd::nn

@@ -1,3 +1,5 @@
+#include "nn/plan/convolution.h"
+
 #include "nn/graph/trained_values.h"
 #include "nn/layers/weighted_layer.h"
 
@@ -45,25 +47,24 @@ class ConvolutionLayer final : public WeightedLayer {
     return *planned;
   }
 
-  /// None if oneDNN cannot do it by this algorithm. The formats may be of another precision than the neighbours'.
+  /// None if it cannot be done by this algorithm. The formats may be of another precision than the neighbours'.
   std::optional<onednn::Planned> choose_formats(Planner& planner, Direction direction, ConvolutionAlgorithm algorithm,
                                                 const onednn::Descriptor& src, const onednn::Descriptor& dst) const {
     const Precision precision = computed_in(algorithm, planner.precision());
     const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : precision;
     const bool writes_dst = direction == Direction::forward && algorithm == ConvolutionAlgorithm::direct;
     const Precision of_dst = writes_dst ? onednn::precision_of(dst) : precision;
-    onednn::ConvolutionRequest request{.algorithm = algorithm,
-                                       .src = onednn::in_precision(src, precision),
+    onednn::ConvolutionRequest request{.src = onednn::in_precision(src, precision),
                                        .weights = onednn::any(weight_dims(), weights),
                                        .dst = onednn::in_precision(dst, of_dst),
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
-    auto planned = onednn::convolution(planner.device(), direction, request);
+    auto planned = plan_convolution(planner.device(), direction, algorithm, request);
     if (planned && planned->is_generated()) return planned;
     request.src = onednn::any(onednn::dims_of(src), precision);
     request.dst = onednn::any(onednn::dims_of(dst), of_dst);
-    return onednn::convolution(planner.device(), direction, request);
+    return plan_convolution(planner.device(), direction, algorithm, request);
   }
 
   Convolution options_;

@@ -11,10 +11,10 @@ enum class ConvolutionDirection { forward, backward_data, backward_weights };
 
 enum class ConvolutionAlgorithm {
   direct,
-  winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (README.md); AVX-512, stride 1
+  winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (kernels/winograd.h); stride 1
 };
 
-/// What an algorithm computes in: oneDNN has Winograd's in fp32 alone. A bf16 network converts for it.
+/// What an algorithm computes in: Winograd's in fp32 alone. A bf16 network converts for it.
 inline Precision computed_in(ConvolutionAlgorithm algorithm, Precision activations) {
   return algorithm == ConvolutionAlgorithm::winograd ? Precision::fp32 : activations;
 }

@@ -20,10 +20,6 @@ dnnl::primitive_attr user_scratchpad() {
   return attributes;
 }
 
-algorithm convolution_algorithm(ConvolutionAlgorithm choice) {
-  return choice == ConvolutionAlgorithm::winograd ? algorithm::convolution_winograd : algorithm::convolution_direct;
-}
-
 algorithm pooling_algorithm(PoolingAlgorithm choice) {
   return choice == PoolingAlgorithm::max ? algorithm::pooling_max : algorithm::pooling_avg_include_padding;
 }
@@ -41,6 +37,7 @@ Planned planned(const typename Primitive::primitive_desc& descriptor) {
     return desc.get_size() > 0 ? desc : descriptor.query_md(value);
   };
   return {.primitive = Primitive(descriptor),
+          .own_kernel = {},
           .implementation = descriptor.impl_info_str(),
           .src = gradient_or_value(dnnl::query::diff_src_md, dnnl::query::src_md),
           .weights = gradient_or_value(dnnl::query::diff_weights_md, dnnl::query::weights_md),
@@ -75,6 +72,10 @@ Descriptor as_images(const Descriptor& desc) {
 Descriptor plain(const Dims& dims, Precision precision) {
   static constexpr Tag kTags[] = {Tag::undef, Tag::a, Tag::ab, Tag::abc, Tag::abcd};
   return {dims, data_type(precision), kTags[dims.size()]};
+}
+
+Descriptor blocked(const Dims& dims, std::size_t channels) {
+  return {dims, DataType::f32, channels == 16 ? Tag::aBcd16b : Tag::aBcd8b};
 }
 
 Descriptor any(const Dims& dims, Precision precision) { return {dims, data_type(precision), Tag::any}; }
@@ -144,11 +145,11 @@ std::string version() {
 
 std::optional<Planned> convolution(const Device& device, ConvolutionDirection direction,
                                    const ConvolutionRequest& request) {
-  const algorithm chosen = convolution_algorithm(request.algorithm);
+  constexpr algorithm kDirect = algorithm::convolution_direct;
   const Dims strides{request.stride, request.stride};
   const Dims padding{request.padding, request.padding};
   const auto forward = [&](const ConvolutionRequest& of) {
-    return describe<dnnl::convolution_forward>(device.engine, user_scratchpad(), prop_kind::forward_training, chosen,
+    return describe<dnnl::convolution_forward>(device.engine, user_scratchpad(), prop_kind::forward_training, kDirect,
                                                of.src, of.weights, bias_desc(of), of.dst, strides, padding, padding);
   };
   try {
@@ -156,11 +157,11 @@ std::optional<Planned> convolution(const Device& device, ConvolutionDirection di
       case ConvolutionDirection::forward:
         return planned<dnnl::convolution_forward>(forward(request));
       case ConvolutionDirection::backward_data:
-        return plan_backward<dnnl::convolution_backward_data>(device, forward(forward_hint(request)), chosen,
+        return plan_backward<dnnl::convolution_backward_data>(device, forward(forward_hint(request)), kDirect,
                                                               request.src, request.weights, request.dst, strides,
                                                               padding, padding);
       case ConvolutionDirection::backward_weights:
-        return plan_backward<dnnl::convolution_backward_weights>(device, forward(forward_hint(request)), chosen,
+        return plan_backward<dnnl::convolution_backward_weights>(device, forward(forward_hint(request)), kDirect,
                                                                  request.src, request.weights, bias_desc(request),
                                                                  request.dst, strides, padding, padding);
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -18,12 +19,16 @@ struct Device {
   dnnl::stream stream{engine};
 };
 
+/// The arguments of a kernel of our own as fp32 values, by oneDNN's DNNL_ARG_…; null: there is none.
+using Arguments = std::function<float*(int)>;
+
 /// A primitive chosen by oneDNN, ready to run, and what it needs. Formats left `any` in the request are decided here.
 /// For a backward primitive src, weights and dst are diff_src, diff_weights and diff_dst where it computes or reads
 /// those.
 struct Planned {
   dnnl::primitive primitive;
-  std::string implementation;  ///< oneDNN's name, such as "jit:avx512_core"
+  std::function<void(const Arguments&)> own_kernel;  ///< of ours, in the primitive's place; empty: none
+  std::string implementation;                        ///< oneDNN's name, such as "jit:avx512_core", or "winograd"
   Descriptor src;
   Descriptor weights;
   Descriptor dst;
@@ -39,6 +44,8 @@ struct Planned {
 Descriptor as_images(const Descriptor& desc);
 /// Describes an array in plain order: C, NC, NCHW, OIHW.
 Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
+/// Describes images in blocks of 8 or 16 neighbouring channels.
+Descriptor blocked(const Dims& dims, std::size_t channels);
 /// Leaves the format to oneDNN.
 Descriptor any(const Dims& dims, Precision precision);
 Precision precision_of(const Descriptor& desc);
@@ -51,7 +58,6 @@ std::optional<WeightsLayout> weights_layout(const Descriptor& desc);
 
 /// A convolution as a request: square sizes. `bias` adds one per output channel, in fp32.
 struct ConvolutionRequest {
-  ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
   Descriptor src;
   Descriptor weights;
   Descriptor dst;
@@ -59,7 +65,7 @@ struct ConvolutionRequest {
   int stride = 1;
   int padding = 0;
 };
-/// None if oneDNN has no such primitive.
+/// Computes it directly. None if oneDNN has no such primitive.
 std::optional<Planned> convolution(const Device& device, ConvolutionDirection direction,
                                    const ConvolutionRequest& request);
 

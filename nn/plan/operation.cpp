@@ -1,5 +1,7 @@
 #include "nn/plan/operation.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/format.h"
 
@@ -31,6 +33,13 @@ void PrimitiveOperation::bind() {
 }
 
 void PrimitiveOperation::run(const ImageRange& images) {
+  if (planned_.own_kernel) {
+    planned_.own_kernel([&](int index) {
+      const auto argument = std::ranges::find(arguments_, index, &Argument::index);
+      return argument == arguments_.end() ? nullptr : argument->tensor->values(images);
+    });
+    return;
+  }
   for (BoundArgument& argument : bound_) {
     void* address = argument.tensor->address(images);
     if (address == argument.address) continue;

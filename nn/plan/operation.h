@@ -27,7 +27,7 @@ class Operation {
   /// Called once, when the tensors have been placed.
   virtual void bind() {}
   virtual void run(const ImageRange& images) = 0;
-  /// oneDNN's name of the primitive's kernel; empty for our own kernels.
+  /// The name of a primitive's kernel; empty for other operations.
   virtual std::string implementation() const { return {}; }
 
  private:
@@ -36,7 +36,8 @@ class Operation {
   std::vector<Tensor*> tensors_;
 };
 
-/// A oneDNN primitive with its arguments, its scratchpad (if it needs one) among them.
+/// A oneDNN primitive, or a kernel of ours in its place, with its arguments, its scratchpad (if it needs one) among
+/// them.
 class PrimitiveOperation final : public Operation {
  public:
   struct Argument {

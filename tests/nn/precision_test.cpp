@@ -7,7 +7,6 @@
 #include "nn/convolution/tuning.h"
 #include "nn/graph/layer_options.h"
 #include "nn/onednn/cpu.h"
-#include "nn/onednn/onednn.h"
 #include "tests/nn/network_cases.h"
 #include "tests/nn/network_test_support.h"
 #include "tests/support/named_networks.h"
@@ -52,9 +51,6 @@ Distances distances(const Graph& graph, const NetworkOptions& options) {
   found.evaluation = relative_norm(engine.network.logits(), reference.evaluate(batch.view()).logits.values);
   return found;
 }
-
-/// oneDNN's; version 3 has none.
-bool has_winograd() { return instruction_set().starts_with("avx512") && onednn::version().starts_with("2."); }
 
 /// Winograd wherever there is a choice.
 ConvolutionChoices winograd_everywhere(const Graph& graph, int batch, Precision precision = Precision::fp32) {
@@ -127,11 +123,6 @@ TEST_CASE("bf16 without the instructions is an input error") {
 }
 
 TEST_CASE("Winograd convolutions compute what direct ones compute, but for larger rounding") {
-  if (!has_winograd()) {
-    MESSAGE("skipped: oneDNN has Winograd kernels for AVX-512 only, and in version 2; found ", instruction_set(), ", ",
-            onednn::version());
-    return;
-  }
   for (const int channels : {16, 64}) {
     for (const int size : {8, 13, 28}) {
       CAPTURE(channels);
@@ -153,7 +144,7 @@ TEST_CASE("Winograd convolutions compute what direct ones compute, but for large
 
 // Activations are bf16 either way; fp32 inside can only lessen the rounding.
 TEST_CASE("in a bf16 network Winograd convolutions compute in fp32 between conversions") {
-  if (!supports(Precision::bf16) || !has_winograd()) return;
+  if (!supports(Precision::bf16)) return;
   for (const int channels : {16, 64}) {
     CAPTURE(channels);
     const Graph graph = two_convolutions(channels, 13);

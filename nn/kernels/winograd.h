@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstddef>
+
+namespace dcs3gd::nn {
+
+/// A convolution of 3×3 and stride 1 by Winograd's algorithm F(4×4, 3×3), in fp32: a quarter of the multiplications,
+/// larger rounding errors. Activations are in blocks of `lanes` channels, 8 or 16, padded with zeros; weights and their
+/// gradients are plain, OIHW. Runs on an OpenMP team of `threads`. The same arguments give the same bits, but for
+/// another number of threads the weights' gradient may be added up in another order.
+class Winograd {
+ public:
+  struct Activation {
+    std::size_t channels = 0;
+    std::size_t height = 0;
+    std::size_t width = 0;
+  };
+  struct Shape {
+    std::size_t lanes = 0;
+    std::size_t images = 0;
+    Activation src, dst;
+    std::size_t padding = 0;  ///< ≤ 2
+  };
+
+  Winograd(const Shape& shape, int threads);
+
+  /// Elements of `scratch`.
+  std::size_t forward_scratch() const;
+  std::size_t backward_data_scratch() const;
+  std::size_t backward_weights_scratch() const;
+
+  /// `bias`: null for none
+  void forward(const float* src, const float* weights, const float* bias, float* dst, float* scratch) const;
+  void backward_data(const float* diff_dst, const float* weights, float* diff_src, float* scratch) const;
+  /// `diff_bias`: null for none
+  void backward_weights(const float* src, const float* diff_dst, float* diff_weights, float* diff_bias,
+                        float* scratch) const;
+
+ private:
+  Shape shape_;
+  std::size_t threads_;
+};
+
+}  // namespace dcs3gd::nn
