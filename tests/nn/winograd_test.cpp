@@ -28,14 +28,14 @@ reference::Tensor random_images(int images, const ImageShape& shape, std::uint64
   return tensor;
 }
 
+int stored_channels(const ImageShape& shape, int lanes) { return (shape.channels + lanes - 1) / lanes * lanes; }
+
 /// Where (n, c, h, w) lies in blocks of lanes.
 std::size_t blocked_index(const ImageShape& shape, int lanes, int n, int c, int h, int w) {
-  const int blocks = (shape.channels + lanes - 1) / lanes;
-  const int block = n * blocks + c / lanes;
-  return static_cast<std::size_t>(((block * shape.height + h) * shape.width + w) * lanes + c % lanes);
+  const int block = n * (stored_channels(shape, lanes) / lanes) + c / lanes;
+  const int index = ((block * shape.height + h) * shape.width + w) * lanes + c % lanes;
+  return static_cast<std::size_t>(index);
 }
-
-int stored_channels(const ImageShape& shape, int lanes) { return (shape.channels + lanes - 1) / lanes * lanes; }
 
 template <typename Visit>
 void for_each_stored(const reference::Tensor& images, int lanes, Visit visit) {
@@ -59,7 +59,8 @@ std::vector<float> unwritten(std::size_t count) {
 }
 
 std::vector<float> unwritten_images(const ImageShape& shape, int lanes, int images) {
-  return unwritten(static_cast<std::size_t>(images * stored_channels(shape, lanes) * shape.height * shape.width));
+  const int values = images * stored_channels(shape, lanes) * shape.height * shape.width;
+  return unwritten(static_cast<std::size_t>(values));
 }
 
 std::vector<float> in_blocks(const reference::Tensor& images, int lanes) {
@@ -90,8 +91,8 @@ void check_against_reference(const Case& of, int lanes) {
   const ImageShape dst_shape{of.oc, of.height + 2 * of.padding - 2, of.width + 2 * of.padding - 2};
   const reference::Tensor src = random_images(of.images, src_shape, 1);
   const reference::Tensor diff_dst = random_images(of.images, dst_shape, 2);
-  const auto weight_count = static_cast<std::size_t>(of.oc * of.ic * 9);
-  const std::vector<double> weights = random_values(weight_count, 3);
+  const int weight_count = of.oc * of.ic * 9;
+  const std::vector<double> weights = random_values(static_cast<std::size_t>(weight_count), 3);
   const std::vector<double> bias = random_values(static_cast<std::size_t>(of.oc), 4);
   std::vector<double> diff_weights(weights.size());
   std::vector<double> diff_bias(bias.size());
