@@ -18,12 +18,12 @@ struct Vector;
 template <>
 struct Vector<8> {
   using Row = float __attribute__((vector_size(8 * sizeof(float))));
-  using UnalignedRow = float __attribute__((vector_size(8 * sizeof(float)), aligned(4), may_alias));
+  using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
 };
 template <>
 struct Vector<16> {
   using Row = float __attribute__((vector_size(16 * sizeof(float))));
-  using UnalignedRow = float __attribute__((vector_size(16 * sizeof(float)), aligned(4), may_alias));
+  using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
 };
 template <std::size_t kLanes>
 using Row = typename Vector<kLanes>::Row;

@@ -1,3 +1,4 @@
+
 #include "nn/plan/convolution.h"
 
 #include "nn/graph/trained_values.h"
