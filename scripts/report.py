@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 the page cannot be written or served, 2 usage, or a folder
 """
 
 import argparse
+import base64
 import html
 import math
 import re
@@ -22,6 +23,7 @@ from report_server import serve
 from run_results import RunError, milliseconds, number, read_run
 
 PROGRAM = Path(sys.argv[0]).name  # report.py, or dcs3gd-report where it is installed
+MOST_PICTURE_BYTES = 1 << 22
 
 STYLE = """
 :root { color-scheme: light; }
@@ -34,7 +36,7 @@ p { margin: 4px 0 10px; color: #555; max-width: 78em; }
 .runs label { white-space: nowrap; cursor: pointer; } .runs input { margin: 0 6px 0 0; vertical-align: -1px; }
 .runs svg, td svg { width: 26px; height: 10px; vertical-align: 0; margin-right: 6px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(430px, 100%), 1fr)); gap: 18px 26px; }
-figure { margin: 0; } figure > svg { width: 100%; height: auto; display: block; } .wide { grid-column: 1 / -1; }
+figure { margin: 0; } figure > svg, figure > img { width: 100%; height: auto; display: block; } .wide { grid-column: 1 / -1; }
 figcaption { color: #666; font-size: 12.5px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
@@ -300,6 +302,22 @@ def toggles(plots, runs):
     return f'<div class="runs">{"".join(labels)}</div>', "\n".join(rules)
 
 
+def first_batches(runs):
+    """The pictures of what the runs train on; the trainer writes them."""
+    pictures = []
+    for run in runs:
+        try:
+            with open(run.folder / "first_batch.jpg", "rb") as file:
+                data = file.read(MOST_PICTURE_BYTES + 1)
+        except OSError:
+            continue
+        if data.startswith(b"\xff\xd8") and len(data) <= MOST_PICTURE_BYTES:
+            pictures.append(f'<figure><img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+                            f"<figcaption>{escape(run.name)}: the first images of its training, as the network gets them."
+                            "</figcaption></figure>")
+    return "<h2>Images</h2>\n<div class=\"plots\">\n" + "\n".join(pictures) + "\n</div>" if pictures else ""
+
+
 def page(runs):
     # Takes a second: only once all folders have been found good.
     import report_errors
@@ -338,6 +356,7 @@ ends a run that diverged or failed; a dotted upright line is where a run was con
 {drawings}
 </div>
 {mistakes}
+{first_batches(runs)}
 <h2>Times</h2>
 {times_table(plots, runs)}
 <h2>Runs</h2>

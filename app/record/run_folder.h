@@ -25,6 +25,8 @@ class RunFolder {
   /// log.txt of rank 0, log.rank0003.txt of rank 3.
   std::string log(int rank) const;
   std::string summary() const { return path_ + "/summary.json"; }
+  /// What the first images of the run look like.
+  std::string first_batch() const { return path_ + "/first_batch.jpg"; }
   std::string trace() const { return path_ + "/trace.json"; }
   /// Which run of MLflow's it is.
   std::string mlflow() const { return path_ + "/mlflow_run.txt"; }

@@ -18,6 +18,7 @@
 #include "app/job/exit_code.h"
 #include "app/model/safetensors.h"
 #include "app/model/training_graph.h"
+#include "app/record/first_batch.h"
 #include "app/record/trace_file.h"
 #include "app/report/start_report.h"
 #include "app/rules/table.h"
@@ -30,6 +31,7 @@
 #include "core/trace.h"
 #include "core/vector_math.h"
 #include "core/version.h"
+#include "data/formats.h"
 #include "nn/onednn/cpu.h"
 
 namespace dcs3gd::app {
@@ -78,6 +80,20 @@ void Trainer::average_weights(std::int64_t step) {
   const auto steps = static_cast<double>(step);
   const double decay = std::min(*configuration_.model.ema_decay, (1 + steps) / (10 + steps));
   move_towards(rule_->shared_weights(), static_cast<float>(1 - decay), average_->values());
+}
+
+/// Once in a run: a picture of what is trained on.
+void Trainer::show(const nn::BatchView& batch) {
+  if (std::exchange(has_shown_batch_, true) || communicator_.rank() != 0) return;
+  if (std::filesystem::exists(folder_.first_batch())) return;
+  try {
+    const data::Dataset& images = *datasets_.train;
+    write_first_batch(folder_.first_batch(), batch,
+                      {.channels = images.channels(), .height = images.height(), .width = images.width()},
+                      data::normalization_of(configuration_.data));
+  } catch (const Error& error) {  // no reason to end a run
+    log::warn(error.what());
+  }
 }
 
 double Trainer::learning_rate(std::int64_t step) const { return schedule_.at(epoch_plan_.schedule_step(step)); }
@@ -356,7 +372,11 @@ Trainer::Trainer(const Configuration& configuration, Datasets datasets, comm::Co
              initial_weights_of(configuration, run_start.checkpoint), communicator.rank()),
       loader_(datasets_.train, configuration.data, training_plan(configuration, communicator, epoch_plan_.start()),
               data::loader_thread_count(configuration.data.loader.threads, run_start.threads.spare)),
-      next_batch_([this] { return view_of(*loader_.next()); }),
+      next_batch_([this] {
+        const nn::BatchView batch = view_of(*loader_.next());
+        show(batch);
+        return batch;
+      }),
       schedule_(configuration.optimizer.lr, configuration.run.epochs, epoch_plan_.steps_per_epoch(),
                 global_batch(configuration, communicator)),
       evaluator_(communicator, model_.network, datasets_.eval, configuration.data,

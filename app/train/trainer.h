@@ -92,6 +92,7 @@ class Trainer {
   std::int64_t first_step_of(double epoch) const;
   RuleOptions planned_rule_options();
   void restore();
+  void show(const nn::BatchView& batch);
   void restore_best_model();
   bool is_folder_taken() const { return claim_ != nullptr && !claim_->taken_by().empty(); }
   void expect_claim();
@@ -132,6 +133,7 @@ class Trainer {
   std::int64_t steps_done_ = 0;         ///< of the whole run
   double last_compute_ms_ = 0;
   bool stop_agreed_ = false;
+  bool has_shown_batch_ = false;
   Slowdown slowdown_;
   std::optional<std::int64_t> evaluated_at_;  ///< steps done
   std::optional<double> final_top1_;

@@ -188,6 +188,14 @@ class Report(ScriptTest):
             self.write("runs/one/predictions.csv", broken)
             self.report(run)
 
+    def test_the_first_images_are_shown(self):
+        run = self.make_run("runs/one")
+        for content, shown in ((b"\xff\xd8\xff picture", 1), (b"no picture", 0), (b"\xff\xd8" + bytes(1 << 22), 0)):
+            (run / "first_batch.jpg").write_bytes(content)
+            text, page = self.report(run)
+            pictures = [reference for reference in page.references if reference.startswith("data:image")]
+            self.assertEqual((len(pictures), text.count("as the network gets them")), (shown, shown))
+
     def test_no_evaluation_no_steps_and_nulls(self):
         self.make_run("short", steps=range(1, 6), end="diverged", lines=[self.step_event(6, loss=None, overlap=None)])
         self.make_run("none", steps=(), end="failed")

@@ -115,8 +115,8 @@ class Run(TrainTest):
     def test_files_and_metrics(self):
         result, events = self.train()
         self.assertEqual([name.split(".out")[0] for name in self.names("runs/run") if not name.startswith(".")],
-                         ["best.safetensors", "checkpoints", "config.yaml", "convolutions.txt", "events", "log.txt",
-                          "metrics.jsonl", "model.safetensors", "summary.json"])
+                         ["best.safetensors", "checkpoints", "config.yaml", "convolutions.txt", "events", "first_batch.jpg",
+                          "log.txt", "metrics.jsonl", "model.safetensors", "summary.json"])
         for event in events:
             self.assertEqual(list(event), KEYS[event["event"]])
         # A checkpoint has its line when it is there, which may be some steps later.
