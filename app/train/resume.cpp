@@ -85,19 +85,25 @@ std::string changed_settings(const Checkpoint& checkpoint, const Configuration& 
   std::string saved_lines;
   for (const std::string& line : checkpoint.manifest.configuration) saved_lines += line + "\n";
   const auto saved = values_by_key(std::istringstream(saved_lines));
-  const auto defaults = values_by_key(Configuration());
+  // A key that the checkpoint does not know came with a later version: what it began with is what was done before.
+  Configuration before;
+  before.algorithm = AlgorithmOptions();
+  const auto defaults = values_by_key(before);
   std::string differences;
   for (const auto& [key, value] : values_by_key(configuration)) {
     const auto found = saved.find(key);
-    const std::string& old = found == saved.end() ? defaults.at(key) : found->second;  // a key of a later version
+    const std::string& old = found == saved.end() ? defaults.at(key) : found->second;
     if (old != value && counts(key)) differences += format("\n  {}: {} -> {}", key, old, value);
   }
   return differences;
 }
 
 void expect_continuable(const Checkpoint& checkpoint, const Configuration& configuration) {
-  const std::string differences =
-      changed_settings(checkpoint, configuration, [](const std::string& key) { return !may_change_on_resume(key); });
+  const bool is_synchronous = configuration.algorithm.name == "ssgd";  // what is stale of others is nothing to it
+  const std::string differences = changed_settings(checkpoint, configuration, [&](const std::string& key) {
+    const bool is_of_stale = key == "algorithm.fresh" || key == "algorithm.own_momentum";
+    return !may_change_on_resume(key) && !(is_synchronous && is_of_stale);
+  });
   if (differences.empty()) return;
   throw Error(ErrorKind::input,
               format("{} cannot be continued with another configuration; these keys differ (old -> new):{}\nSet them "

@@ -90,6 +90,9 @@ void turn_into_format_1(const std::string& path) {
   const Model model(build_graph(model_card(configuration)), network_options(configuration, {}),
                     initial_weights(configuration), 0);
   const auto factor = static_cast<float>(-1 / manifest.rule.at("learning_rate"));
+  std::erase_if(manifest.configuration, [](const std::string& line) {
+    return line.starts_with("algorithm.own_momentum:") || line.starts_with("algorithm.fresh:");
+  });
   for (auto& [name, digest] : manifest.files) {
     if (!name.ends_with(".state")) continue;
     const std::string file = path + "/" + name;
@@ -353,13 +356,16 @@ TEST_CASE("what fresh: auto has planned stays, also on another number of ranks")
 TEST_CASE("a checkpoint of format 1 continues from its mean model and mean velocity") {
   for (const std::string& algorithm : kAlgorithms) {
     CAPTURE(algorithm);
-    const std::vector<std::string> overrides = {"algorithm.name=" + algorithm};
+    const std::vector<std::string> overrides = {"algorithm.name=" + algorithm, "algorithm.own_momentum=paper",
+                                                "algorithm.fresh=0"};
     const TemporaryFolder undisturbed;
     const TemporaryFolder temporary;
     const std::string folder = temporary.path().string();
     run({undisturbed.path().string(), 2, overrides});
     REQUIRE(run({folder, 2, overrides, 3}) == RunEnd::stopped);
     turn_into_format_1(folder + "/run/checkpoints/" + checkpoint_name(4));
+    // It knew no other rule than the paper's.
+    if (algorithm != "ssgd") CHECK_THROWS_AS(run({folder, 2, {"algorithm.name=" + algorithm}}), Error);
     CHECK(run({folder, 2, overrides}) == RunEnd::done);
     const auto expected = lines_of(undisturbed.path().string(), "step");
     const auto continued = lines_of(folder, "step");
