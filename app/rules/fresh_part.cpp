@@ -8,9 +8,13 @@ namespace dcs3gd::app {
 std::size_t first_fresh_slice(const ParameterLayout& layout, double share) {
   const std::vector<ParameterSlice>& slices = layout.slices();
   const double limit = share * static_cast<double>(layout.element_count());
+  const auto tail = [&](std::size_t first) {
+    return static_cast<double>(layout.element_count() - elements_before(layout, first));
+  };
   std::size_t first = slices.size();
-  while (first > 0 && static_cast<double>(layout.element_count() - slices[first - 1].offset) <= limit) --first;
-  return first;
+  while (first > 0 && tail(first - 1) <= limit) --first;
+  // One slice may hold most of the model, as LeNet-5's first linear layer does, or a classifier alone.
+  return first > 0 && tail(first) < limit / 2 ? first - 1 : first;
 }
 
 std::size_t elements_before(const ParameterLayout& layout, std::size_t slice) {

@@ -11,7 +11,7 @@
 namespace dcs3gd::app {
 
 /// The first slice of the part of the model that is never stale: the longest tail of whole slices with at most this
-/// share of the parameters. 1: all of them.
+/// share of the parameters, or one slice more where that tail has less than half of the share. 1: all of them, 0: none.
 std::size_t first_fresh_slice(const ParameterLayout& layout, double share);
 
 /// Parameters in the slices before this one; of the slice after the last one: all.

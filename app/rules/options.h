@@ -49,8 +49,8 @@ struct AlgorithmOptions {
 };
 
 /// What a configuration begins with, since it costs no accuracy that could be measured (configs/README.md): one
-/// velocity for all workers, and all but the first twentieth of the parameters fresh. A fixed share and not a planned
-/// one, so that two runs of one configuration are the same run.
+/// velocity for all workers, and all but about the first twentieth of the parameters fresh. A fixed share and not a
+/// planned one, so that two runs of one configuration are the same run.
 inline AlgorithmOptions recommended_algorithm() { return {.own_momentum = 0, .fresh = 0.95}; }
 
 /// All settings that an update rule depends on.

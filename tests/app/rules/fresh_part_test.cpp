@@ -36,15 +36,17 @@ struct TenLayers {
 
 }  // namespace
 
-TEST_CASE("the fresh part is the longest tail of whole slices within its share") {
+TEST_CASE("the fresh part is the longest tail of whole slices within its share, if that is half of it") {
   const ParameterLayout layout(
       {{.name = "a", .shape = {100}}, {.name = "b", .shape = {20}}, {.name = "c", .shape = {8}}});
   CHECK(first_fresh_slice(layout, 0) == 3);
-  CHECK(first_fresh_slice(layout, 7.9 / 128) == 3);  // nothing is short enough
+  CHECK(first_fresh_slice(layout, 1.0 / 128) == 2);  // nothing is short enough
   CHECK(first_fresh_slice(layout, 8.0 / 128) == 2);
-  CHECK(first_fresh_slice(layout, 27.9 / 128) == 2);
+  CHECK(first_fresh_slice(layout, 15.9 / 128) == 2);
+  CHECK(first_fresh_slice(layout, 16.1 / 128) == 1);
   CHECK(first_fresh_slice(layout, 28.0 / 128) == 1);
-  CHECK(first_fresh_slice(layout, 0.999) == 1);
+  CHECK(first_fresh_slice(layout, 55.9 / 128) == 1);
+  CHECK(first_fresh_slice(layout, 0.95) == 0);
   CHECK(first_fresh_slice(layout, 1) == 0);
 }
 
