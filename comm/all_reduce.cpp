@@ -44,7 +44,9 @@ void Ticket::settle() noexcept {
 
 Ticket AllReducePlan::start() {
   if (needs_no_other_rank_ && !progress_->failed()) {
-    // Alone there is nothing to wait for, and waking a thread takes longer than scaling a small array.
+    // Alone there is nothing to wait for, and waking a thread takes longer than scaling a small array. Of a host's
+    // group other hosts have more ranks.
+    progress_->count_started();
     job_->run_here();
   } else {
     progress_->submit(job_);

@@ -128,11 +128,18 @@ ProgressThread::~ProgressThread() {
   thread_.join();
 }
 
+int ProgressThread::take_tag() { return std::exchange(next_tag_, (next_tag_ + 1) % kTagCount); }
+
+void ProgressThread::count_started() {
+  const std::lock_guard lock(mutex_);
+  take_tag();
+}
+
 void ProgressThread::submit(const std::shared_ptr<Job>& job) {
   job->begin();
   {
     const std::lock_guard lock(mutex_);
-    job->tag_ = std::exchange(next_tag_, (next_tag_ + 1) % kTagCount);
+    job->tag_ = take_tag();
     submitted_.push_back(job);
     has_news_ = true;
   }

@@ -84,6 +84,8 @@ class ProgressThread {
   Transport& transport() { return *transport_; }
   /// Throws Error{failure} if the job is in flight already.
   void submit(const std::shared_ptr<Job>& job);
+  /// Where this rank needs no other for what some others submit: all ranks count what they start.
+  void count_started();
   /// Waits for the end of a job and takes its result. Throws what ended it, also when the thread itself is stuck in a
   /// call of MPI.
   JobTimes wait(Job& job) const;
@@ -118,6 +120,7 @@ class ProgressThread {
   void run(const OpenTransport& open);
   void serve();
   bool take_submitted();
+  int take_tag();  ///< with the mutex held
   bool may_start(const Operation& operation) const;
   void forgive_absence();
   void start_waiting();

@@ -90,7 +90,7 @@ class OverlappedSgd final : public UpdateRule {
         slice_corrections_(updates_.size() * first_fresh_),
         slice_workers_(updates_.size()),
         local_weights_(std::ranges::max(slices_, {}, &ParameterSlice::count).count) {
-    if (has_stale() && options_.algorithm.worker == WorkerKind::host && parts_.communicator.ranks_here() > 1) {
+    if (has_stale() && options_.algorithm.worker == WorkerKind::host) {
       host_buckets_.emplace(parts_.communicator, gradients_.front(),
                             GradientBuckets::Options{.slices = {0, first_fresh_},
                                                      .factor = 1 / static_cast<float>(parts_.communicator.ranks_here()),

@@ -218,6 +218,11 @@ TEST_CASE("the ranks of a host are one worker with their whole batch") {
       CHECK(relative_difference(actual[0].mean_models[step], expected.mean_models[step]) < 1e-5);
       CHECK(actual[3].mean_models[step] == actual[0].mean_models[step]);
     }
+    // Hosts of two ranks and of one.
+    Experiment unequal = hosts;
+    unequal.ranks = 3;
+    const std::vector<Trajectory> three = run(unequal);
+    CHECK(three[2].mean_models == three[0].mean_models);
   }
 }
 
