@@ -96,6 +96,10 @@ std::string AllGather::name() const {
 }
 
 std::string AllGather::waits_for() const {
+  if (!receives_.in_flight() && sends_.in_flight()) {
+    return format("{} does not take it",
+                  topology_.describe(topology_.rank_right(static_cast<std::ptrdiff_t>(distance_))));
+  }
   // The sender has had rounds of its own, from as many ranks to its left again.
   std::vector<int> ranks;
   const std::size_t end = std::min(2 * distance_, blobs_.size());

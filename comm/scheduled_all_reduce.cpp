@@ -32,16 +32,24 @@ ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& top
       spec_(spec),
       segment_bytes_(segment_bytes),
       exact_segment_bytes_(exact_segment_bytes) {
-  for (const Send& send : schedule_.sends) add_transfer(send_numbers_, send.run);
-  for (const Receive& receive : schedule_.receives) add_transfer(receive_numbers_, receive.run);
-  const std::size_t slots = TransferWindow::kSlots * (*spec.wire == Wire::bf16 ? 2 : 1);
-  if (slot_bytes_ > 0) staging_ = AlignedBuffer<std::byte>(slots * slot_bytes_);
+  for (const Send& send : schedule_.sends) {
+    add_transfer(send_numbers_, send.run);
+    const Piece first = piece(send.run, 0);
+    if (first.wire == Wire::bf16) outgoing_bytes_ = std::max(outgoing_bytes_, whole_lines(first.bytes()));
+  }
+  for (const Receive& receive : schedule_.receives) {
+    add_transfer(receive_numbers_, receive.run);
+    const Piece first = piece(receive.run, 0);
+    const Piece first_of_tail = piece(receive.run, value_segments(receive.run));
+    incoming_bytes_ = std::max(incoming_bytes_, whole_lines(std::max(first.bytes(), first_of_tail.bytes())));
+  }
+  const std::size_t bytes = TransferWindow::kSlots * (incoming_bytes_ + outgoing_bytes_);
+  if (bytes > 0) staging_ = AlignedBuffer<std::byte>(bytes);
 }
 
 void ScheduledAllReduce::add_transfer(MessageNumbers& numbers, const Run& run) {
   const std::size_t of_values = value_segments(run);
   numbers.add_transfer(of_values + segment_count(range(spec_.tail, run), segment_floats(run, Wire::fp32)));
-  slot_bytes_ = std::max(slot_bytes_, whole_lines(std::max(piece(run, 0).bytes(), piece(run, of_values).bytes())));
 }
 
 void ScheduledAllReduce::start(int tag) {
@@ -84,7 +92,9 @@ ScheduledAllReduce::Piece ScheduledAllReduce::piece(const Run& run, std::size_t 
 
 std::byte* ScheduledAllReduce::slot(Direction direction, std::size_t message) {
   constexpr std::size_t kSlots = TransferWindow::kSlots;
-  return staging_.data() + (message % kSlots + (direction == Direction::outgoing ? kSlots : 0)) * slot_bytes_;
+  return direction == Direction::incoming
+             ? staging_.data() + message % kSlots * incoming_bytes_
+             : staging_.data() + kSlots * incoming_bytes_ + message % kSlots * outgoing_bytes_;
 }
 
 bool ScheduledAllReduce::post_receive() {

@@ -75,8 +75,9 @@ class ScheduledAllReduce final : public Operation {
   const std::size_t exact_segment_bytes_;
   MessageNumbers send_numbers_;
   MessageNumbers receive_numbers_;
-  std::size_t slot_bytes_ = 0;
-  AlignedBuffer<std::byte> staging_;  ///< the slots of what comes, then, for bf16, of what leaves
+  std::size_t incoming_bytes_ = 0;    ///< of a slot
+  std::size_t outgoing_bytes_ = 0;    ///< of a slot; 0: all leaves as it is
+  AlignedBuffer<std::byte> staging_;  ///< the slots of what comes, then those of what leaves
   int tag_ = 0;
 
   TransferWindow receives_;

@@ -38,6 +38,8 @@ class Predictions:
         if not lines or any(line.get("bench") != "scale" for line in lines) or not lines[0].get("inputs"):
             raise ValueError("not a whole answer of dcs3gd-bench scale --json")
         self.inputs, self._lines = lines[0], lines[1:]
+        if not self._lines or any(line.get("inputs") for line in self._lines):
+            raise ValueError("expected one answer of dcs3gd-bench scale --json, to its end")
         self.rules = list(dict.fromkeys(line["rule"] for line in self._lines))
         self.bits = list(dict.fromkeys(line["bits"] for line in self._lines))
         self.replayed = max((line["ranks"] for line in self._lines if line["is_replayed"]), default=0)

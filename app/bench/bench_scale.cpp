@@ -346,6 +346,9 @@ void bench_scale(const ScaleBenchOptions& options) {
     if (communicator->rank() != 0) return;
   }
   const NetworkModel network = network_of(options, measured);
+  for (const int ranks : options.ranks) {
+    if (ranks > options.replay_ranks) replay_alone(comm::find_algorithm(options.algorithm), ranks, 1, network);
+  }
   const Compute compute = measure_compute(options);
   print_inputs(options, compute, network);
   const double usual_ms = alone_ms(options, compute);

@@ -25,8 +25,10 @@ constexpr std::array kAlgorithms{
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
 
-/// Below, waiting for each other takes longer than sending.
+/// Below, waiting for each other takes longer than sending. However many ranks there are, a bucket of gradients is not
+/// few.
 constexpr std::size_t kFewFloatsPerRank = 8192;
+constexpr std::size_t kFewFloats = std::size_t{1} << 18;
 /// Each hop of a ring rounds.
 constexpr std::size_t kMostRanksOfNarrowRing = 16;
 
@@ -49,7 +51,7 @@ const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& top
                                       bool wire_rounds) {
   if (name != kAutomatic) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
-  if (floats <= ranks * kFewFloatsPerRank) return find_algorithm("halving_doubling");
+  if (floats <= std::min(ranks * kFewFloatsPerRank, kFewFloats)) return find_algorithm("halving_doubling");
   const std::size_t hosts = topology.ranks_by_host().size();
   if (hosts > 1 && hosts < ranks) return find_algorithm("hierarchical");
   return find_algorithm(wire_rounds && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");

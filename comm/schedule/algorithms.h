@@ -28,7 +28,7 @@ inline constexpr std::string_view kAutomatic = "auto";
 /// Whether a name in comm.algorithm is the native all-reduce's. Throws as find_algorithm().
 bool is_native(std::string_view name);
 /// What a name in comm.algorithm stands for where these ranks sum so many floats on a wire that rounds or not. The same
-/// on all ranks, and again in a run that is continued on as many.
+/// on all ranks, and again in a run that is continued on as many, spread over hosts alike.
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
                                       bool wire_rounds);
 

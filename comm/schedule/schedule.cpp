@@ -40,19 +40,28 @@ std::vector<int> blamed_ranks(MakeSchedule make, const Topology& topology, std::
     int rank;
     std::size_t receive;
   };
+  const auto ranks = static_cast<std::size_t>(topology.size());
+  std::vector<Schedule> schedules(ranks);  // of a rank once it is looked at
+  const auto schedule_of = [&](int rank) -> const Schedule& {
+    Schedule& schedule = schedules[static_cast<std::size_t>(rank)];
+    if (schedule.receives.empty()) schedule = make(topology.seen_from(rank));
+    return schedule;
+  };
   std::vector<int> blamed;
+  std::vector<bool> is_blamed(ranks);
+  is_blamed[static_cast<std::size_t>(topology.rank())] = true;
   std::vector<Wait> waits{{topology.rank(), receive}};
-  std::vector<std::size_t> seen(static_cast<std::size_t>(topology.size()));  // of each rank: so many receives
-  for (std::size_t next = 0; next < waits.size(); ++next) {
+  std::vector<std::size_t> seen(ranks);  // of each rank: so many receives
+  for (std::size_t next = 0; next < waits.size() && blamed.size() + 1 < ranks; ++next) {
     const Wait wait = waits[next];
-    const Schedule receiver = make(topology.seen_from(wait.rank));
+    const Schedule& receiver = schedule_of(wait.rank);
     const int from = receiver.receives[wait.receive].from;
-    const Schedule sender = make(topology.seen_from(from));
-    if (from != topology.rank() && std::ranges::count(blamed, from) == 0) blamed.push_back(from);
+    const auto sender = static_cast<std::size_t>(from);
+    if (!is_blamed[sender]) blamed.push_back(from);
+    is_blamed[sender] = true;
     // Receives are finished in order: the send waits for all of these.
-    const std::size_t needed = send_of(sender, receiver, wait.rank, wait.receive).after_receives;
-    std::size_t& known = seen[static_cast<std::size_t>(from)];
-    for (; known < needed; ++known) waits.push_back({from, known});
+    const std::size_t needed = send_of(schedule_of(from), receiver, wait.rank, wait.receive).after_receives;
+    for (; seen[sender] < needed; ++seen[sender]) waits.push_back({from, seen[sender]});
   }
   return blamed;
 }

@@ -115,60 +115,40 @@ TEST_CASE("nobody passes the barrier before everybody has come") {
   });
 }
 
-/// What a rank sends.
-struct Traffic {
-  std::size_t messages = 0;
-  std::size_t empty_messages = 0;
-};
-
-/// Counts what goes through a transport.
-class CountingTransport final : public Transport {
- public:
-  CountingTransport(std::unique_ptr<Transport> inner, std::vector<Traffic>& by_rank)
-      : inner_(std::move(inner)), traffic_(by_rank[static_cast<std::size_t>(inner_->rank())]) {}
-
-  int rank() const override { return inner_->rank(); }
-  int size() const override { return inner_->size(); }
-  Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
-    ++traffic_.messages;
-    traffic_.empty_messages += bytes.empty() ? 1 : 0;
-    return inner_->start_send(to, tag, bytes);
-  }
-  Request start_receive(int from, int tag, std::span<std::byte> bytes) override {
-    return inner_->start_receive(from, tag, bytes);
-  }
-  bool test(Request request) override { return inner_->test(request); }
-  void abort(int exit_code, const std::string& reason) override { inner_->abort(exit_code, reason); }
-
- private:
-  std::unique_ptr<Transport> inner_;
-  Traffic& traffic_;
+/// What a rank sends at most.
+struct MostSent {
+  std::uint64_t messages = 0;
+  std::uint64_t empty_messages = 0;
 };
 
 /// The most that a rank sends in `body` beyond meeting and farewell.
-Traffic most_traffic(int ranks, const Options& settings, const std::function<void(Communicator&)>& body) {
+MostSent most_sent(int ranks, const Options& settings, const std::function<void(Communicator&)>& body) {
   const auto most = [&](const std::function<void(Communicator&)>& calls) {
     std::vector<Traffic> by_rank(static_cast<std::size_t>(ranks));
     run_ranks_as_threads(ranks, settings, calls, [&](std::unique_ptr<Transport> transport) {
       return std::make_unique<CountingTransport>(std::move(transport), by_rank);
     });
-    return Traffic{std::ranges::max(by_rank, {}, &Traffic::messages).messages,
-                   std::ranges::max(by_rank, {}, &Traffic::empty_messages).empty_messages};
+    MostSent found;
+    for (const Traffic& traffic : by_rank) {
+      found.messages = std::max<std::uint64_t>(found.messages, traffic.messages);
+      found.empty_messages = std::max<std::uint64_t>(found.empty_messages, traffic.empty_messages);
+    }
+    return found;
   };
-  const Traffic alone = most([](Communicator&) {});
-  const Traffic with_body = most(body);
+  const MostSent alone = most([](Communicator&) {});
+  const MostSent with_body = most(body);
   return {with_body.messages - alone.messages, with_body.empty_messages};
 }
 
 TEST_CASE("among many ranks each sends few messages, and none is empty") {
   constexpr int kRanks = 37;
   constexpr std::size_t kRounds = 6;  // of doubling from 1 to 37
-  const Traffic barrier = most_traffic(kRanks, options(), [](Communicator& communicator) { communicator.barrier(); });
+  const MostSent barrier = most_sent(kRanks, options(), [](Communicator& communicator) { communicator.barrier(); });
   CHECK(barrier.messages == kRounds);
   CHECK(barrier.empty_messages == 0);
-  const Traffic gather = most_traffic(kRanks, options(), [](Communicator& communicator) { communicator.gather(1); });
+  const MostSent gather = most_sent(kRanks, options(), [](Communicator& communicator) { communicator.gather(1); });
   CHECK(gather.messages == 2 * kRounds);
-  const Traffic broadcast = most_traffic(kRanks, options(), [](Communicator& communicator) {
+  const MostSent broadcast = most_sent(kRanks, options(), [](Communicator& communicator) {
     std::vector<std::byte> bytes(30 * 64);
     communicator.broadcast(bytes);
   });
@@ -176,7 +156,7 @@ TEST_CASE("among many ranks each sends few messages, and none is empty") {
   for (const AlgorithmInfo& algorithm : algorithms()) {
     Options settings = options();
     settings.algorithm = algorithm.name;
-    const Traffic all_reduce = most_traffic(kRanks, settings, [](Communicator& communicator) {
+    const MostSent all_reduce = most_sent(kRanks, settings, [](Communicator& communicator) {
       std::vector<float> values(3);
       communicator.plan_all_reduce({.values = values}).start().wait();
     });

@@ -16,6 +16,7 @@ namespace dcs3gd::comm {
 /// What a rank has sent.
 struct Traffic {
   std::atomic<std::uint64_t> messages = 0;
+  std::atomic<std::uint64_t> empty_messages = 0;
   std::atomic<std::uint64_t> bytes = 0;
 };
 
@@ -29,6 +30,7 @@ class CountingTransport final : public Transport {
   int size() const override { return inner_->size(); }
   Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
     ++traffic_.messages;
+    traffic_.empty_messages += bytes.empty() ? 1 : 0;
     traffic_.bytes += bytes.size();
     return inner_->start_send(to, tag, bytes);
   }
