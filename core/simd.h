@@ -17,6 +17,15 @@
 #define DCS3GD_SIMD_CLONES
 #endif
 
+/// How fast the loops of this build are: compiled for several instruction sets or for plain x86-64, or not optimised.
+#if !defined(__OPTIMIZE__)
+inline constexpr const char* kLoopsOfBuild = "unoptimised";
+#elif defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
+inline constexpr const char* kLoopsOfBuild = "cloned";
+#else
+inline constexpr const char* kLoopsOfBuild = "plain";
+#endif
+
 /// In front of a loop: its iterations do not depend on each other, whatever the pointers may be.
 #if defined(__clang__)
 #define DCS3GD_INDEPENDENT_ITERATIONS _Pragma("clang loop vectorize(assume_safety)")

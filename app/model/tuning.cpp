@@ -70,7 +70,7 @@ nn::ConvolutionChoices known_or_measured(const Measure& measure_missing) {
 }
 
 /// Those of a run that continues; none, with a word, if its file is not as it was written.
-nn::ConvolutionChoices choices_of_run(const std::string& file_of_run) {
+std::optional<nn::ConvolutionChoices> choices_of_run(const std::string& file_of_run) {
   std::ifstream file(file_of_run);
   const std::string text = rest_of(file);
   // Files of earlier versions have no checksum.
@@ -80,10 +80,10 @@ nn::ConvolutionChoices choices_of_run(const std::string& file_of_run) {
   if (is_whole) {
     attempt([&] { choices = nn::ConvolutionChoices::from_text(text.substr(head)); });
   }
-  if (choices) return *choices;
+  if (choices) return choices;
   log::warn(format("{} is damaged: its convolutions are chosen anew, so the run goes on exactly but for rounding",
                    file_of_run));
-  return {};
+  return std::nullopt;
 }
 
 }  // namespace
@@ -112,11 +112,13 @@ nn::ConvolutionChoices tune_convolutions(const nn::Graph& graph, const Configura
       nn::measure_convolutions(graph, configuration.algorithm.images_per_pass(), configuration.model.precision, missing,
                                before_each);
     };
-    if (std::filesystem::exists(file_of_run)) choices = choices_of_run(file_of_run);
-    if (choices == nn::ConvolutionChoices()) {
-      choices = known_or_measured(measure_missing);
-    } else {
+    std::optional<nn::ConvolutionChoices> of_run;
+    if (std::filesystem::exists(file_of_run)) of_run = choices_of_run(file_of_run);
+    if (of_run) {
+      choices = std::move(*of_run);
       measure_missing(choices);
+    } else {
+      choices = known_or_measured(measure_missing);
     }
   });
   return choices_of_rank_0(communicator, choices);

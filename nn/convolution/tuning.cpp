@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include "core/format.h"
+#include "core/simd.h"
 #include "nn/convolution/tasks.h"
 #include "nn/onednn/cpu.h"
 #include "nn/plan/planner.h"
@@ -44,8 +45,8 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
 }
 
 std::string describe_machine() {
-  return format("{}, {}, {} threads, oneDNN {}, own Winograd", processor(), instruction_set(), omp_get_max_threads(),
-                onednn::version());
+  return format("{}, {}, {} threads, oneDNN {}, own Winograd, {} loops", processor(), instruction_set(),
+                omp_get_max_threads(), onednn::version(), kLoopsOfBuild);
 }
 
 }  // namespace dcs3gd::nn

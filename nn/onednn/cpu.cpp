@@ -6,6 +6,16 @@
 
 namespace dcs3gd::nn {
 
+namespace {
+
+/// Sets of bits: what came later includes it.
+bool includes(dnnl::cpu_isa needed) {
+  const auto bits = [](dnnl::cpu_isa isa) { return static_cast<unsigned>(isa); };
+  return (bits(dnnl::get_effective_cpu_isa()) & bits(needed)) == bits(needed);
+}
+
+}  // namespace
+
 std::string instruction_set() {
   using dnnl::cpu_isa;
   static const std::map<cpu_isa, const char*> names{
@@ -22,12 +32,8 @@ std::string instruction_set() {
   return entry == names.end() ? "other" : entry->second;
 }
 
-bool supports(Precision precision) {
-  if (precision == Precision::fp32) return true;
-  // Sets of bits: what came later includes it.
-  const auto bits = [](dnnl::cpu_isa isa) { return static_cast<unsigned>(isa); };
-  const unsigned needed = bits(dnnl::cpu_isa::avx512_core_bf16);
-  return (bits(dnnl::get_effective_cpu_isa()) & needed) == needed;
-}
+bool has_avx512() { return includes(dnnl::cpu_isa::avx512_core); }
+
+bool supports(Precision precision) { return precision == Precision::fp32 || includes(dnnl::cpu_isa::avx512_core_bf16); }
 
 }  // namespace dcs3gd::nn

@@ -29,7 +29,7 @@ Winograd::Activation activation(const Descriptor& desc) {
 
 std::optional<onednn::Planned> plan_winograd(ConvolutionDirection direction,
                                              const onednn::ConvolutionRequest& request) {
-  const std::size_t lanes = instruction_set().starts_with("avx512") ? 16 : 8;
+  const std::size_t lanes = has_avx512() ? 16 : 8;
   const onednn::Dims weights = onednn::dims_of(request.weights);
   const auto src = in_rows(request.src, lanes);
   const auto dst = in_rows(request.dst, lanes);
