@@ -10,6 +10,7 @@
 #include <variant>
 #include <vector>
 
+#include <nlohmann/json.hpp>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -49,17 +50,23 @@ std::string file_uri(const fs::path& path) {
   return uri;
 }
 
+/// Without bytes that are no UTF-8, such as a command line may hold: MLflow reads nothing else.
+std::string as_utf8(const std::string& text) {
+  using Json = nlohmann::json;
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace)).get<std::string>();
+}
+
 /// As text in YAML, whatever it looks like.
 std::string quoted(const std::string& text) {
   std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  for (const char c : as_utf8(text)) quoted += c == '\'' ? std::string("''") : std::string(1, c);
   return quoted + '\'';
 }
 
 /// The files are small and many, and written anew at each start: they need not be durable one by one.
 void write_file(const fs::path& path, const std::string& text) {
   std::ofstream file(path, std::ios::binary);
-  file << text;
+  file << as_utf8(text);
   file.close();
   if (!file) throw Error(ErrorKind::failure, format("cannot write {}: {}", path.string(), system_reason()));
 }
@@ -82,7 +89,11 @@ void rewind(const fs::path& path, std::int64_t last) {
     const std::string_view line = std::string_view(text).substr(at, end - at);
     if (is_kept(line, last)) kept += line;
   }
-  if (kept.size() != text.size()) write_file_atomically(path.string(), kept);
+  if (kept.empty()) {
+    fs::remove(path);  // MLflow takes an empty one for damage, and lists no run of the store any more
+  } else if (kept.size() != text.size()) {
+    write_file_atomically(path.string(), kept);
+  }
 }
 
 void rewind_all(const fs::path& folder, std::int64_t last) {

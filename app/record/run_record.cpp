@@ -18,8 +18,18 @@ void RunRecord::open(std::int64_t step) {
   rewind_metrics(folder_.metrics(), step);
   metrics_.emplace(folder_.metrics());
   tensorboard_.emplace(folder_.path(), options_.settings);
-  if (options_.mlflow) mlflow_.emplace(*options_.mlflow, folder_, options_.settings, step);
+  if (options_.mlflow) open_mlflow(*options_.mlflow, step);
   std::filesystem::remove(folder_.summary());  // an old one would claim that this run has ended
+}
+
+/// A store that cannot be written to is told of before a run begins. A run that goes on does without.
+void RunRecord::open_mlflow(const std::string& store, std::int64_t step) {
+  try {
+    mlflow_.emplace(store, folder_, options_.settings, step);
+  } catch (const std::exception& error) {
+    if (step == 0) throw;
+    log::warn(format("{}; MLflow hears nothing of this run, which goes on", error.what()));
+  }
 }
 
 void RunRecord::write(const Event& event) {

@@ -48,6 +48,7 @@ class RunRecord {
   void write_end(EndEvent event);
 
  private:
+  void open_mlflow(const std::string& store, std::int64_t step);
   double share_hidden(double wait_ms, double all_reduce_ms) const;
   void log_end(const EndEvent& event) const;
 

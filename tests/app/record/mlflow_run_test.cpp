@@ -45,4 +45,17 @@ TEST_CASE("what a crash left in MLflow's store is taken back or removed") {
   CHECK(std::ranges::count(text, '\n') == 3);
   CHECK(text.ends_with(" 0.75 3\n"));
   CHECK_FALSE(std::filesystem::exists(top1 + ".1a2b3c4d.tmp"));
+  start(0);
+  CHECK_FALSE(std::filesystem::exists(top1));  // MLflow takes an empty file for damage
+}
+
+TEST_CASE("what MLflow reads is UTF-8, whatever the command line holds") {
+  const TemporaryFolder folder;
+  const RunFolder run(folder / "", "run");
+  std::filesystem::create_directory(run.path());
+  MlflowRun mlflow(folder / "store", run, {}, 0);
+  mlflow.write(StartEvent{.command = "--config caf\xe9.yaml"});
+  std::string id;
+  std::ifstream(run.mlflow()) >> id;
+  CHECK(test::content_of(folder / ("store/0/" + id + "/tags/mlflow.source.name")) == "--config caf\xef\xbf\xbd.yaml");
 }
