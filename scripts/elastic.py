@@ -12,6 +12,7 @@ Exit codes: 0 done, 1 gave up, 2 usage or configuration, 3 diverged, 75 stopped:
 """
 
 import argparse
+import json
 import math
 import os
 import shlex
@@ -34,7 +35,6 @@ START_S = 120  # from mpirun's start to the first rank
 LINGER_S = 10  # of an mpirun whose ranks are gone
 SWEEP_S = 10  # for what a job has left behind
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5, 80  # before another try, if the last one did not get to a checkpoint
-LONGEST_END_BYTES = 65536  # of the last line of the metrics
 SLURM_RESERVE_S = 90  # the trainer stops so long before the end of its Slurm job
 # Without these Open MPI 4.1 waits for ever for a host that lost its power, and a host that is cut off for mpirun.
 KEEPALIVE = "--mca oob_tcp_keepalive_time 20 --mca oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 3".split()
@@ -178,6 +178,7 @@ class Run:
     def __init__(self, command):
         if any(argument.split("=")[0] == "--resume" for argument in command):
             raise UsageError("leave out --resume: every start after the first continues what is there")
+        self.trains = not any(argument.split("=")[0] in ("--eval", "--dry-run") for argument in command)
         try:
             result = subprocess.run([*command, "--print-config"], stdin=subprocess.DEVNULL, capture_output=True,
                                     encoding="utf-8", errors="replace", check=False)
@@ -211,15 +212,13 @@ class Run:
                 signs.append(None)
         return signs
 
-    def is_cut_off(self):
-        """Whether its metrics lack their end: Open MPI 5's mpirun ends with 0 when a host has lost its power."""
+    def is_done(self):
+        """Whether it says so itself: Open MPI 5's mpirun ends with 0 when a host has lost its power."""
         try:
-            with open(self.folder / "metrics.jsonl", "rb") as metrics:
-                metrics.seek(max(0, metrics.seek(0, os.SEEK_END) - LONGEST_END_BYTES))
-                last = metrics.read().rsplit(b"\n", 2)
-        except OSError:
-            return False
-        return len(last) > 1 and not last[-2].startswith(b'{"event":"end"')
+            summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+            return not self.trains or summary["status"] == "done"
+        except (OSError, ValueError, KeyError, TypeError):
+            return not self.trains
 
 
 class Supervisor:
@@ -358,7 +357,7 @@ class Supervisor:
     def _judge(self, code, before, ran_s):
         """The exit code if this was the end, or None after a pause: again."""
         at_step = self.run.newest_checkpoint()
-        if code == EXIT_DONE and not self.run.is_cut_off():
+        if code == EXIT_DONE and self.run.is_done():
             say("done")
             return EXIT_DONE
         if code == EXIT_DIVERGED or code == EXIT_INPUT and not self.accepted:

@@ -45,7 +45,7 @@ case $code in
   wait) trap 'exit 75' USR1; env ${BASH_REMATCH[1]} sleep 1000 & wait ;;
   orphan) env ${BASH_REMATCH[1]} sleep 1000 & sleep 2; kill -9 $$ ;;
   gone) sleep 0.5 ;;
-  0) sleep 0.5; echo '{"event":"end","status":"done"}' >> runs/run/metrics.jsonl ;;
+  0) sleep 0.5; echo '{"event":"end","status":"done"}' > runs/run/summary.json ;;
   *) sleep 0.5; exit $code ;;
 esac
 """
