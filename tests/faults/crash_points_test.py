@@ -27,7 +27,7 @@ KINDS = ("before", "within")
 # Checkpoints of steps 4, 8, … 16, of which two are kept, or three after a death after the last one.
 RUN = """\
 run: {epochs: 2, name: run}
-model: {name: resnet20, classes: 2}
+model: {name: resnet20, classes: 2, convolution: direct}
 data: {format: synthetic, image_size: 8, channels: 1, synthetic: {train_images: 64, eval_images: 20},
        augment: {random_crop_padding: 1, horizontal_flip: true}}
 algorithm: {name: dc_s3gd, batch_per_worker: BATCH}

@@ -20,7 +20,7 @@ from processes import TIMEOUT_S, wait_until
 
 CONFIGURATION = """
 run: {epochs: 2, eval_every_epochs: 0}
-model: {name: resnet20, classes: 3}
+model: {name: resnet20, classes: 3, convolution: direct}
 data:
   format: image_folder
   train: photos/train
