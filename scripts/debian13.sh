@@ -32,12 +32,15 @@ if [[ ! -e $kReady ]]; then
   mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v -- '-security' | sort | uniq -c |
     sort -rn | awk 'NR == 1 {print $2}')
   echo "debian13.sh: making $folder from ${mirror:-debootstrap\'s own mirror}"
-  debootstrap --variant=minbase trixie "$folder" ${mirror:+"$mirror"} >"$folder.log" 2>&1 ||
+  # Elsewhere until it is whole: what an interruption leaves is made anew.
+  rm -rf "$folder.new"
+  debootstrap --variant=minbase trixie "$folder.new" ${mirror:+"$mirror"} >"$folder.log" 2>&1 ||
     skip "debootstrap cannot make it: $(tail -n 1 "$folder.log")"
   # How this machine reaches the mirror holds inside, too.
-  apt-config dump | grep -E '^Acquire::(http|https|Retries)' >"$folder/etc/apt/apt.conf.d/50outside" || true
-  echo force-unsafe-io >"$folder/etc/dpkg/dpkg.cfg.d/throw-away"  # no waiting for the disk
-  touch "$kReady"
+  apt-config dump | grep -E '^Acquire::(http|https|Retries)' >"$folder.new/etc/apt/apt.conf.d/50outside" || true
+  echo force-unsafe-io >"$folder.new/etc/dpkg/dpkg.cfg.d/throw-away"  # no waiting for the disk
+  touch "$folder.new/${kReady#"$folder"}"
+  rmdir "$folder" && mv "$folder.new" "$folder"
 fi
 cp /etc/resolv.conf /etc/hosts "$folder/etc/"
 mkdir -p "$folder$kSource" "$folder$kCache"

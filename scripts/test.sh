@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, builds, and runs every test. Ends at the first stage that fails, naming it.
+# Installs what the tests need, builds, and runs every test. Ends at the first stage that fails, naming it; of those
+# that run beside the tests (debug, clang, tidy) it waits for the tests.
 #
 #   scripts/test.sh            all stages
 #   scripts/test.sh --quick    the first stages only, without the slow tests
@@ -102,7 +103,11 @@ stage_debian13() {
   cp "$folder"/dcs3gd-train/build/package/*.deb "$bare/dcs3gd-train/package.deb"
   # shellcheck disable=SC2016  # the inner shell's variables
   scripts/debian13.sh "$bare" bash -c 'set -e
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends ./package.deb
+    export DEBIAN_FRONTEND=noninteractive
+    dpkg --configure -a  # what an earlier run has left is no part of this one
+    dpkg --purge dcs3gd-train
+    apt-get -q -y autoremove --purge
+    apt-get -q -y install --no-install-recommends ./package.deb
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     cd "$(mktemp -d)"
     dcs3gd-train --config tiny.yaml --set run.max_steps=64
@@ -156,12 +161,12 @@ else
   (renice -n 19 -p $BASHPID >/dev/null && run_stages debug clang tidy) >"$kResults/beside.log" 2>&1 &
   beside=$!
   set +m
-  trap 'kill -- "-$beside" 2>/dev/null || true' EXIT
+  trap 'kill -- "-$beside" 2>/dev/null || true; ! grep -Eq "^(debug|clang|tidy) .*FAILED" "$kSummary" || cat "$kResults/beside.log"' EXIT
   run_stages fast_tests slow_tests asan fuzz tsan debian13
   status=0
   wait "$beside" || status=$?
-  cat "$kResults/beside.log"
   ((status == 0)) || exit "$status"
+  cat "$kResults/beside.log"
 fi
 
 printf '\n%s\n\n' "$(<"$kSummary")"
