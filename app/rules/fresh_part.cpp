@@ -46,6 +46,7 @@ double predicted_step_ms(const ParameterLayout& layout, const StepProfile& profi
   constexpr std::size_t kStepsUntilSettled = 5;
   const std::vector<Average> averages = averages_of_step(layout, profile, first_fresh);
   std::vector<LinkTime> times;
+  times.reserve(averages.size());
   for (const Average& average : averages) {
     times.push_back({.busy_ms = profile.latency_ms + profile.ms_per_element * static_cast<double>(average.elements)});
   }
