@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <filesystem>
 #include <initializer_list>
 #include <iterator>
@@ -85,13 +86,13 @@ void Trainer::average_weights(std::int64_t step) {
 /// Once in a run: a picture of what is trained on.
 void Trainer::show(const nn::BatchView& batch) {
   if (std::exchange(has_shown_batch_, true) || communicator_.rank() != 0) return;
-  if (std::filesystem::exists(folder_.first_batch())) return;
   try {
+    if (std::filesystem::exists(folder_.first_batch())) return;
     const data::Dataset& images = *datasets_.train;
     write_first_batch(folder_.first_batch(), batch,
                       {.channels = images.channels(), .height = images.height(), .width = images.width()},
                       data::normalization_of(configuration_.data));
-  } catch (const Error& error) {  // no reason to end a run
+  } catch (const std::exception& error) {  // no reason to end a run
     log::warn(error.what());
   }
 }
