@@ -40,7 +40,8 @@ if [[ ! -e $kReady ]]; then
   apt-config dump | grep -E '^Acquire::(http|https|Retries)' >"$folder.new/etc/apt/apt.conf.d/50outside" || true
   echo force-unsafe-io >"$folder.new/etc/dpkg/dpkg.cfg.d/throw-away"  # no waiting for the disk
   touch "$folder.new/${kReady#"$folder"}"
-  rmdir "$folder" && mv "$folder.new" "$folder"
+  rmdir "$folder"  # what holds something else stays
+  mv "$folder.new" "$folder"
 fi
 cp /etc/resolv.conf /etc/hosts "$folder/etc/"
 mkdir -p "$folder$kSource" "$folder$kCache"
