@@ -4,8 +4,10 @@
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <fstream>
 #include <iterator>
 #include <map>
+#include <set>
 
 #include <sched.h>
 #include <unistd.h>
@@ -20,6 +22,21 @@ std::string host_name() {
   return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
 }
 
+/// What the system says of a core, a word; empty if it says nothing.
+std::string topology(const std::string& root, int core, const char* what) {
+  std::ifstream file(format("{}/sys/devices/system/cpu/cpu{}/topology/{}", root, core, what));
+  std::string word;
+  file >> word;
+  return word;
+}
+
+/// How many different words it says of these cores; 0 if it says nothing of one.
+int count_different(const std::string& root, const std::vector<int>& cores, const char* what) {
+  std::set<std::string> words;
+  for (const int core : cores) words.insert(topology(root, core, what));
+  return words.contains("") ? 0 : static_cast<int>(words.size());
+}
+
 bool share_a_core(const RankPlace& one, const RankPlace& other) {
   return one.host == other.host && std::find_first_of(one.cores.begin(), one.cores.end(), other.cores.begin(),
                                                       other.cores.end()) != one.cores.end();
@@ -27,8 +44,8 @@ bool share_a_core(const RankPlace& one, const RankPlace& other) {
 
 }  // namespace
 
-RankPlace find_own_place() {
-  RankPlace place{host_name(), {}};
+RankPlace find_own_place(const std::string& root) {
+  RankPlace place{.host = host_name(), .cores = {}};
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
@@ -36,21 +53,30 @@ RankPlace find_own_place() {
       if (CPU_ISSET(static_cast<std::size_t>(core), &allowed)) place.cores.push_back(core);
     }
   }
+  place.physical_cores = count_different(root, place.cores, "thread_siblings_list");
+  place.sockets = std::max(1, count_different(root, place.cores, "physical_package_id"));
   return place;
 }
 
-std::string pack(const RankPlace& place) { return format("{}\n{}", place.host, fmt::join(place.cores, ",")); }
+std::string pack(const RankPlace& place) {
+  std::vector<int> numbers{place.physical_cores, place.sockets};
+  numbers.insert(numbers.end(), place.cores.begin(), place.cores.end());
+  return format("{}\n{}", place.host, fmt::join(numbers, ","));
+}
 
 RankPlace unpack_place(std::string_view blob) {
   const std::size_t line_end = blob.find('\n');
-  RankPlace place{std::string(blob.substr(0, line_end)), {}};
+  std::vector<int> numbers;
   const char* const end = blob.data() + blob.size();
   for (const char* at = blob.data() + line_end + 1; at < end;) {
-    int core = 0;
-    at = std::from_chars(at, end, core).ptr + 1;
-    place.cores.push_back(core);
+    int number = 0;
+    at = std::from_chars(at, end, number).ptr + 1;
+    numbers.push_back(number);
   }
-  return place;
+  return {.host = std::string(blob.substr(0, line_end)),
+          .cores = {numbers.begin() + 2, numbers.end()},
+          .physical_cores = numbers[0],
+          .sockets = numbers[1]};
 }
 
 std::vector<int> ranks_on_same_cores(const std::vector<RankPlace>& places, int rank) {

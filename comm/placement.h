@@ -10,13 +10,17 @@ namespace dcs3gd::comm {
 /// Where a rank runs.
 struct RankPlace {
   std::string host;
-  std::vector<int> cores;  ///< those it may use, ascending
+  std::vector<int> cores;  ///< those it may use, as the system numbers them, ascending; hyper-threads count as cores
+  int physical_cores = 0;  ///< of them, hyper-threads of one core counted once; 0: not known
+  int sockets = 1;         ///< they lie on
 
+  /// Threads beyond these share the arithmetic of a core.
+  int computing_cores() const { return physical_cores > 0 ? physical_cores : static_cast<int>(cores.size()); }
   bool operator==(const RankPlace&) const = default;
 };
 
-/// This process's own place, by the system.
-RankPlace find_own_place();
+/// This process's own place, by the system. `root` is where /sys is found.
+RankPlace find_own_place(const std::string& root = "");
 
 /// A place as a blob, to be gathered.
 std::string pack(const RankPlace& place);

@@ -47,10 +47,16 @@ void warn_of_crowding(const std::vector<RankUse>& ranks, std::vector<std::string
     std::size_t threads = 0;
     for (const int sharer : sharers)
       threads += static_cast<std::size_t>(ranks[static_cast<std::size_t>(sharer)].threads);
+    const comm::RankPlace& place = places[static_cast<std::size_t>(rank)];
+    const auto computing_cores = static_cast<std::size_t>(place.computing_cores());
+    if (threads > computing_cores && threads <= cores.size() && cores == place.cores) {
+      warnings.push_back(format("{} on {}: {} on {}, whose hyper-threads share the arithmetic",
+                                numbered("rank", sharers), place.host, counted(threads, "thread"),
+                                counted(computing_cores, "core")));
+    }
     if (threads <= cores.size()) continue;
-    warnings.push_back(format("{} on {}: {} on {} ({})", numbered("rank", sharers),
-                              places[static_cast<std::size_t>(rank)].host, counted(threads, "thread"),
-                              counted(cores.size(), "core"), format_ranges(cores)));
+    warnings.push_back(format("{} on {}: {} on {} ({})", numbered("rank", sharers), place.host,
+                              counted(threads, "thread"), counted(cores.size(), "core"), format_ranges(cores)));
   }
 }
 
@@ -69,6 +75,20 @@ void warn_of_throttling(const std::vector<RankUse>& ranks, std::vector<std::stri
         format("{} on {}: {}, but the control group (container, Slurm job) grants the time of {:.3g} cores "
                "and stops them in between: lower run.threads, or raise its limit",
                numbered("rank", sharers), places[rank].host, counted(threads, "thread"), granted));
+  }
+}
+
+/// Ranks that compute on several sockets: half of what they read lies behind the other one.
+void warn_of_sockets(const std::vector<RankUse>& ranks, const std::string& command,
+                     std::vector<std::string>& warnings) {
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankUse& use = ranks[rank];
+    if (use.place.sockets == 1 || use.threads * use.place.sockets <= use.place.computing_cores()) continue;
+    warnings.push_back(
+        format("rank {} on {}: {} on {} sockets, each slow to reach the other's memory; with one rank a "
+               "socket: mpirun -n {} --map-by ppr:1:socket --bind-to socket {}",
+               rank, use.place.host, counted(use.threads, "thread"), use.place.sockets,
+               ranks.size() * static_cast<std::size_t>(use.place.sockets), command));
   }
 }
 
@@ -91,12 +111,15 @@ void warn_of_idle_cores(const std::vector<RankUse>& ranks, std::vector<std::stri
   }
 }
 
-/// The threads per rank that fit on every host; 0 if a host has more ranks than cores.
+/// The threads per rank that fit on every host, one a physical core; 0 if a host has more ranks than cores.
 int fitting_threads(const std::vector<RankUse>& ranks) {
   int threads = ranks.front().host_cores;
   for (const auto& [host, numbers] : ranks_by_host(ranks)) {
-    const int host_cores = ranks[static_cast<std::size_t>(numbers.front())].host_cores;
-    threads = std::min(threads, host_cores / static_cast<int>(numbers.size()));
+    const RankUse& use = ranks[static_cast<std::size_t>(numbers.front())];
+    const auto ranks_here = static_cast<int>(numbers.size());
+    const int hyper_threads = static_cast<int>(use.place.cores.size()) / std::max(1, use.place.computing_cores());
+    const int physical_cores = use.host_cores / std::max(1, hyper_threads);
+    threads = std::min(threads, ranks_here > use.host_cores ? 0 : std::max(1, physical_cores / ranks_here));
   }
   return threads;
 }
@@ -108,7 +131,7 @@ std::string remedy(const std::vector<RankUse>& ranks, const std::string& command
            "stay";
   }
   if (ranks.size() == 1 && !by_mpirun) {
-    return format("set OMP_NUM_THREADS or run.threads to {} at most", ranks.front().place.cores.size());
+    return format("set OMP_NUM_THREADS or run.threads to {} at most", ranks.front().place.computing_cores());
   }
   return format("start it like this: mpirun -n {} --bind-to none {} --set run.threads={}", ranks.size(), command,
                 threads);
@@ -175,9 +198,10 @@ std::vector<std::string> placement_warnings(const std::vector<RankUse>& ranks, c
   if (ranks.size() > 1 || by_mpirun) warn_of_idle_cores(ranks, warnings);
   warnings = shortened(std::move(warnings));
   if (!warnings.empty()) warnings.push_back(remedy(ranks, command, by_mpirun));
-  std::vector<std::string> throttled;
-  warn_of_throttling(ranks, throttled);
-  std::ranges::copy(shortened(std::move(throttled)), std::back_inserter(warnings));
+  std::vector<std::string> with_remedy;
+  warn_of_throttling(ranks, with_remedy);
+  warn_of_sockets(ranks, command, with_remedy);
+  std::ranges::copy(shortened(std::move(with_remedy)), std::back_inserter(warnings));
   return warnings;
 }
 

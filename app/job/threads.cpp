@@ -41,13 +41,16 @@ void expect_room_for(int threads) {
 
 ThreadPlan plan_threads(std::optional<int> configured, const char* omp_num_threads,
                         const std::vector<comm::RankPlace>& places, int rank, const ThreadLimits& limits) {
-  auto cores = static_cast<int>(places[static_cast<std::size_t>(rank)].cores.size());
-  if (limits.cores) cores = std::min(cores, static_cast<int>(std::min(*limits.cores, 1e6)));
+  const comm::RankPlace& place = places[static_cast<std::size_t>(rank)];
   const auto sharing = static_cast<int>(comm::ranks_on_same_cores(places, rank).size());
-  const int share = std::min(std::max(1, cores / sharing), limits.team.value_or(std::numeric_limits<int>::max()));
+  const auto share_of = [&](int cores) {
+    if (limits.cores) cores = std::min(cores, static_cast<int>(std::min(*limits.cores, 1e6)));
+    return std::max(1, cores / sharing);
+  };
   if (!configured) configured = first_number(omp_num_threads);
-  const int compute = configured.value_or(share);
-  return {.compute = compute, .spare = std::max(0, share - compute)};
+  const int team = limits.team.value_or(std::numeric_limits<int>::max());
+  const int compute = configured.value_or(std::min(share_of(place.computing_cores()), team));
+  return {.compute = compute, .spare = std::max(0, share_of(static_cast<int>(place.cores.size())) - compute)};
 }
 
 void use_team(int threads) {

@@ -20,8 +20,8 @@ struct ThreadLimits {
   std::optional<int> team = {};      ///< OpenMP's own
 };
 
-/// `configured` threads; if none: OMP_NUM_THREADS if that is set (`omp_num_threads`), else the cores the rank may use
-/// divided by the ranks that share them; no more than the limits.
+/// `configured` threads; if none: OMP_NUM_THREADS if that is set (`omp_num_threads`), else the cores the rank may use,
+/// hyper-threads not counted, divided by the ranks that share them; no more than the limits.
 ThreadPlan plan_threads(std::optional<int> configured, const char* omp_num_threads,
                         const std::vector<comm::RankPlace>& places, int rank, const ThreadLimits& limits = {});
 

@@ -1,6 +1,13 @@
 #include "comm/placement.h"
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include <doctest/doctest.h>
+
+#include "core/format.h"
+#include "tests/support/system_files.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -11,8 +18,24 @@ TEST_CASE("the own place has a host and at least one core") {
   CHECK_FALSE(place.cores.empty());
 }
 
+TEST_CASE("hyper-threads of one core count once, and sockets are counted") {
+  const test::SystemFiles system;
+  const std::vector<int> cores = find_own_place(system.root()).cores;
+  CHECK(find_own_place(system.root()).computing_cores() == static_cast<int>(cores.size()));  // nothing is said of them
+  CHECK(find_own_place(system.root()).sockets == 1);
+  for (const int core : cores) {
+    const std::string folder = format("sys/devices/system/cpu/cpu{}/topology/", core);
+    system.write(folder + "thread_siblings_list", core < cores.back() ? format("{}", core) : "0,64");
+    system.write(folder + "physical_package_id", core < cores.back() ? "0" : "1");
+  }
+  system.write("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,64");
+  const RankPlace place = find_own_place(system.root());
+  CHECK(place.physical_cores == std::max(1, static_cast<int>(cores.size()) - (cores.front() == 0 ? 1 : 0)));
+  CHECK(place.sockets == (cores.size() > 1 ? 2 : 1));
+}
+
 TEST_CASE("places travel as text") {
-  for (const RankPlace& place : {RankPlace{"ash", {}}, RankPlace{"ash", {0}}, RankPlace{"ash", {0, 7, 128}}}) {
+  for (const RankPlace& place : {RankPlace{"ash", {}}, RankPlace{"ash", {0}}, RankPlace{"ash", {0, 7, 128}, 2, 2}}) {
     CHECK(unpack_place(pack(place)) == place);
   }
 }

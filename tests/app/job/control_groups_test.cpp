@@ -1,44 +1,28 @@
 #include "app/job/control_groups.h"
 
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <string>
 
 #include <doctest/doctest.h>
 
-#include "tests/support/temporary_folder.h"
+#include "tests/support/system_files.h"
 
 using namespace dcs3gd::app;
 
 namespace {
-
-/// A system of its own, whose files a test writes.
-class System {
- public:
-  void write(const std::string& path, const std::string& content) const {
-    const std::filesystem::path file = std::filesystem::path(root()) / path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << content << '\n';
-  }
-  std::string root() const { return folder_ / ""; }
-
- private:
-  dcs3gd::test::TemporaryFolder folder_;
-};
 
 constexpr std::size_t kMegabyte = 1 << 20;
 
 }  // namespace
 
 TEST_CASE("without control groups there is no limit") {
-  const System system;
+  const dcs3gd::test::SystemFiles system;
   CHECK_FALSE(cores_granted_by_control_groups(system.root()));
   CHECK(bytes_left_by_control_groups(system.root()) == std::numeric_limits<std::size_t>::max());
 }
 
 TEST_CASE("limits of version 2: the tightest of all levels") {
-  const System system;
+  const dcs3gd::test::SystemFiles system;
   system.write("proc/self/cgroup", "0::/job/step");
   system.write("sys/fs/cgroup/job/step/cpu.max", "max 100000");
   CHECK_FALSE(cores_granted_by_control_groups(system.root()));
@@ -53,7 +37,7 @@ TEST_CASE("limits of version 2: the tightest of all levels") {
 }
 
 TEST_CASE("limits of version 1, whose controllers have hierarchies of their own") {
-  const System system;
+  const dcs3gd::test::SystemFiles system;
   system.write("proc/self/cgroup", "5:memory:/box\n4:cpu,cpuacct:/box/inner\n1:name=systemd:/\n0::/");
   system.write("sys/fs/cgroup/cpu/box/inner/cpu.cfs_quota_us", "-1");
   system.write("sys/fs/cgroup/cpu/box/inner/cpu.cfs_period_us", "100000");
@@ -70,7 +54,7 @@ TEST_CASE("limits of version 1, whose controllers have hierarchies of their own"
 }
 
 TEST_CASE("in a container the group's path is that of the host, and its folder is the root") {
-  const System system;
+  const dcs3gd::test::SystemFiles system;
   system.write("proc/self/cgroup", "4:cpu,cpuacct:/docker/0123");
   system.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "150000");
   system.write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000");

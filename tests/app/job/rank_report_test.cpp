@@ -40,6 +40,28 @@ TEST_CASE("ranks that fit into their cores are no reason to warn") {
   CHECK(warnings({{{"a", cores(0, 3)}, 4, 4}, {{"b", cores(0, 3)}, 4, 4}}).empty());
 }
 
+TEST_CASE("threads that share a core's arithmetic are told of, and the remedy counts cores") {
+  const RankUse half{{"a", cores(0, 7), 4}, 4, 8};
+  CHECK(warnings({half}).empty());
+  const RankUse all{{"a", cores(0, 7), 4}, 8, 8};
+  const std::vector<std::string> lines = warnings({all});
+  REQUIRE(lines.size() == 2);
+  CHECK(lines[0] == "rank 0 on a: 8 threads on 4 cores, whose hyper-threads share the arithmetic");
+  CHECK(contains(lines[1], "run.threads to 4"));
+  const RankUse crowded{{"a", cores(0, 7), 4}, 6, 8};
+  const std::vector<std::string> many = warnings({crowded, crowded});
+  REQUIRE(many.size() == 2);
+  CHECK(contains(many[1], "--set run.threads=2"));
+}
+
+TEST_CASE("a rank that computes on two sockets is told how to start one on each") {
+  CHECK(warnings({{{"a", cores(0, 7), 8, 2}, 4, 8}}).empty());  // has room on one of them
+  const std::vector<std::string> lines = warnings({{{"a", cores(0, 7), 8, 2}, 8, 8}});
+  REQUIRE(lines.size() == 1);
+  CHECK(contains(lines[0], "rank 0 on a: 8 threads on 2 sockets"));
+  CHECK(contains(lines[0], "mpirun -n 2 --map-by ppr:1:socket --bind-to socket dcs3gd-train --config run.yaml"));
+}
+
 TEST_CASE("more threads than a control group grants the time for are told of") {
   CHECK(warnings({{{"a", cores(0, 7)}, 2, 8, 2.5}}).empty());
   const std::vector<std::string> lines = warnings({{{"a", cores(0, 7)}, 2, 8, 2.5}, {{"a", cores(0, 7)}, 2, 8, 2.5}});

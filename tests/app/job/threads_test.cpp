@@ -24,6 +24,16 @@ TEST_CASE("auto takes all cores of the rank") {
   CHECK(plan({}, nullptr).spare == 0);
 }
 
+TEST_CASE("auto takes one hyper-thread of each core, and the others are to spare") {
+  const comm::RankPlace four{"ash", kEight.cores, 4};
+  CHECK(plan({}, nullptr, {four}).compute == 4);
+  CHECK(plan({}, nullptr, {four}).spare == 4);
+  CHECK(plan({}, nullptr, {four, four}, 1).compute == 2);
+  CHECK(plan(8, nullptr, {four}).compute == 8);
+  CHECK(plan_threads({}, nullptr, {four}, 0, {.cores = 5}).compute == 4);
+  CHECK(plan_threads({}, nullptr, {four}, 0, {.cores = 5}).spare == 1);
+}
+
 TEST_CASE("auto shares the cores with the ranks that have the same") {
   CHECK(plan({}, nullptr, {kEight, kEight}).compute == 4);
   CHECK(plan({}, nullptr, {kEight, kEight, kEight}, 2).compute == 2);
