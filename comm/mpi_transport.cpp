@@ -16,8 +16,10 @@
 #include <mpi-ext.h>
 #endif
 
+#include "comm/socket_queues.h"
 #include "core/error.h"
 #include "core/format.h"
+#include "core/stopwatch.h"
 
 namespace dcs3gd::comm {
 namespace {
@@ -137,6 +139,10 @@ class MpiTransport final : public Transport {
   int size() const override { return size_; }
 
   Request start_send(int to, int tag, std::span<const std::byte> bytes) override {
+    if (since_bound_.elapsed_s() > kBoundAgain_s) {
+      bound_socket_queues();
+      since_bound_.restart_s();
+    }
     const Request slot = free_slot();
     slots_[slot].expected_bytes = kNoReceive;
     check_transfer(is_loss_,
@@ -208,6 +214,7 @@ class MpiTransport final : public Transport {
   static constexpr std::chrono::seconds kDrainPatience{2};
   static constexpr std::chrono::milliseconds kDrainPause{1};
   static constexpr int kNoReceive = -1;
+  static constexpr double kBoundAgain_s = 1;  // tens of microseconds each time, with hundreds of sockets a millisecond
   struct Slot {
     MPI_Request request = MPI_REQUEST_NULL;
     int expected_bytes = kNoReceive;
@@ -236,7 +243,8 @@ class MpiTransport final : public Transport {
   int size_ = 0;
   std::vector<Slot> slots_;
   std::vector<Request> free_;
-  bool is_loss_ = false;  ///< a call has told of lost ranks
+  Stopwatch since_bound_;  ///< the queues of sockets
+  bool is_loss_ = false;   ///< a call has told of lost ranks
 };
 
 }  // namespace
