@@ -133,10 +133,11 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   const Topology& topology = spec.group == Group::host ? host_topology_ : host_by_host_;
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
   spec.wire = spec.wire.value_or(options_.wire);
+  // A few numbers alone are waited for, and sent in no time: the fewest hops, whatever is chosen for arrays.
+  const std::string_view name = spec.values.empty() && !is_native(options_.algorithm) ? kAutomatic : options_.algorithm;
   const AlgorithmInfo* algorithm =
-      spec.algorithm != nullptr
-          ? spec.algorithm
-          : &choose_algorithm(options_.algorithm, topology, spec.values.size(), *spec.wire != Wire::fp32);
+      spec.algorithm != nullptr ? spec.algorithm
+                                : &choose_algorithm(name, topology, spec.values.size(), *spec.wire != Wire::fp32);
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {

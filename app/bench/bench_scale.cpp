@@ -175,10 +175,9 @@ std::vector<Scenario> scenarios(const Compute& compute, double fresh) {
     return averages_of_step(*compute.layout, compute.profile, 0, bucket_floats);
   };
   // The sums of a step leave at its end; they are waited for before gradients change the model, or with the updates.
-  const auto with_sums = [&](std::vector<Average> all, bool has_fresh) {
-    all.push_back({.elements = kSumFloats,
-                   .needed_ms = has_fresh ? -1 : compute.profile.compute_ms,
-                   .ready_ms = compute.median_ms});
+  const auto with_sums = [&](std::vector<Average> all) {
+    const double first_needed_ms = std::ranges::min(all, {}, &Average::needed_ms).needed_ms;
+    all.insert(all.begin(), {.elements = kSumFloats, .needed_ms = first_needed_ms, .ready_ms = compute.median_ms});
     return all;
   };
   const auto at_the_end = [](std::vector<Average> all) {
@@ -189,7 +188,7 @@ std::vector<Scenario> scenarios(const Compute& compute, double fresh) {
     const std::size_t first_fresh = first_fresh_slice(*compute.layout, share);
     std::vector<Average> all = averages_of_step(*compute.layout, compute.profile, first_fresh);
     if (first_fresh > 0) all.back().ready_ms = compute.median_ms;  // the update of the stale part
-    return with_sums(std::move(all), first_fresh < compute.layout->slices().size());
+    return with_sums(std::move(all));
   };
   return {{"ssgd", overlapped(1)},
           {"ssgd_barrier", at_the_end(fresh_averages(kBucketElements))},

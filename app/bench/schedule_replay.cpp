@@ -237,10 +237,8 @@ class Replay {
   void compute_until_next(std::size_t number) {
     Rank& rank = ranks_[number];
     const double at_ms = rank.moment < plan_.moments.size() ? plan_.moments[rank.moment].ms : plan_.compute_ms;
-    const double place_ms = std::max(0.0, at_ms);
-    const double late_ms = at_ms < 0 ? 0 : std::exchange(rank.pace.late_ms, 0);
-    const double ms = late_ms + rank.pace.factor * (place_ms - rank.place_ms);
-    rank.place_ms = place_ms;
+    const double ms = std::exchange(rank.pace.late_ms, 0) + rank.pace.factor * (at_ms - rank.place_ms);
+    rank.place_ms = at_ms;
     add({.ms = now_ + ms, .number = 0, .what = What::moment, .rank = number});
   }
 

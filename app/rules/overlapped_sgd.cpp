@@ -109,7 +109,6 @@ class OverlappedSgd final : public UpdateRule {
     const double waited_ms = waits_.wait_ms();  // in a drain since the step before
     std::ranges::fill(squared_norms_, 0.0);
     sends_updates_ = has_stale() && is_overlapped(step + 1);
-    if (buckets_.is_in_flight()) receive_sums();  // before the model changes
     if (clips_mean()) receive_fresh();
     for (int k = 0; k < local_.count(); ++k) {
       if (k > 0) load_weights_of(k);
@@ -279,6 +278,7 @@ class OverlappedSgd final : public UpdateRule {
   /// The mean gradient of the bucket that holds this slice, if it is on its way, becomes part of the model.
   void receive_fresh(std::size_t slice) {
     if (slice < first_in_buckets_) return;
+    if (buckets_.is_in_flight()) receive_sums();  // before the model changes
     const SliceRange arrived = buckets_.receive(slice, waits_);
     note_mean_norms(arrived);
     apply_mean_gradient(arrived);
@@ -296,6 +296,7 @@ class OverlappedSgd final : public UpdateRule {
   /// The whole mean gradient, before any of it becomes part of the model.
   void receive_clipped() {
     if (!buckets_.is_in_flight()) return;
+    receive_sums();  // before the model changes
     for (std::size_t slice = 0; slice < slices_.size(); ++slice) note_mean_norms(buckets_.receive(slice, waits_));
     mean_scale_ = local_.clip_factor(mean_squared_norm());
     apply_mean_gradient({0, slices_.size()});

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
 namespace dcs3gd::app {
 namespace {
@@ -93,17 +92,14 @@ StepTimes predict_steps(const StepPlan& plan, const std::vector<LinkTime>& times
   std::vector<double> factors(clocks.now_ms.size());
   for (std::size_t step = 0; step < warm_up + steps; ++step) {
     if (step == warm_up) warm = clocks;
-    std::optional<double> done_ms;
+    for (std::size_t rank = 0; rank < factors.size(); ++rank) {
+      const Pace own = pace(step, static_cast<int>(rank));
+      clocks.now_ms[rank] += own.late_ms;
+      factors[rank] = own.factor;
+    }
+    double done_ms = 0;
     const auto compute_until = [&](double ms) {
-      if (ms < 0) return;
-      for (std::size_t rank = 0; rank < factors.size(); ++rank) {
-        if (!done_ms) {
-          const Pace own = pace(step, static_cast<int>(rank));
-          clocks.now_ms[rank] += own.late_ms;
-          factors[rank] = own.factor;
-        }
-        clocks.now_ms[rank] += factors[rank] * (ms - done_ms.value_or(0));
-      }
+      for (std::size_t rank = 0; rank < factors.size(); ++rank) clocks.now_ms[rank] += factors[rank] * (ms - done_ms);
       done_ms = ms;
     };
     for (const Moment& moment : plan.moments) {

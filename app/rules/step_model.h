@@ -10,7 +10,7 @@ namespace dcs3gd::app {
 /// An average over the ranks that travels once a step. Times from the start of a step that waits for nothing.
 struct Average {
   std::size_t elements = 0;
-  double needed_ms = 0;        ///< the next step waits for it; < 0: before it can be held up
+  double needed_ms = 0;        ///< the next step waits for it
   double ready_ms = 0;         ///< it leaves
   bool ends_its_step = false;  ///< it is waited for when all such have left, in its own step; `needed_ms` says nothing
 };

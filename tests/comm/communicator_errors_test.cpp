@@ -80,6 +80,17 @@ TEST_CASE("options that do not fit together") {
   CHECK(contains(message_of(ErrorKind::input, open_with({.timeout_s = 0})), "timeout_s"));
 }
 
+TEST_CASE("a few numbers alone take few hops, whatever arrays take") {
+  for (const char* const algorithm : {"ring", "direct", "hierarchical"}) {
+    const auto messages =
+        messages_without(2, 3, {.algorithm = algorithm, .timeout_s = 0.3}, [](Communicator& communicator) {
+          std::vector<float> sums(8);
+          communicator.plan_all_reduce({.values = {}, .tail = sums}).start().wait();
+        });
+    for (const std::string& message : messages) CHECK(contains(message, "halving_doubling all-reduce"));
+  }
+}
+
 TEST_CASE("a rank that never comes: the others name it within the time-out") {
   for (const auto& [ranks, algorithm] : {std::pair{2, "ring"},
                                          {3, "ring"},

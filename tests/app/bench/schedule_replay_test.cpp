@@ -146,15 +146,6 @@ TEST_CASE("what is urgent waits for the messages that the link has already been 
   CHECK(behind_ms < 60);
 }
 
-TEST_CASE("what is needed before a step is waited for before a rank is held up") {
-  NetworkModel network = free_network();
-  network.bytes_per_ms = 4096;
-  const StepPlan plan({{.elements = 2048, .needed_ms = -1, .ready_ms = 8}}, 8);
-  const PaceOf one_is_late = [](std::size_t, int rank) { return Pace{.late_ms = rank == 1 ? 5.0 : 0.0}; };
-  CHECK(replay_steps(plan, {2048}, algorithm("ring"), network, 2, one_is_late, 2, 5).step_ms == Approx(2 + 5 + 8));
-  CHECK(predict_steps(plan, {{.busy_ms = 2}}, 2, one_is_late, 2, 5).step_ms == Approx(2 + 5 + 8));
-}
-
 TEST_CASE("where replaying ends and one shared link begins, both say the same") {
   NetworkModel network{.latency_ms = 0.02, .bytes_per_ms = 1.25e6, .message_ms = 0.001, .ms_per_float = 1e-7};
   std::vector<Average> averages;
