@@ -1,5 +1,6 @@
 #include "comm/all_reduce.h"
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -43,7 +44,7 @@ void Ticket::settle() noexcept {
 }
 
 Ticket AllReducePlan::start() {
-  if (needs_no_other_rank_ && !progress_->failed()) {
+  if (properties_.needs_no_other_rank && !progress_->failed()) {
     // Alone there is nothing to wait for, and waking a thread takes longer than scaling a small array. Of a host's
     // group other hosts have more ranks.
     progress_->count_started();
@@ -52,6 +53,13 @@ Ticket AllReducePlan::start() {
     progress_->submit(job_);
   }
   return {*progress_, job_};
+}
+
+void AllReducePlan::copy_back() {
+  for (const ResultPart& part : properties_.parts) {
+    float* const place = properties_.values.data() + part.first;
+    if (part.values.data() != place) std::ranges::copy(part.values, place);
+  }
 }
 
 }  // namespace dcs3gd::comm

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
+#include <vector>
 
 #include "comm/options.h"
 #include "comm/schedule/algorithms.h"
@@ -25,9 +28,17 @@ struct AllReduceSpec {
   std::span<float> tail = {};  ///< a few more: become Σ over ranks; travel in fp32 on any wire, are not scaled
   std::optional<float> factor = {};  ///< scales the sum; none: 1/ranks, the mean. 1/(K·ranks) if each rank adds up K
   Group group = Group::all;
+  /// The averages may stay where they were summed, as AllReducePlan::parts() tells, and values then hold anything.
+  bool leaves_parts = false;
   int urgency = 0;  ///< while an all-reduce with a smaller one is in flight, this one takes little of the link
   std::optional<Wire> wire = {};             ///< none: Options::wire
   const AlgorithmInfo* algorithm = nullptr;  ///< none: Options::algorithm
+};
+
+/// Averages in a row: those of the values from `first` on.
+struct ResultPart {
+  std::size_t first = 0;
+  std::span<const float> values;
 };
 
 /// What an all-reduce took, by the progress thread's clock.
@@ -64,11 +75,17 @@ class Ticket {
 /// the same plans in the same order. Movable, not copyable; one thread at a time. It must not outlive its communicator.
 class AllReducePlan {
  public:
-  AllReducePlan(ProgressThread& progress, std::shared_ptr<Job> job, bool needs_no_other_rank, std::size_t staging_bytes)
-      : progress_(&progress),
-        job_(std::move(job)),
-        needs_no_other_rank_(needs_no_other_rank),
-        staging_bytes_(staging_bytes) {}
+  /// What the plan is, beside its job.
+  struct Properties {
+    std::string_view algorithm;
+    std::span<float> values;
+    std::vector<ResultPart> parts;
+    std::size_t staging_bytes = 0;
+    bool needs_no_other_rank = false;
+  };
+
+  AllReducePlan(ProgressThread& progress, std::shared_ptr<Job> job, Properties properties)
+      : progress_(&progress), job_(std::move(job)), properties_(std::move(properties)) {}
   AllReducePlan(AllReducePlan&&) noexcept = default;
   AllReducePlan& operator=(AllReducePlan&&) noexcept = default;
 
@@ -76,14 +93,32 @@ class AllReducePlan {
   /// the plan itself may go before. Throws Error{failure} while the ticket of the last start has not been waited for.
   Ticket start();
 
+  /// Where the averages lie, in their order, from each Ticket::wait() to the next start() and while the plan is there:
+  /// all of them in the values, but for AllReduceSpec::leaves_parts.
+  std::span<const ResultPart> parts() const { return properties_.parts; }
+  /// Calls use(how many values after `first` it begins, averages) for each part of `count` averages from `first` on.
+  template <typename Use>
+  void for_each_part(std::size_t first, std::size_t count, const Use& use) const;
+  /// Brings all averages into the values.
+  void copy_back();
+  /// As in the table of algorithms.
+  std::string_view algorithm() const { return properties_.algorithm; }
   /// Memory beside the values and the tail.
-  std::size_t staging_bytes() const { return staging_bytes_; }
+  std::size_t staging_bytes() const { return properties_.staging_bytes; }
 
  private:
   ProgressThread* progress_;
   std::shared_ptr<Job> job_;  ///< shared with the ticket and the progress thread
-  bool needs_no_other_rank_;
-  std::size_t staging_bytes_;
+  Properties properties_;
 };
+
+template <typename Use>
+void AllReducePlan::for_each_part(std::size_t first, std::size_t count, const Use& use) const {
+  for (const ResultPart& part : properties_.parts) {
+    const std::size_t begin = std::max(first, part.first);
+    const std::size_t end = std::min(first + count, part.first + part.values.size());
+    if (begin < end) use(begin - first, part.values.subspan(begin - part.first, end - begin));
+  }
+}
 
 }  // namespace dcs3gd::comm

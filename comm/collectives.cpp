@@ -42,8 +42,9 @@ void AllGather::start_round() {
   received_lengths_.resize(count);
   has_lengths_ = false;
   sent_bytes_ = received_bytes_ = 0;
-  sends_.post(transport_.start_send(topology_.rank_right(distance), tag_, std::as_bytes(std::span(sent_lengths_))));
-  receives_.post(transport_.start_receive(topology_.rank_left(distance), tag_,
+  sends_.post(transport_.start_send(topology_.member(topology_.rank_right(distance)), tag_,
+                                    std::as_bytes(std::span(sent_lengths_))));
+  receives_.post(transport_.start_receive(topology_.member(topology_.rank_left(distance)), tag_,
                                           std::as_writable_bytes(std::span(received_lengths_))));
 }
 
@@ -54,12 +55,13 @@ bool AllGather::post_content() {
   const std::span to_receive = std::span(received_).subspan(received_bytes_);
   if (!to_send.empty()) {
     const std::span part = to_send.first(std::min(to_send.size(), kMaxMessageBytes));
-    sends_.post(transport_.start_send(topology_.rank_right(distance), tag_, std::as_bytes(part)));
+    sends_.post(transport_.start_send(topology_.member(topology_.rank_right(distance)), tag_, std::as_bytes(part)));
     sent_bytes_ += part.size();
   }
   if (!to_receive.empty()) {
     const std::span part = to_receive.first(std::min(to_receive.size(), kMaxMessageBytes));
-    receives_.post(transport_.start_receive(topology_.rank_left(distance), tag_, std::as_writable_bytes(part)));
+    receives_.post(
+        transport_.start_receive(topology_.member(topology_.rank_left(distance)), tag_, std::as_writable_bytes(part)));
     received_bytes_ += part.size();
   }
   return !to_send.empty() || !to_receive.empty();

@@ -6,13 +6,16 @@
 #include <utility>
 
 #include "comm/collectives.h"
+#include "comm/host_memory.h"
 #include "comm/launcher.h"
 #include "comm/mpi_transport.h"
 #include "comm/native_all_reduce.h"
 #include "comm/progress_thread.h"
 #include "comm/schedule/chunks.h"
 #include "comm/scheduled_all_reduce.h"
+#include "comm/shared_all_reduce.h"
 #include "comm/thread_world.h"
+#include "core/aligned_buffer.h"
 #include "core/error.h"
 #include "core/format.h"
 #include "core/log.h"
@@ -113,6 +116,22 @@ void Communicator::meet() {
   const bool between_hosts = are_on_several_hosts(places_);
   progress_->set_between_hosts(between_hosts);
   segment_bytes_ = segment_bytes(options_, between_hosts);
+  if (may_share_memory(options_.algorithm)) share_memory();
+}
+
+/// Among the ranks of each host; all of them or none.
+void Communicator::share_memory() {
+  if (!host_memory_ && ranks_here() > 1) host_memory_ = std::make_shared<HostMemory>(ranks_here());
+  const std::vector<std::string> addresses =
+      gather_blobs("shared memory of a host", host_memory_ ? host_memory_->address() : "", host_topology_);
+  const std::string why_not = ranks_here() > 1 ? host_memory_->connect(addresses) : "there is one rank";
+  const std::vector<std::string> answers = gather_blobs("shared memory of a host", why_not, host_topology_);
+  const auto refusal = std::ranges::find_if(answers, [](const std::string& answer) { return !answer.empty(); });
+  shares_memory_ = refusal == answers.end();
+  shared_plans_ = 0;
+  if (shares_memory_ || ranks_here() == 1 || host_topology_.rank() > 0) return;
+  log::warn(format("comm.algorithm: the ranks on {} send each other messages, for they cannot share memory: {}", host(),
+                   *refusal));
 }
 
 bool Communicator::has_lost_ranks() const { return progress_->has_lost_ranks(); }
@@ -133,11 +152,20 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   const Topology& topology = spec.group == Group::host ? host_topology_ : host_by_host_;
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
   spec.wire = spec.wire.value_or(options_.wire);
+  std::string_view name = spec.algorithm != nullptr ? spec.algorithm->name : options_.algorithm;
   // A few numbers alone are waited for, and sent in no time: the fewest hops, whatever is chosen for arrays.
-  const std::string_view name = spec.values.empty() && !is_native(options_.algorithm) ? kAutomatic : options_.algorithm;
+  if (spec.algorithm == nullptr && spec.values.empty() && !may_share_memory(name) && !is_native(name)) {
+    name = "halving_doubling";
+  }
+  if (may_share_memory(name)) {
+    if (can_share_memory(topology)) {
+      if (std::optional<AllReducePlan> plan = plan_in_shared_memory(spec, topology)) return std::move(*plan);
+    } else if (spec.group == Group::host) {
+      progress_->count_started();  // what the ranks of other hosts may tell each other for it
+    }
+  }
   const AlgorithmInfo* algorithm =
-      spec.algorithm != nullptr ? spec.algorithm
-                                : &choose_algorithm(name, topology, spec.values.size(), *spec.wire != Wire::fp32);
+      &choose_algorithm(name, topology, spec.values.size(), *spec.wire != Wire::fp32, false);
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
@@ -146,18 +174,91 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
     };
     if (auto values = native(spec.values)) {
       auto operation = std::make_unique<NativeAllReduce>(spec, std::move(values), native(spec.tail));
-      return {*progress_, std::make_shared<Job>(std::move(operation)), false, 0};
+      return {*progress_,
+              std::make_shared<Job>(std::move(operation)),
+              {.algorithm = algorithm->name, .values = spec.values, .parts = {{0, spec.values}}}};
     }
     algorithm = &algorithms().front();
   }
   auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_,
                                                         segment_bytes(options_, false));
   const std::size_t staging_bytes = operation->staging_bytes();
-  return {*progress_, std::make_shared<Job>(std::move(operation)), topology.size() == 1, staging_bytes};
+  return {*progress_,
+          std::make_shared<Job>(std::move(operation)),
+          {.algorithm = algorithm->name,
+           .values = spec.values,
+           .parts = {{0, spec.values}},
+           .staging_bytes = staging_bytes,
+           .needs_no_other_rank = topology.size() == 1}};
+}
+
+/// All ranks of a host, or those there are.
+bool Communicator::can_share_memory(const Topology& topology) const {
+  return shares_memory_ && topology.size() == ranks_here();
+}
+
+/// None where an array of one of the ranks lies outside the memory they share, or there is no room for the sums.
+std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology) {
+  struct Offer {
+    SharedAllReduce::Place place;
+    std::size_t floats;
+    std::size_t tail;
+  };
+  const std::size_t staging_bytes = SharedAllReduce::board_bytes(spec, topology);
+  const std::size_t values = spec.values.empty() ? 0 : host_memory_->offset_of(spec.values.data());
+  std::shared_ptr<std::byte> board;
+  if (values != HostMemory::kNowhere) board = host_memory_->allocate(staging_bytes);
+  const Offer own{.place = {.values = values, .board = host_memory_->offset_of(board.get())},
+                  .floats = spec.values.size(),
+                  .tail = spec.tail.size()};
+  const std::vector<std::uint64_t> own_retired = host_memory_->retired();
+  std::string blob(sizeof(own) + own_retired.size() * sizeof(std::uint64_t), '\0');
+  std::memcpy(blob.data(), &own, sizeof(own));
+  std::ranges::copy(std::as_bytes(std::span(own_retired)),
+                    std::as_writable_bytes(std::span(blob)).begin() + sizeof(own));
+
+  std::vector<SharedAllReduce::Place> places;
+  std::vector<std::vector<std::uint64_t>> retired;
+  bool is_possible = true;
+  for (const std::string& offered : gather_blobs("plan of a shared all-reduce", blob, topology)) {
+    Offer offer{};
+    std::memcpy(&offer, offered.data(), std::min(offered.size(), sizeof(offer)));
+    if (offer.floats != own.floats || offer.tail != own.tail) {
+      throw Error(
+          ErrorKind::failure,
+          format("{} plans to sum {} and {} floats where {} and {} were expected: the ranks do not run the same "
+                 "program with the same configuration",
+                 topology.describe(static_cast<int>(places.size())), offer.floats, offer.tail, own.floats, own.tail));
+    }
+    places.push_back(offer.place);
+    retired.emplace_back((offered.size() - sizeof(offer)) / sizeof(std::uint64_t));
+    std::memcpy(retired.back().data(), offered.data() + sizeof(offer), offered.size() - sizeof(offer));
+    is_possible &= offer.place.values != HostMemory::kNowhere && offer.place.board != HostMemory::kNowhere;
+  }
+  host_memory_->release(retired);
+  if (!is_possible) return std::nullopt;
+  auto operation = std::make_unique<SharedAllReduce>(progress_->transport(), topology, spec, host_memory_,
+                                                     std::move(board), places, ++shared_plans_);
+  std::vector<ResultPart> parts = operation->parts();
+  return AllReducePlan(
+      *progress_, std::make_shared<Job>(std::move(operation)),
+      {.algorithm = kSharedMemory, .values = spec.values, .parts = std::move(parts), .staging_bytes = staging_bytes});
+}
+
+std::shared_ptr<float> Communicator::allocate(std::size_t floats) {
+  const std::size_t bytes = floats * sizeof(float);
+  if (shares_memory_) {
+    if (std::shared_ptr<std::byte> memory = host_memory_->allocate(bytes)) {
+      return {memory, reinterpret_cast<float*>(memory.get())};
+    }
+  }
+  return {static_cast<float*>(allocate_aligned(bytes)), free_aligned};
 }
 
 std::string_view Communicator::algorithm_for(std::size_t floats) const {
-  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire != Wire::fp32).name;
+  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire != Wire::fp32,
+                          can_share_memory(host_by_host_))
+      .name;
 }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }
@@ -222,9 +323,14 @@ double Communicator::run(std::unique_ptr<Operation> operation) {
 }
 
 std::vector<std::string> Communicator::gather_blobs(std::string_view what, std::string_view mine) {
-  std::vector<std::string> blobs(static_cast<std::size_t>(size()));
-  blobs[static_cast<std::size_t>(rank())] = mine;
-  run(std::make_unique<AllGather>(progress_->transport(), topology_, what, blobs));
+  return gather_blobs(what, mine, topology_);
+}
+
+std::vector<std::string> Communicator::gather_blobs(std::string_view what, std::string_view mine,
+                                                    const Topology& among) {
+  std::vector<std::string> blobs(static_cast<std::size_t>(among.size()));
+  blobs[static_cast<std::size_t>(among.rank())] = mine;
+  run(std::make_unique<AllGather>(progress_->transport(), among, what, blobs));
   return blobs;
 }
 

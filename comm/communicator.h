@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -19,6 +20,8 @@
 #include "comm/transport.h"
 
 namespace dcs3gd::comm {
+
+class HostMemory;
 
 /// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
 /// done by the rank's progress thread, on all operations at once, while the caller goes on.
@@ -58,8 +61,12 @@ class Communicator {
   const std::string& host() const { return places_[static_cast<std::size_t>(rank())].host; }
 
   /// Prepares an all-reduce; nothing travels before AllReducePlan::start(). For a single use:
-  /// plan_all_reduce({.values = values}).start().wait()
+  /// plan_all_reduce({.values = values}).start().wait(). All ranks plan in the same order: where memory is shared they
+  /// tell each other where it is. That needs values from allocate(); else they travel.
   AllReducePlan plan_all_reduce(AllReduceSpec spec);
+  /// Zeroed memory for what is averaged often: where the algorithm shares memory among the ranks of a host, memory that
+  /// they share. Throws Error{failure} when memory is short.
+  std::shared_ptr<float> allocate(std::size_t floats);
   /// The algorithm for so many floats of all ranks, when the options leave the choice (auto) and when not.
   std::string_view algorithm_for(std::size_t floats) const;
   /// The rest blocks.
@@ -102,8 +109,12 @@ class Communicator {
 
  private:
   void meet();
+  void share_memory();
+  bool can_share_memory(const Topology& topology) const;
+  std::optional<AllReducePlan> plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology);
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
+  std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine, const Topology& among);
 
   // Constant after construction, but for regroup().
   const Options options_;
@@ -116,6 +127,9 @@ class Communicator {
   std::vector<int> members_;  ///< their numbers then of the ranks that are there now
   std::vector<RankPlace> places_;
   std::size_t segment_bytes_ = 0;
+  std::shared_ptr<HostMemory> host_memory_;
+  bool shares_memory_ = false;      ///< the ranks of this host have each other's memory
+  std::uint64_t shared_plans_ = 0;  ///< that were made since
 };
 
 template <typename T>

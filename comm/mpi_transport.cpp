@@ -184,6 +184,13 @@ class MpiTransport final : public Transport {
     return std::make_unique<MpiAllReduce>(world_, is_loss_, call, source, target);
   }
 
+  /// Any rank's loss ends a look at messages from anyone.
+  void throw_if_broken() override {
+    int is_there = 0;
+    check_transfer(is_loss_, MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, world_, &is_there, MPI_STATUS_IGNORE),
+                   "MPI_Iprobe");
+  }
+
   bool has_lost_ranks() override {
     if (!is_loss_) return false;
     if (revoke(world_) != MPI_SUCCESS) return false;

@@ -48,6 +48,12 @@ class ThreadWorld {
     return bytes;
   }
 
+  void throw_if_ended() {
+    if (!has_ended_) return;
+    const std::lock_guard lock(end_mutex_);
+    throw Error(ErrorKind::failure, end_reason_);
+  }
+
   /// The first reason stays.
   void abort(const std::string& reason) {
     const std::lock_guard lock(end_mutex_);
@@ -100,12 +106,6 @@ class ThreadWorld {
 
   Mailbox& mailbox_of(int rank) { return mailboxes_[static_cast<std::size_t>(rank)]; }
 
-  void throw_if_ended() {
-    if (!has_ended_) return;
-    const std::lock_guard lock(end_mutex_);
-    throw Error(ErrorKind::failure, end_reason_);
-  }
-
   std::vector<Mailbox> mailboxes_;
   std::atomic<bool> has_ended_ = false;
   std::mutex end_mutex_;
@@ -152,6 +152,7 @@ class ThreadTransport final : public Transport {
     return true;
   }
 
+  void throw_if_broken() override { world_->throw_if_ended(); }
   bool has_lost_ranks() override { return world_->has_lost_ranks(); }
 
   void regroup() override {

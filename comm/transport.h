@@ -40,8 +40,11 @@ class Transport {
     return nullptr;
   }
 
-  /// After start_… or test has thrown: whether ranks are gone and the others can go on without them. If so, nothing is
-  /// in flight any more, and the others' transfers fail as well.
+  /// For who waits without a transfer in flight: throws Error where a transfer would, when the world is broken.
+  virtual void throw_if_broken() = 0;
+
+  /// After start_…, test or throw_if_broken has thrown: whether ranks are gone and the others can go on without them.
+  /// If so, nothing is in flight any more, and the others' transfers fail as well.
   virtual bool has_lost_ranks() { return false; }
   /// Then: makes a world of the ranks that are left, in their old order, and returns when all of them are there.
   /// Another rank() and size(), no messages.

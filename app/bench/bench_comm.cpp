@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "comm/communicator.h"
 #include "core/aligned_buffer.h"
 #include "core/format.h"
+#include "core/optim/worker_update.h"
 #include "core/stopwatch.h"
 
 namespace dcs3gd::app {
@@ -79,44 +82,82 @@ void print(const CommBenchOptions& options, const Contender& contender, int rank
   std::fflush(stdout);
 }
 
-/// Every algorithm with a schedule on both wires, and the bare calls of MPI. The plans are made here, not timed.
-std::vector<Contender> contenders_of(Communicator& communicator, std::span<float> values, std::span<float> sums) {
+/// What is not averaged of a synchronous step.
+struct Model {
+  explicit Model(std::size_t floats) : weights(floats), update(floats) {}
+
+  /// As a step of training does, from where the averages lie.
+  void apply(std::size_t first, std::span<const float> mean_gradient) {
+    optim::apply_mean_gradient({.momentum = 0.9F, .learning_rate = 1e-3F}, 1, mean_gradient,
+                               weights.span().subspan(first, mean_gradient.size()),
+                               update.span().subspan(first, mean_gradient.size()));
+  }
+
+  AlignedBuffer<float> weights;
+  AlignedBuffer<float> update;
+};
+
+/// Every algorithm of ours on both wires, and the bare calls of MPI; with a model each with the update that reads the
+/// averages, and that alone. The plans are made here, not timed.
+std::vector<Contender> contenders_of(Communicator& communicator, std::span<float> values, std::span<float> sums,
+                                     Model* model) {
   std::vector<Contender> contenders;
+  const auto update_ms = [model](std::span<const comm::ResultPart> averages) {
+    const Stopwatch stopwatch;
+    for (const comm::ResultPart& part : averages) {
+      if (model != nullptr) model->apply(part.first, part.values);
+    }
+    return stopwatch.elapsed_ms();
+  };
   for (const Wire wire : {Wire::fp32, Wire::bf16}) {
     for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
       if (algorithm.is_native()) continue;
-      const auto plan = std::make_shared<comm::AllReducePlan>(
-          communicator.plan_all_reduce({.values = values, .wire = wire, .algorithm = &algorithm}));
-      contenders.push_back({algorithm.name, wire, [plan] {
+      const auto plan = std::make_shared<comm::AllReducePlan>(communicator.plan_all_reduce(
+          {.values = values, .leaves_parts = model != nullptr, .wire = wire, .algorithm = &algorithm}));
+      if (plan->algorithm() != algorithm.name) continue;
+      contenders.push_back({algorithm.name, wire, [plan, update_ms] {
                               const Stopwatch stopwatch;
                               plan->start().wait();
-                              return stopwatch.elapsed_ms();
+                              const double all_reduce_ms = stopwatch.elapsed_ms();
+                              return all_reduce_ms + update_ms(plan->parts());
                             }});
     }
   }
   const auto add_native = [&](std::string_view name, NativeCall call) {
     if (!communicator.time_native_all_reduce(call, {}, {})) return;
     const std::span<const float> source = call == NativeCall::in_place ? sums : values;
-    contenders.push_back({name, Wire::fp32, [&communicator, call, source, sums] {
-                            return communicator.time_native_all_reduce(call, source, sums).value_or(0);
+    contenders.push_back({name, Wire::fp32, [&communicator, call, source, sums, update_ms] {
+                            const double all_reduce_ms =
+                                communicator.time_native_all_reduce(call, source, sums).value_or(0);
+                            return all_reduce_ms + update_ms(std::array{comm::ResultPart{0, sums}});
                           }});
   };
   add_native("mpi", NativeCall::two_buffers);
   add_native("mpi_in_place", NativeCall::in_place);
   add_native("mpi_iallreduce", NativeCall::nonblocking);
+  if (model != nullptr) {
+    contenders.push_back({"update", Wire::fp32, [values, update_ms] {
+                            return update_ms(std::array{comm::ResultPart{0, values}});
+                          }});
+  }
   return contenders;
 }
 
 }  // namespace
 
 void bench_comm(const CommBenchOptions& options) {
-  const auto communicator = Communicator::open(options.comm);
-  AlignedBuffer<float> values(options.max_floats);
+  comm::Options settings = options.comm;
+  settings.algorithm = comm::kSharedMemory;  // the others need nothing that this does not have
+  const auto communicator = Communicator::open(settings);
+  const std::shared_ptr<float> memory = communicator->allocate(options.max_floats);
+  const std::span values(memory.get(), options.max_floats);
   AlignedBuffer<float> sums(options.max_floats);
+  std::optional<Model> model;
+  if (options.update) model.emplace(options.max_floats);
   std::fill(values.begin(), values.end(), 1.0F);  // an average of ones stays one
 
   const bool prints = communicator->rank() == 0;
-  const double limit_gb_s = copy_limit_gb_s(*communicator, values.span(), sums.span());
+  const double limit_gb_s = copy_limit_gb_s(*communicator, values, sums.span());
   if (prints && !options.json) {
     std::puts(format("{:>10}  {:<14} {:<4}  {:>4} {:>10} {:>10} {:>10} {:>10} {:>10}", "floats", "algorithm", "wire",
                      "n", "min ms", "median ms", "p99 ms", "bus GB/s", "limit GB/s")
@@ -126,7 +167,7 @@ void bench_comm(const CommBenchOptions& options) {
     if (floats > options.max_floats) break;
     std::fill(sums.begin(), sums.end(), 0.0F);  // the in-place sums must not grow to infinity
     const std::vector<Contender> contenders =
-        contenders_of(*communicator, values.span().first(floats), sums.span().first(floats));
+        contenders_of(*communicator, values.first(floats), sums.span().first(floats), model ? &*model : nullptr);
     const auto one_round = [&](std::vector<std::vector<double>>* times_ms) {
       for (std::size_t i = 0; i < contenders.size(); ++i) {
         communicator->barrier();

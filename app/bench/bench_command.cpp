@@ -56,6 +56,7 @@ int run_bench_command(int argc, const char* const* argv) {
       ->check(CLI::Range(kSmallestCommSize, std::numeric_limits<std::size_t>::max()))
       ->capture_default_str();
   add_number(comm_command, "--seconds-per-size", comm.seconds_per_size, "time to spend")->capture_default_str();
+  comm_command->add_flag("--update", comm.update, "each with the update that reads the averages, and that alone");
   comm_command->add_flag("--json", comm.json, "one JSON object a line");
 
   StepBenchOptions step;
@@ -121,7 +122,7 @@ int run_bench_command(int argc, const char* const* argv) {
   add_number(scale_command, "--sum-gb-s", scale.sum_gb_s, "of summing what comes (default: measured)");
   std::vector<std::string> schedules;
   for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
-    if (!algorithm.is_native()) schedules.emplace_back(algorithm.name);
+    if (algorithm.has_schedule()) schedules.emplace_back(algorithm.name);
   }
   scale_command->add_option("--algorithm", scale.algorithm, "as in comm.algorithm")
       ->check(CLI::IsMember(schedules))

@@ -39,10 +39,11 @@ struct CommBenchOptions {
   comm::Options comm;                 ///< algorithm and wire are not looked at: all are measured
   std::size_t max_floats = 25557032;  ///< the largest array: ResNet-50
   double seconds_per_size = 5;        ///< decides on the number of repetitions
+  bool update = false;                ///< measures the algorithms with the update of a synchronous step
   bool json = false;                  ///< one object a line instead of a table
 };
 
-/// `dcs3gd-bench comm`: the time of an all-reduce by size, on the ranks of this job: each algorithm with a schedule in
+/// `dcs3gd-bench comm`: the time of an all-reduce by size, on the ranks of this job: each algorithm of ours in
 /// fp32 and bf16, start to end as the caller sees it through the progress thread, beside the bare calls of MPI
 /// (MPI_Allreduce with two buffers and in place, MPI_Iallreduce and waiting). The kinds take turns, so that a
 /// disturbance hits all of them. A repetition counts as its slowest rank. Rank 0 prints. Throws Error when a rank is

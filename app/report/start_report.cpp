@@ -5,6 +5,7 @@
 
 #include "app/rules/table.h"
 #include "comm/launcher.h"
+#include "comm/schedule/algorithms.h"
 #include "core/format.h"
 #include "core/log.h"
 #include "core/version.h"
@@ -74,7 +75,9 @@ std::string all_reduce_text(const Configuration& configuration, std::string_view
                             int rank_count) {
   if (rank_count == 1) return "none: one rank";
   const std::string& asked_for = configuration.comm.algorithm;
-  return format("{}{}, {}, {:.1f} MB per step and rank", chosen == asked_for ? "" : asked_for + ": ", chosen,
+  const std::string algorithm = format("{}{}", chosen == asked_for ? "" : asked_for + ": ", chosen);
+  if (chosen == comm::kSharedMemory) return algorithm + ", fp32, in the memory of the host";
+  return format("{}, {}, {:.1f} MB per step and rank", algorithm,
                 configuration.comm.wire == comm::Wire::bf16 ? "bf16" : "fp32",
                 static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
 }

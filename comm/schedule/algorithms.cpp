@@ -22,6 +22,7 @@ constexpr std::array kAlgorithms{
     AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", direct},
     AlgorithmInfo{"halving_doubling", "between partners, near and far, few steps for many ranks", halving_doubling},
     AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", hierarchical},
+    AlgorithmInfo{kSharedMemory, "in each other's memory on one host, else as auto", nullptr, true},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
 
@@ -45,11 +46,14 @@ const AlgorithmInfo& find_algorithm(std::string_view name) {
               format("comm.algorithm: expected {} or {}, found {}", fmt::join(names, " or "), kAutomatic, name));
 }
 
+bool may_share_memory(std::string_view name) { return name == kAutomatic || find_algorithm(name).shares_memory; }
+
 bool is_native(std::string_view name) { return name != kAutomatic && find_algorithm(name).is_native(); }
 
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
-                                      bool wire_rounds) {
-  if (name != kAutomatic) return find_algorithm(name);
+                                      bool wire_rounds, bool shares_memory) {
+  if (shares_memory && may_share_memory(name)) return find_algorithm(kSharedMemory);
+  if (!may_share_memory(name)) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
   if (floats <= std::min(ranks * kFewFloatsPerRank, kFewFloats)) return find_algorithm("halving_doubling");
   const std::size_t hosts = topology.ranks_by_host().size();

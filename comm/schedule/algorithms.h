@@ -13,9 +13,13 @@ namespace dcs3gd::comm {
 struct AlgorithmInfo {
   std::string_view name;  ///< in comm.algorithm
   std::string_view help;
-  MakeSchedule make = nullptr;  ///< none: the native all-reduce of the world, MPI_Allreduce; fp32 wire only
+  MakeSchedule make = nullptr;  ///< none: it is not made of messages
+  /// The ranks of a host read each other's memory; where they cannot, kAutomatic chooses among the others.
+  bool shares_memory = false;
 
-  bool is_native() const { return make == nullptr; }
+  bool has_schedule() const { return make != nullptr; }
+  /// The native all-reduce of the world, MPI_Allreduce; fp32 wire only.
+  bool is_native() const { return !has_schedule() && !shares_memory; }
 };
 
 /// All of them, the default first.
@@ -23,14 +27,19 @@ std::span<const AlgorithmInfo> algorithms();
 /// Throws Error{input} that names all when there is none of this name.
 const AlgorithmInfo& find_algorithm(std::string_view name);
 
+/// The one that shares memory.
+inline constexpr std::string_view kSharedMemory = "shared";
 /// In comm.algorithm, one of those above for each array, by README.md's table.
 inline constexpr std::string_view kAutomatic = "auto";
 /// Whether a name in comm.algorithm is the native all-reduce's. Throws as find_algorithm().
 bool is_native(std::string_view name);
-/// What a name in comm.algorithm stands for where these ranks sum so many floats on a wire that rounds or not. The same
-/// on all ranks, and again in a run that is continued on as many, spread over hosts alike.
+/// Whether what it stands for may be kSharedMemory.
+bool may_share_memory(std::string_view name);
+/// What a name in comm.algorithm stands for where these ranks sum so many floats on a wire that rounds or not, and can
+/// read each other's memory or not. The same on all ranks, and again in a run that is continued on as many, spread over
+/// hosts alike.
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
-                                      bool wire_rounds);
+                                      bool wire_rounds, bool shares_memory);
 
 /// What is wrong with bf16 on the wire of a native all-reduce, and what to choose.
 std::string bf16_needs_schedule();

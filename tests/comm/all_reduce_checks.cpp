@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "comm/wire_format.h"
@@ -44,33 +46,41 @@ std::string check_all_reduce(Communicator& communicator, const AllReduceCase& th
   const int size = communicator.size();
   constexpr std::size_t kGuard = 3;
   constexpr float kGuardValue = -77;
-  std::vector<float> values(the_case.floats + kGuard, kGuardValue);
+  const std::shared_ptr<float> memory = communicator.allocate(the_case.floats + kGuard);
+  const std::span values(memory.get(), the_case.floats + kGuard);
+  std::ranges::fill(values, kGuardValue);
   std::vector<float> tail(the_case.tail);
   for (std::size_t i = 0; i < the_case.floats; ++i) values[i] = summand(rank, i);
   for (std::size_t i = 0; i < the_case.tail; ++i) tail[i] = tail_summand(rank, i);
 
-  communicator
-      .plan_all_reduce({.values = std::span(values).first(the_case.floats),
-                        .tail = tail,
-                        .factor = the_case.factor,
-                        .wire = the_case.wire})
-      .start()
-      .wait();
+  AllReducePlan plan = communicator.plan_all_reduce({.values = values.first(the_case.floats),
+                                                     .tail = tail,
+                                                     .factor = the_case.factor,
+                                                     .leaves_parts = the_case.leaves_parts,
+                                                     .wire = the_case.wire});
+  plan.start().wait();
+  std::vector<float> averages;
+  for (const ResultPart& part : plan.parts()) {
+    if (part.first != averages.size()) return format("a part begins at {}, not {}", part.first, averages.size());
+    averages.insert(averages.end(), part.values.begin(), part.values.end());
+  }
+  if (averages.size() != the_case.floats) return format("the parts hold {} floats", averages.size());
 
   const std::string label = format("{} of {} ranks, {} floats, a tail of {}, {}", rank, size, the_case.floats,
                                    the_case.tail, the_case.wire == Wire::bf16 ? "bf16" : "fp32");
-  const bool rounds = the_case.wire == Wire::bf16 && size > 1;
+  const bool rounds = the_case.wire == Wire::bf16 && size > 1 && plan.algorithm() != kSharedMemory;
   for (std::size_t i = 0; i < the_case.floats; ++i) {
     const float scaled = the_case.factor * sum_over_ranks(size, i);
     const float expected = rounds ? through_bf16(scaled) : scaled;
-    if (values[i] != expected) return format("{}: element {} is {}, not {}", label, i, values[i], expected);
+    if (averages[i] != expected) return format("{}: element {} is {}, not {}", label, i, averages[i], expected);
+    if (!the_case.leaves_parts && values[i] != expected) return format("{}: element {} is not in its place", label, i);
   }
   for (std::size_t i = 0; i < the_case.tail; ++i) {
     if (tail[i] != tail_sum(size, i)) {
       return format("{}: tail element {} is {}, not {}", label, i, tail[i], tail_sum(size, i));
     }
   }
-  if (std::any_of(values.end() - kGuard, values.end(), [](float value) { return value != kGuardValue; })) {
+  if (std::ranges::any_of(values.last(kGuard), [](float value) { return value != kGuardValue; })) {
     return format("{}: wrote after the end", label);
   }
   return "";
@@ -78,13 +88,15 @@ std::string check_all_reduce(Communicator& communicator, const AllReduceCase& th
 
 std::string check_plans_in_flight(Communicator& communicator) {
   constexpr int kRounds = 20;
-  constexpr std::size_t kSmall = 3;
   const int size = communicator.size();
-  std::vector<std::vector<float>> arrays{std::vector<float>(1000003)};
-  for (std::size_t i = 0; i < kSmall; ++i) arrays.emplace_back(10 + i);
+  std::vector<std::shared_ptr<float>> memory;
+  std::vector<std::span<float>> arrays;
   std::vector<AllReducePlan> plans;
-  for (std::vector<float>& array : arrays)
-    plans.push_back(communicator.plan_all_reduce({.values = array, .factor = 1}));
+  for (const std::size_t floats : {std::size_t{1000003}, std::size_t{10}, std::size_t{11}, std::size_t{12}}) {
+    memory.push_back(communicator.allocate(floats));
+    arrays.emplace_back(memory.back().get(), floats);
+    plans.push_back(communicator.plan_all_reduce({.values = arrays.back(), .factor = 1}));
+  }
   int overtakes = 0;
   for (int round = 0; round < kRounds; ++round) {
     std::vector<Ticket> tickets;

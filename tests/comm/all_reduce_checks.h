@@ -13,6 +13,7 @@ struct AllReduceCase {
   std::size_t tail = 0;
   Wire wire = Wire::fp32;
   float factor = 1;
+  bool leaves_parts = false;
 };
 
 /// Runs the case on this rank and compares every element with the closed form; all ranks call it together. Returns what

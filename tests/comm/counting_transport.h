@@ -38,6 +38,7 @@ class CountingTransport final : public Transport {
     return inner_->start_receive(from, tag, bytes);
   }
   bool test(Request request) override { return inner_->test(request); }
+  void throw_if_broken() override { inner_->throw_if_broken(); }
   void abort(int exit_code, const std::string& reason) override { inner_->abort(exit_code, reason); }
 
  private:

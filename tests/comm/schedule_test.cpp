@@ -114,7 +114,7 @@ Topology hosts_of(std::vector<int> ranks) {
 
 void check_schedules(const Topology& ranks, const std::vector<Simulation::Tuning>& tunings) {
   for (const AlgorithmInfo& algorithm : algorithms()) {
-    if (algorithm.is_native()) continue;
+    if (!algorithm.has_schedule()) continue;
     for (const Simulation::Tuning& tuning : tunings) {
       INFO(algorithm.name, ", ", ranks.size(), " ranks, ", tuning.segments, " segments, ", tuning.window, " in flight");
       CHECK(Simulation(algorithm.make, ranks, tuning).run() == "");
@@ -144,7 +144,7 @@ TEST_CASE("hosts of unequal size, and many ranks: powers of two, odd, prime") {
 TEST_CASE("256 ranks on the bf16 wire: right, and by how much direct and hierarchical round") {
   for (const Topology& ranks : {hosts_of(std::vector<int>(32, 8)), hosts_of({100, 1, 60, 64, 31}), hosts_of({251})}) {
     for (const AlgorithmInfo& algorithm : algorithms()) {
-      if (algorithm.is_native()) continue;
+      if (!algorithm.has_schedule()) continue;
       INFO(algorithm.name, " on ", ranks.size(), " ranks");
       Simulation simulation(algorithm.make, ranks, {.window = 4, .wire = Wire::bf16});
       CHECK(simulation.run() == "");
@@ -220,10 +220,12 @@ TEST_CASE("who is to blame: the later the step of a ring, the more ranks in betw
   CHECK(blamed_ranks(direct, topology, 3) == std::vector<int>{3, 2, 1});
 }
 
-TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring while it does not round too often") {
+TEST_CASE(
+    "auto: shared memory where there is some, else few floats go few hops, then it is the hosts, else the ring while "
+    "it does not round too often") {
   constexpr std::size_t kMany = 1 << 20;
   const auto choice = [](const Topology& ranks, std::size_t floats, bool wire_rounds = false) {
-    return choose_algorithm(kAutomatic, ranks, floats, wire_rounds).name;
+    return choose_algorithm(kAutomatic, ranks, floats, wire_rounds, false).name;
   };
   CHECK(choice(Topology(0, 4), 32768) == "halving_doubling");
   CHECK(choice(Topology(0, 4), 32769) == "ring");
@@ -235,13 +237,18 @@ TEST_CASE("auto: few floats go few hops, then it is the hosts, else the ring whi
   CHECK(choice(Topology(0, 17), kMany) == "ring");
   CHECK(choice(Topology(0, 17), kMany, true) == "direct");
   CHECK(choice(Topology(0, 16), kMany, true) == "ring");
-  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, false).name == "direct");
+  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, false, true).name == "direct");
+  for (const std::string_view name : {kAutomatic, kSharedMemory}) {
+    CHECK(choose_algorithm(name, hosts_of({4}), kMany, false, true).name == "shared");
+    CHECK(choose_algorithm(name, hosts_of({4}), kMany, false, false).name == "ring");
+  }
 }
 
 TEST_CASE("an algorithm that is not there") {
   CHECK_THROWS_WITH(
       find_algorithm("tree"),
-      "comm.algorithm: expected ring or direct or halving_doubling or hierarchical or mpi or auto, found tree");
+      "comm.algorithm: expected ring or direct or halving_doubling or hierarchical or shared or mpi or auto, "
+      "found tree");
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 #define DOCTEST_CONFIG_IMPLEMENT
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -13,6 +17,10 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include "comm/communicator.h"
 #include "comm/launcher.h"
@@ -28,6 +36,7 @@ namespace {
 struct Session {
   Options options;
   bool large = false;
+  bool can_share_memory = true;
   Communicator* communicator = nullptr;
 };
 
@@ -124,6 +133,19 @@ TEST_CASE("many all-reduces back to back, of random lengths") {
   }
 }
 
+TEST_CASE("memory is shared where all ranks can and shall, and averages are read in it") {
+  const bool shares = session().options.algorithm == kSharedMemory && session().can_share_memory;
+  CHECK((world().algorithm_for(100003) == kSharedMemory) == shares);
+  const std::shared_ptr<float> memory = world().allocate(100003);
+  {
+    const AllReducePlan plan = world().plan_all_reduce({.values = {memory.get(), 100003}, .leaves_parts = true});
+    CHECK((plan.algorithm() == kSharedMemory) == shares);
+  }
+  for (const std::size_t floats : {std::size_t{0}, std::size_t{1}, std::size_t{1000}, std::size_t{1000003}}) {
+    CHECK(check_all_reduce(world(), {.floats = floats, .tail = 3, .factor = 0.5F, .leaves_parts = true}) == "");
+  }
+}
+
 TEST_CASE("a large plan and small ones in flight together") {
   const std::string finding = check_plans_in_flight(world());
   // MPI's own all-reduces run one after the other.
@@ -186,7 +208,7 @@ TEST_CASE("more bytes than an int can count" * doctest::skip()) {
   CHECK(wrong == 0);
 }
 
-/// --segment-bytes=N, --algorithm=NAME, --ranks-per-host=N, --large
+/// --segment-bytes=N, --algorithm=NAME, --ranks-per-host=N, --large, --no-memory-to-share
 void read_arguments(int argc, char** argv) {
   constexpr std::string_view kSegmentBytes = "--segment-bytes=";
   constexpr std::string_view kAlgorithm = "--algorithm=";
@@ -200,12 +222,26 @@ void read_arguments(int argc, char** argv) {
       session().options.ranks_per_host = std::stoi(std::string(argument.substr(kRanksPerHost.size())));
     }
     if (argument == "--large") session().large = true;
+    if (argument == "--no-memory-to-share") session().can_share_memory = false;
   }
+}
+
+/// From now on the system does not let this process have it, as in a strict container.
+void refuse_memory_to_share() {
+  sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 0, 1),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                          BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog program{.len = std::size(filter), .filter = filter};
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
 }
 
 int run(int argc, char** argv) {
   read_arguments(argc, argv);
   session().options.timeout_s = 60;
+  const char* const rank = std::getenv("OMPI_COMM_WORLD_RANK");
+  if (!session().can_share_memory && rank != nullptr && std::string_view(rank) == "1") refuse_memory_to_share();
   const auto communicator = Communicator::open(session().options);
   session().communicator = communicator.get();
   const Watchdog watchdog(session().large ? std::chrono::seconds(270) : std::chrono::seconds(90));

@@ -172,7 +172,7 @@ TEST_CASE("rules between keys") {
   CHECK(problems("algorithm: {fresh: 1.5}") ==
         "f:1:13: algorithm.fresh: must be a number of at least 0 and at most 1, or auto; found 1.5");
   CHECK(problems("comm: {wire: bf16, algorithm: mpi}") ==
-        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or auto; "
+        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or shared or auto; "
         "MPI_Allreduce sums fp32 only");
   CHECK(problems("model: {name: resnet21}") ==
         "f:1:9: model.name: must be " + one_of_the_networks() + "; found resnet21. Did you mean resnet20?");
@@ -181,8 +181,7 @@ TEST_CASE("rules between keys") {
 TEST_CASE("a rule counts on the value that holds in the end and points at the key it is about") {
   CHECK(problems("{comm: {wire: bf16}}", {"comm.algorithm=mpi", "comm.wire=bf16"}) ==
         "--set comm.wire=bf16: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or "
-        "hierarchical or "
-        "auto; MPI_Allreduce sums fp32 only");
+        "hierarchical or shared or auto; MPI_Allreduce sums fp32 only");
   CHECK(problems("{comm: {wire: bf16, algorithm: mpi}}", {"comm.algorithm=ring"}).empty());
   CHECK(problems("comm: {wire: bf16, algorithm: auto}").empty());
   // A warm-up is cut off by a short run.

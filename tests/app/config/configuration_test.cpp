@@ -312,7 +312,7 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
       {"algorithm.lambda_norm", {"global", "tensor"}},
       {"optimizer.lr.scaling", {"linear", "sqrt", "none"}},
       {"optimizer.lr.schedule", {"linear", "cosine", "step", "poly", "constant"}},
-      {"comm.algorithm", {"ring", "direct", "halving_doubling", "hierarchical", "mpi", "auto"}},
+      {"comm.algorithm", {"ring", "direct", "halving_doubling", "hierarchical", "shared", "mpi", "auto"}},
       {"comm.wire", {"fp32", "bf16"}},
       {"output.progress", {"auto", "bar", "lines", "none"}},
   };

@@ -247,6 +247,7 @@ class AdverseTransport final : public comm::Transport {
     }
     return inner_->test(request);
   }
+  void throw_if_broken() override { inner_->throw_if_broken(); }
   void abort(int exit_code, const std::string& reason) override { inner_->abort(exit_code, reason); }
 
  private:
