@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "core/aligned_buffer.h"
 #include "core/error.h"
 #include "core/format.h"
 
@@ -34,8 +35,10 @@ std::shared_ptr<const ParameterLayout> ParameterLayout::part(bool is_frozen) con
   return std::make_shared<const ParameterLayout>(std::move(slices));
 }
 
-ParameterArena::ParameterArena(std::shared_ptr<const ParameterLayout> layout)
-    : layout_(std::move(layout)), values_(layout_->element_count()) {}
+ParameterArena::ParameterArena(std::shared_ptr<const ParameterLayout> layout) : layout_(std::move(layout)) {
+  const auto values = std::make_shared<AlignedBuffer<float>>(layout_->element_count());
+  memory_ = {values, values->data()};
+}
 
 ParameterArena ParameterArena::copy() const {
   ParameterArena twin(layout_);

@@ -6,9 +6,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "core/aligned_buffer.h"
 #include "core/shape.h"
 
 namespace dcs3gd {
@@ -57,14 +57,19 @@ class ParameterLayout {
 class ParameterArena {
  public:
   explicit ParameterArena(std::shared_ptr<const ParameterLayout> layout);
+  /// In memory of the caller: as many zeros as the layout has elements.
+  ParameterArena(std::shared_ptr<const ParameterLayout> layout, std::shared_ptr<float> memory)
+      : layout_(std::move(layout)), memory_(std::move(memory)) {}
+  ParameterArena(ParameterArena&&) noexcept = default;
+  ParameterArena& operator=(ParameterArena&&) noexcept = default;
 
   /// A twin with the same values.
   ParameterArena copy() const;
 
   const ParameterLayout& layout() const { return *layout_; }
   const std::shared_ptr<const ParameterLayout>& shared_layout() const { return layout_; }
-  std::span<float> values() { return values_.span(); }
-  std::span<const float> values() const { return values_.span(); }
+  std::span<float> values() { return {memory_.get(), layout_->element_count()}; }
+  std::span<const float> values() const { return {memory_.get(), layout_->element_count()}; }
   std::span<float> slice(const ParameterSlice& slice) { return values().subspan(slice.offset, slice.count); }
   std::span<const float> slice(const ParameterSlice& slice) const {
     return values().subspan(slice.offset, slice.count);
@@ -72,7 +77,7 @@ class ParameterArena {
 
  private:
   std::shared_ptr<const ParameterLayout> layout_;
-  AlignedBuffer<float> values_;
+  std::shared_ptr<float> memory_;
 };
 
 /// Copies the tensors that both have, by name.

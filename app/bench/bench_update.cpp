@@ -54,7 +54,7 @@ void bench_update(const UpdateBenchOptions& options) {
                                        .bound = std::numeric_limits<float>::infinity()};
     const optim::WorkerArrays worker{gradient.values().data(), update.values().data(), correction};
     optim::form_updates(formula, {&worker, 1}, false, mean_weights.values().data(), ring.values().data(),
-                        local.values().data(), options.floats);
+                        ring.values().data(), local.values().data(), options.floats);
     update_ms.push_back(watch.elapsed_ms());
     watch.restart_s();
     triad(gradient.values().data(), update.values().data(), local.values().data(), options.floats);

@@ -191,7 +191,7 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const PreflightFacts facts{
       .compute_ms = largest(communicator, last.compute_ms),
-      .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.values()),
+      .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.layout().element_count()),
       .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
       .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
       .model_bytes =

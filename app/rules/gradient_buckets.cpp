@@ -19,18 +19,19 @@ std::vector<SliceRange> bucket_ranges(const ParameterLayout& layout, SliceRange 
   return ranges;
 }
 
-GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options) {
-  const std::vector<ParameterSlice>& slices = gradient.layout().slices();
+GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterArena& gradient, const Options& options)
+    : slices_(gradient.layout().slices()) {
   for (const SliceRange& range :
        bucket_ranges(gradient.layout(), options.slices, options.cut, options.bucket_elements)) {
-    const ParameterSlice& last = slices[range.end - 1];
-    const std::size_t first = slices[range.first].offset;
+    const ParameterSlice& last = slices_[range.end - 1];
+    const std::size_t first = slices_[range.first].offset;
     buckets_.push_back({.slices = range,
                         .missing = range.end - range.first,
                         .plan = communicator.plan_all_reduce(
                             {.values = gradient.values().subspan(first, last.offset + last.count - first),
                              .factor = options.factor,
                              .group = options.group,
+                             .leaves_parts = options.leaves_parts,
                              .urgency = static_cast<int>(range.first)})});
   }
 }

@@ -36,6 +36,7 @@ class GradientBuckets {
     std::size_t cut = 0;  ///< as in bucket_ranges()
     float factor = 1;     ///< of the sum
     comm::Group group = comm::Group::all;
+    bool leaves_parts = false;  ///< the averages are read by for_each_part() alone
     std::size_t bucket_elements = kBucketElements;
   };
 
@@ -47,6 +48,10 @@ class GradientBuckets {
   /// Waits for the bucket that this slice is in. Returns the slices that have been averaged now: none if the bucket is
   /// not in flight.
   SliceRange receive(std::size_t slice, Waits& waits);
+  /// Calls use(how many elements after the slice's first it begins, averages) for each part of a slice that has been
+  /// received.
+  template <typename Use>
+  void for_each_part(std::size_t slice, const Use& use);
 
  private:
   struct Bucket {
@@ -58,7 +63,14 @@ class GradientBuckets {
 
   Bucket& bucket_of(std::size_t slice);
 
+  const std::vector<ParameterSlice>& slices_;
   std::vector<Bucket> buckets_;  ///< from the end of the array to its start
 };
+
+template <typename Use>
+void GradientBuckets::for_each_part(std::size_t slice, const Use& use) {
+  const Bucket& bucket = bucket_of(slice);
+  bucket.plan->for_each_part(slices_[slice].offset - slices_[bucket.slices.first].offset, slices_[slice].count, use);
+}
 
 }  // namespace dcs3gd::app

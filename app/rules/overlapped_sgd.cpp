@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -12,6 +13,7 @@
 #include "app/rules/step_sums.h"
 #include "app/rules/table.h"
 #include "app/rules/waits.h"
+#include "core/aligned_buffer.h"
 #include "core/format.h"
 #include "core/optim/delay_compensation.h"
 #include "core/optim/worker_update.h"
@@ -27,10 +29,24 @@ constexpr std::int64_t kGuardSteps = 50;
 constexpr double kPriceMemory = 0.98;
 constexpr int kUrgencyOfSums = -1;
 
+/// One that is averaged.
+ParameterArena averaged_arena(const std::shared_ptr<const ParameterLayout>& layout, comm::Communicator& communicator) {
+  return {layout, communicator.allocate(layout->element_count())};
+}
+
 std::vector<ParameterArena> arenas(const std::shared_ptr<const ParameterLayout>& layout, std::size_t count) {
   std::vector<ParameterArena> arenas;
   for (std::size_t i = 0; i < count; ++i) arenas.emplace_back(layout);
   return arenas;
+}
+
+/// Of which the first one is averaged.
+std::vector<ParameterArena> gradient_arenas(const std::shared_ptr<const ParameterLayout>& layout, std::size_t count,
+                                            comm::Communicator& communicator) {
+  std::vector<ParameterArena> gradients;
+  gradients.push_back(averaged_arena(layout, communicator));
+  std::ranges::move(arenas(layout, count - 1), std::back_inserter(gradients));
+  return gradients;
 }
 
 /// What a rule of this family keeps beside the mean model and the mean update.
@@ -72,15 +88,20 @@ class OverlappedSgd final : public UpdateRule {
         first_fresh_(first_fresh_slice(weights.layout(), options.algorithm.fresh.value_or(1))),
         first_in_buckets_(options.overlap_from_step > 0 || options.algorithm.staleness_limit ? 0 : first_fresh_),
         mean_weights_(std::move(weights)),
-        mean_update_(mean_weights_.shared_layout()),
-        gradients_(arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).gradients)),
+        mean_update_(averaged_arena(mean_weights_.shared_layout(), parts.communicator)),
+        gradients_(gradient_arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).gradients,
+                                   parts.communicator)),
         updates_(arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).updates)),
         sums_plan_(parts.communicator.plan_all_reduce(
             {.values = {}, .tail = travelling_sums_.as_span(), .urgency = kUrgencyOfSums})),
         buckets_(parts.communicator, gradients_.front(),
-                 {.slices = {first_in_buckets_, slices_.size()}, .cut = first_fresh_, .factor = mean_factor()}),
+                 {.slices = {first_in_buckets_, slices_.size()},
+                  .cut = first_fresh_,
+                  .factor = mean_factor(),
+                  .leaves_parts = true}),
         updates_plan_(parts.communicator.plan_all_reduce({.values = stale_part_of(mean_update_),
                                                           .factor = mean_factor(),
+                                                          .leaves_parts = true,
                                                           .urgency = static_cast<int>(slices_.size())})),
         fresh_share_(options.algorithm.fresh.value_or(1)),
         slice_along_(first_fresh_),
@@ -165,7 +186,11 @@ class OverlappedSgd final : public UpdateRule {
   void copy_mean_model(ParameterArena& mean_model) const override {
     std::ranges::copy(mean_weights_.values(), mean_model.values().begin());
     if (is_settled_) return;
-    optim::add_update(stale_part_of(mean_weights_), reach_, stale_part_of(mean_update_), stale_part_of(mean_model));
+    updates_plan_.for_each_part(0, stale_elements(), [&](std::size_t first, std::span<const float> mean_update) {
+      const std::size_t count = mean_update.size();
+      optim::add_update(mean_weights_.values().subspan(first, count), reach_, mean_update,
+                        mean_model.values().subspan(first, count));
+    });
   }
 
   void load_network() override {
@@ -253,6 +278,17 @@ class OverlappedSgd final : public UpdateRule {
     }
   }
 
+  /// Calls use(how many elements after the slice's first it begins, ū) for each part of ū of a stale slice: it lies
+  /// where it was averaged until m holds it.
+  template <typename Use>
+  void for_each_part_of_mean_update(const ParameterSlice& slice, const Use& use) const {
+    if (is_settled_) {
+      use(0, mean_update_.slice(slice));
+    } else {
+      updates_plan_.for_each_part(slice.offset, slice.count, use);
+    }
+  }
+
   // --- what arrives ---
 
   void receive_updates() {
@@ -308,7 +344,10 @@ class OverlappedSgd final : public UpdateRule {
 
   void note_mean_norms(SliceRange arrived) {
     for (std::size_t index = arrived.first; !has_stale() && index < arrived.end; ++index) {
-      mean_squared_norms_[index] = squared_norm(gradients_.front().slice(slices_[index]));
+      mean_squared_norms_[index] = 0;
+      buckets_.for_each_part(index, [&](std::size_t, std::span<const float> mean_gradient) {
+        mean_squared_norms_[index] += squared_norm(mean_gradient);
+      });
     }
   }
 
@@ -316,8 +355,12 @@ class OverlappedSgd final : public UpdateRule {
   void apply_mean_gradient(SliceRange arrived) {
     for (std::size_t index = arrived.first; index < arrived.end; ++index) {
       const ParameterSlice& slice = slices_[index];
-      optim::apply_mean_gradient(formula_of(slice), static_cast<float>(mean_scale_), gradients_.front().slice(slice),
-                                 mean_weights_.slice(slice), mean_update_.slice(slice));
+      buckets_.for_each_part(index, [&](std::size_t first, std::span<const float> mean_gradient) {
+        const std::size_t count = mean_gradient.size();
+        optim::apply_mean_gradient(formula_of(slice), static_cast<float>(mean_scale_), mean_gradient,
+                                   mean_weights_.slice(slice).subspan(first, count),
+                                   mean_update_.slice(slice).subspan(first, count));
+      });
       parts_.network.set_weights(index, mean_weights_.slice(slice));
     }
   }
@@ -401,8 +444,12 @@ class OverlappedSgd final : public UpdateRule {
     const ParameterArena& update = updates_[static_cast<std::size_t>(k)];
     for (std::size_t index = 0; index < first_fresh_; ++index) {
       const ParameterSlice& slice = slices_[index];
-      slice_norms_[index] =
-          optim::compensation_norms(gradient(k).slice(slice), mean_update_.slice(slice), update.slice(slice));
+      slice_norms_[index] = {};
+      for_each_part_of_mean_update(slice, [&](std::size_t first, std::span<const float> mean_update) {
+        const std::size_t count = mean_update.size();
+        slice_norms_[index] += optim::compensation_norms(gradient(k).slice(slice).subspan(first, count), mean_update,
+                                                         update.slice(slice).subspan(first, count));
+      });
       slice_norms_[index].scale_updates(reach_);
       total += slice_norms_[index];
     }
@@ -435,12 +482,16 @@ class OverlappedSgd final : public UpdateRule {
     const trace::Span span("compute", "update");
     for (std::size_t index = 0; index < first_fresh_; ++index) {
       const ParameterSlice& slice = slices_[index];
-      for (std::size_t k = 0; k < updates_.size(); ++k) {
-        slice_workers_[k] = {gradients_[k].slice(slice).data(), updates_[k].slice(slice).data(),
-                             slice_corrections_[k * first_fresh_ + index]};
-      }
-      optim::form_updates(formula_of(slice), slice_workers_, is_settled_, mean_weights_.slice(slice).data(),
-                          mean_update_.slice(slice).data(), local_weights_.data(), slice.count);
+      for_each_part_of_mean_update(slice, [&](std::size_t first, std::span<const float> mean_update) {
+        const std::size_t begin = slice.offset + first;
+        for (std::size_t k = 0; k < updates_.size(); ++k) {
+          slice_workers_[k] = {gradients_[k].values().data() + begin, updates_[k].values().data() + begin,
+                               slice_corrections_[k * first_fresh_ + index]};
+        }
+        optim::form_updates(formula_of(slice), slice_workers_, is_settled_, mean_weights_.values().data() + begin,
+                            mean_update.data(), mean_update_.values().data() + begin, local_weights_.data() + first,
+                            mean_update.size());
+      });
       parts_.network.set_weights(index, local_weights_.span().first(slice.count));
     }
     is_settled_ = false;
@@ -454,6 +505,7 @@ class OverlappedSgd final : public UpdateRule {
 
   /// m = m + ū of the stale part, where no new updates follow: the next step is synchronous.
   void settle() {
+    updates_plan_.copy_back();
     optim::add_update(stale_part_of(mean_weights_), reach_, stale_part_of(mean_update_), stale_part_of(mean_weights_));
     is_settled_ = true;
   }
@@ -484,8 +536,8 @@ class OverlappedSgd final : public UpdateRule {
   const std::size_t first_in_buckets_;  ///< slice; those before always leave in updates
 
   ParameterArena mean_weights_;            ///< m, without the updates in flight; the same bits on all ranks
-  ParameterArena mean_update_;             ///< ū, and while it travels Σ u of this rank
-  std::vector<ParameterArena> gradients_;  ///< g of each worker; fresh slices of the first one: ḡ on its way
+  ParameterArena mean_update_;             ///< ū of what is settled or fresh, else Σ u of this rank
+  std::vector<ParameterArena> gradients_;  ///< g of each worker, in the first one its sum where it travels
   std::vector<ParameterArena> updates_;    ///< u of each worker; of fresh slices unused
   bool is_settled_ = true;                 ///< m holds ū of the stale part: no worker's weights are its own
 

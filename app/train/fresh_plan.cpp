@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -34,9 +36,12 @@ StepProfile profile_step(const Configuration& configuration, const comm::Communi
 }  // namespace
 
 double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
-                             std::span<float> values) {
+                             std::size_t floats) {
   if (communicator.size() == 1) return 0;
-  comm::AllReducePlan plan = communicator.plan_all_reduce({.values = values, .wire = configuration.comm.wire});
+  const std::shared_ptr<float> memory = communicator.allocate(floats);
+  const std::span values(memory.get(), floats);
+  comm::AllReducePlan plan =
+      communicator.plan_all_reduce({.values = values, .leaves_parts = true, .wire = configuration.comm.wire});
   std::array<double, kAllReduces> times_ms{};
   for (double& time_ms : times_ms) {
     communicator.barrier();
@@ -50,11 +55,11 @@ double plan_fresh_share(const Configuration& configuration, comm::Communicator& 
   if (configuration.algorithm.fresh) return *configuration.algorithm.fresh;
   if (communicator.size() == 1) return 1;
   StepProfile profile = profile_step(configuration, communicator, model);
-  ParameterArena values(model.network.parameter_layout());
-  const double one_ms = measure_all_reduce_ms(configuration, communicator, values.values().first(1));
-  const double all_ms = measure_all_reduce_ms(configuration, communicator, values.values());
+  const std::size_t floats = model.network.parameter_layout()->element_count();
+  const double one_ms = measure_all_reduce_ms(configuration, communicator, 1);
+  const double all_ms = measure_all_reduce_ms(configuration, communicator, floats);
   profile.latency_ms = one_ms;
-  profile.ms_per_element = std::max(0.0, all_ms - one_ms) / static_cast<double>(values.values().size());
+  profile.ms_per_element = std::max(0.0, all_ms - one_ms) / static_cast<double>(floats);
   const double mine = hidden_fresh_share(model.weights.layout(), profile);
   // The rank whose link hides the least decides: all wait for it.
   const double share = std::ranges::min(communicator.gather(mine));

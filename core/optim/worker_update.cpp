@@ -58,17 +58,19 @@ UpdateFormula update_formula(const ParameterSlice& slice, const MomentumSgdOptio
 }
 
 void form_updates(const UpdateFormula& formula, std::span<const WorkerArrays> workers, bool has_arrived,
-                  float* mean_weights, float* mean_update, float* local_weights, std::size_t count) {
+                  float* mean_weights, const float* mean_update, float* update_sum, float* local_weights,
+                  std::size_t count) {
   for_each_block(count, [&](std::size_t first, std::size_t n) {
     float* m = mean_weights + first;
-    float* mean = mean_update + first;
+    const float* mean = mean_update + first;
+    float* sum = update_sum + first;
     if (!has_arrived) add_scaled_block(m, formula.reach, mean, m, n);
     for (const WorkerArrays& worker : workers) {
       worker_block(formula, worker.gradient + first, worker.correction, m, mean, worker.update + first, n);
     }
     if (formula.known_part != 0) add_scaled_block(m, -formula.known_part, mean, m, n);
-    std::copy_n(workers[0].update + first, n, mean);
-    for (const WorkerArrays& worker : workers.subspan(1)) add_scaled_block(mean, 1, worker.update + first, mean, n);
+    std::copy_n(workers[0].update + first, n, sum);
+    for (const WorkerArrays& worker : workers.subspan(1)) add_scaled_block(sum, 1, worker.update + first, sum, n);
     add_scaled_block(m, formula.reach, workers[0].update + first, local_weights + first, n);
   });
 }

@@ -57,11 +57,12 @@ struct WorkerArrays {
   Correction correction;
 };
 
-/// Forms the updates of the K workers of a rank after their gradients. `mean_update` holds ū before and the sum of the
-/// workers' updates after; `local_weights` becomes the weights of the first worker, whose turn is next. `has_arrived`:
-/// ū has been added to m before (and then every u must be ū).
+/// Forms the updates of the K workers of a rank after their gradients. `mean_update` is ū; `update_sum`, which may be
+/// the same memory, becomes the sum of the workers' updates, `local_weights` the weights of the first worker, whose
+/// turn is next. `has_arrived`: ū has been added to m before (and then every u must be ū).
 void form_updates(const UpdateFormula& formula, std::span<const WorkerArrays> workers, bool has_arrived,
-                  float* mean_weights, float* mean_update, float* local_weights, std::size_t count);
+                  float* mean_weights, const float* mean_update, float* update_sum, float* local_weights,
+                  std::size_t count);
 
 /// The fresh form, in place: ū and m from the mean gradient times `scale`.
 void apply_mean_gradient(const UpdateFormula& formula, float scale, std::span<const float> mean_gradient,

@@ -113,12 +113,14 @@ void Rank::use_network() {
 }
 
 void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
-  comm::run_ranks_as_threads(experiment.ranks, {.wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
-                             [&](comm::Communicator& communicator) {
-                               omp_set_num_threads(1);
-                               Rank rank(experiment, communicator);
-                               body(rank);
-                             });
+  comm::run_ranks_as_threads(
+      experiment.ranks,
+      {.algorithm = experiment.all_reduce, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
+      [&](comm::Communicator& communicator) {
+        omp_set_num_threads(1);
+        Rank rank(experiment, communicator);
+        body(rank);
+      });
 }
 
 std::vector<Trajectory> run(const Experiment& experiment, Look look) {

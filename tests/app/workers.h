@@ -49,6 +49,7 @@ struct Experiment {
   AlgorithmOptions algorithm = {};
   optim::MomentumSgdOptions sgd = {};
   comm::Wire wire = comm::Wire::fp32;
+  std::string all_reduce = "ring";  ///< as comm.algorithm
   std::optional<int> ranks_per_host = {};
   std::int64_t overlap_from_step = 0;
   std::optional<double> loss_limit = {};

@@ -44,8 +44,8 @@ struct State {
     for (std::size_t k = 0; k < gradients.size(); ++k) {
       workers.push_back({gradients[k].data(), updates[k].data(), corrections[k]});
     }
-    form_updates(formula, workers, has_arrived, mean_weights.data(), mean_update.data(), local_weights.data(),
-                 mean_weights.size());
+    form_updates(formula, workers, has_arrived, mean_weights.data(), mean_update.data(), mean_update.data(),
+                 local_weights.data(), mean_weights.size());
   }
 
   std::vector<float> mean_weights;
@@ -181,7 +181,8 @@ TEST_CASE("both forms follow PyTorch's momentum SGD on one worker, whatever the 
         expected = plain.step(gradient, expected, rate);
 
         const WorkerArrays worker{&gradient, update.data(), {.bound = kInfinity}};
-        form_updates(formula, {&worker, 1}, false, mean_weights.data(), mean_update.data(), local.data(), 1);
+        form_updates(formula, {&worker, 1}, false, mean_weights.data(), mean_update.data(), mean_update.data(),
+                     local.data(), 1);
         CHECK(local[0] == Approx(expected).epsilon(kTolerance));
         CHECK(mean_weights[0] + reach * mean_update[0] == Approx(expected).epsilon(kTolerance));
 
@@ -305,7 +306,7 @@ TEST_CASE("two workers on quadratic losses follow the trajectory computed by han
       workers.push_back({&g[i], &u[i], {.lambda = static_cast<float>(lambda), .common = 0, .bound = kInfinity}});
     }
     float local = 0;
-    form_updates(formula, workers, false, &m, &mean_update, &local, 1);
+    form_updates(formula, workers, false, &m, &mean_update, &mean_update, &local, 1);
     CHECK(m == Approx(line.m).epsilon(kTolerance));
     CHECK(u[0] == Approx(line.u0).epsilon(kTolerance));
     CHECK(u[1] == Approx(line.u1).epsilon(kTolerance));
@@ -339,7 +340,7 @@ QuadraticRun run_on_quadratics(float curvature, float own_momentum, int steps, d
       workers.push_back({g[k].data(), u[k].data(), {.bound = kInfinity}});
     }
     form_updates(update_formula(weights_slice(), sgd, own_momentum, kRate, step == 0 ? 0 : kRate), workers, false,
-                 m.data(), mean.data(), local.data(), 1);
+                 m.data(), mean.data(), mean.data(), local.data(), 1);
     mean[0] /= kWorkers;
     double spread = 0;
     for (const auto& update : u) spread += std::pow(mean[0] - update[0], 2);

@@ -172,6 +172,37 @@ TEST_CASE("a state that is saved and loaded continues bit for bit, at any step o
   }
 }
 
+TEST_CASE("averages that are read where neighbours have summed them make the same trajectory") {
+  const nn::Graph graph = network();
+  for (const int ranks : {2, 3}) {
+    const Batches batches(graph, kImages, 2 * ranks, kSteps);
+    for (const Variant& variant : variants()) {
+      CAPTURE(variant.name);
+      CAPTURE(ranks);
+      Experiment experiment = experiment_of(graph, batches, ranks, 2 * ranks, variant);
+      const std::vector<float> expected = run(experiment, Look::at_the_end)[0].mean_models.back();
+      experiment.all_reduce = "shared";
+      const std::vector<Trajectory> undisturbed = run(experiment, Look::at_the_end);
+      CHECK(relative_difference(undisturbed[0].mean_models.back(), expected) < 2e-5);
+      const std::vector<Trajectory> looked_at = run(experiment, Look::after_each_step_and_use_the_network);
+      std::vector<std::vector<float>> continued(static_cast<std::size_t>(ranks));
+      run_ranks(experiment, [&](Rank& rank) {
+        for (std::int64_t step = 0; step < kSteps; ++step) {
+          rank.step(step);
+          if (step % 3 != 1) continue;
+          rank.drain();
+          rank.restart_from_state();
+        }
+        continued[static_cast<std::size_t>(rank.number())] = rank.drain();
+      });
+      for (std::size_t rank = 0; rank < continued.size(); ++rank) {
+        CHECK(looked_at[rank].mean_models.back() == undisturbed[0].mean_models.back());
+        CHECK(continued[rank] == undisturbed[0].mean_models.back());
+      }
+    }
+  }
+}
+
 TEST_CASE("of the fresh part every worker has the mean model, of the stale part none") {
   const nn::Graph graph = network();
   const Batches batches(graph, kImages, 2, kSteps);
