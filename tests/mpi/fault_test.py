@@ -33,6 +33,10 @@ CASES = [
     ("a rank is stopped", "ring", "none", signal.SIGSTOP, "rank", STALL_LIMIT_S, [1], "no progress for"),
     ("a rank is stopped, the others are inside MPI_Allreduce", "mpi", "none", signal.SIGSTOP, "rank", STUCK_LIMIT_S,
      [1], "no sign of life"),
+    ("rank 1 throws, memory is shared", "shared", "throw", None, None, DEATH_LIMIT_S, [3], "the loss is not finite"),
+    ("a rank is killed, memory is shared", "shared", "none", signal.SIGKILL, "rank", DEATH_LIMIT_S, ANY_ERROR, ""),
+    ("a rank is stopped, memory is shared", "shared", "none", signal.SIGSTOP, "rank", STALL_LIMIT_S, [1],
+     "nothing comes from rank"),
     ("mpirun is killed", "ring", "none", signal.SIGKILL, "launcher", DEATH_LIMIT_S, [-signal.SIGKILL], ""),
 ]
 
@@ -98,6 +102,8 @@ def check(mpiexec, program, ranks, case):
         return f"exit code {exit_code}: {text}"
     if expected not in text:
         return f"no '{expected}' in: {text}"
+    if left := [name for name in os.listdir("/dev/shm") if "dcs3gd" in name]:
+        return f"left in /dev/shm: {left}"
     print(f"  ended after {elapsed_s:.1f} s with {exit_code}", flush=True)
     return ""
 
