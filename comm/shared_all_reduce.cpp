@@ -109,6 +109,8 @@ void SharedAllReduce::sum() {
       add_and_scale(before, ranks_[rank].values + first + summed_, factor, sums, floats);
       before = sums;
     }
+    // Nobody else reads the values there, and the sums are in the nearest cache.
+    if (!spec_.leaves_parts) std::copy_n(sums, floats, spec_.values.data() + first + summed_);
     summed_ += floats;
   }
   if (summed_ < count) return;
@@ -128,8 +130,9 @@ bool SharedAllReduce::copy() {
     while (rank < finished_ && chunk(rank).first + chunk(rank).count <= copied_) ++rank;
     if (rank == finished_) break;
     const auto [first, count] = chunk(rank);
-    const std::size_t floats = std::min(kBlockFloats, first + count - copied_);
-    std::copy_n(ranks_[rank].sums + (copied_ - first), floats, spec_.values.data() + copied_);
+    const bool is_own = rank == static_cast<std::size_t>(topology_.rank());  // is there already
+    const std::size_t floats = is_own ? count : std::min(kBlockFloats, first + count - copied_);
+    if (!is_own) std::copy_n(ranks_[rank].sums + (copied_ - first), floats, spec_.values.data() + copied_);
     copied_ += floats;
   }
   return copied_ > before;
