@@ -31,8 +31,11 @@ struct AllReduceSpec {
   /// The averages may stay where they were summed, as AllReducePlan::parts() tells, and values then hold anything.
   bool leaves_parts = false;
   int urgency = 0;  ///< while an all-reduce with a smaller one is in flight, this one takes little of the link
-  std::optional<Wire> wire = {};             ///< none: Options::wire
+  std::optional<Wire> wire = {};             ///< none: Options::wire, within a host fp32
   const AlgorithmInfo* algorithm = nullptr;  ///< none: Options::algorithm
+  /// As many as values, or none: what rounding on a narrow wire has lost on this rank so far, in the units of the sum.
+  /// It is added to what this rank rounds next, so that over many all-reduces nothing is lost. 0 at first.
+  std::span<float> losses = {};
 };
 
 /// Averages in a row: those of the values from `first` on.

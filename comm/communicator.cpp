@@ -32,8 +32,8 @@ constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 30;
 
 /// The options as they are, if they hold together.
 const Options& checked(const Options& options) {
-  if (is_native(options.algorithm) && options.wire == Wire::bf16) {
-    throw Error(ErrorKind::input, "comm.wire: " + bf16_needs_schedule());
+  if (const std::string clash = clash_with_wire(options.algorithm, options.wire); !clash.empty()) {
+    throw Error(ErrorKind::input, "comm.wire: " + clash);
   }
   if (options.segment_bytes && (*options.segment_bytes < kLineBytes || *options.segment_bytes > kMaxSegmentBytes)) {
     throw Error(ErrorKind::input, format("comm.segment_bytes: {} is not between {} and {}", *options.segment_bytes,
@@ -151,7 +151,7 @@ std::string Communicator::regroup() {
 AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   const Topology& topology = spec.group == Group::host ? host_topology_ : host_by_host_;
   spec.factor = spec.factor.value_or(1.0F / static_cast<float>(topology.size()));
-  spec.wire = spec.wire.value_or(options_.wire);
+  spec.wire = spec.wire.value_or(spec.group == Group::host ? Wire::fp32 : options_.wire);
   std::string_view name = spec.algorithm != nullptr ? spec.algorithm->name : options_.algorithm;
   // A few numbers alone are waited for, and sent in no time: the fewest hops, whatever is chosen for arrays.
   if (spec.algorithm == nullptr && spec.values.empty() && !may_share_memory(name) && !is_native(name)) {
@@ -164,8 +164,7 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
       progress_->count_started();  // what the ranks of other hosts may tell each other for it
     }
   }
-  const AlgorithmInfo* algorithm =
-      &choose_algorithm(name, topology, spec.values.size(), *spec.wire != Wire::fp32, false);
+  const AlgorithmInfo* algorithm = &choose_algorithm(name, topology, spec.values.size(), *spec.wire, false);
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
@@ -256,8 +255,7 @@ std::shared_ptr<float> Communicator::allocate(std::size_t floats) {
 }
 
 std::string_view Communicator::algorithm_for(std::size_t floats) const {
-  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire != Wire::fp32,
-                          can_share_memory(host_by_host_))
+  return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire, can_share_memory(host_by_host_))
       .name;
 }
 

@@ -18,7 +18,7 @@ const std::uint16_t* as_bf16(const std::byte* memory) { return reinterpret_cast<
 const float* as_floats(const std::byte* memory) { return reinterpret_cast<const float*>(memory); }
 std::byte* as_bytes(float* memory) { return reinterpret_cast<std::byte*>(memory); }
 
-bool is_staged(Receive::Action action, Wire wire) { return action != Receive::Action::store || wire == Wire::bf16; }
+bool is_staged(Receive::Action action, Wire wire) { return action != Receive::Action::store || wire != Wire::fp32; }
 
 }  // namespace
 
@@ -35,7 +35,7 @@ ScheduledAllReduce::ScheduledAllReduce(Transport& transport, const Topology& top
   for (const Send& send : schedule_.sends) {
     add_transfer(send_numbers_, send.run);
     const Piece first = piece(send.run, 0);
-    if (first.wire == Wire::bf16) outgoing_bytes_ = std::max(outgoing_bytes_, whole_lines(first.bytes()));
+    if (first.wire != Wire::fp32) outgoing_bytes_ = std::max(outgoing_bytes_, whole_lines(first.bytes()));
   }
   for (const Receive& receive : schedule_.receives) {
     add_transfer(receive_numbers_, receive.run);
@@ -86,8 +86,11 @@ ScheduledAllReduce::Piece ScheduledAllReduce::piece(const Run& run, std::size_t 
   const Wire wire = in_tail ? Wire::fp32 : wire_of(run);
   const Range part =
       segment_range(range(array, run), segment_floats(run, wire), in_tail ? segment - of_values : segment);
-  return {
-      .data = array.data() + part.first, .count = part.count, .factor = in_tail ? 1.0F : *spec_.factor, .wire = wire};
+  return {.data = array.data() + part.first,
+          .losses = in_tail || spec_.losses.empty() ? nullptr : spec_.losses.data() + part.first,
+          .count = part.count,
+          .factor = in_tail ? 1.0F : *spec_.factor,
+          .wire = wire};
 }
 
 std::byte* ScheduledAllReduce::slot(Direction direction, std::size_t message) {
@@ -124,9 +127,14 @@ bool ScheduledAllReduce::post_send() {
   }
   const Piece source = piece(send.run, segment);
   std::byte* memory = as_bytes(source.data);
-  if (source.wire == Wire::bf16) {
+  if (source.wire != Wire::fp32) {
     memory = slot(Direction::outgoing, message);
-    to_bf16(source.data, as_bf16(memory), source.count);  // exact for a finished sum: it is rounded already
+    // Exact for a finished sum: it is rounded already.
+    if (is_narrow(source.wire)) {
+      encode(source.wire, source.data, send.is_finished ? nullptr : source.losses, memory, source.count);
+    } else {
+      to_bf16(source.data, as_bf16(memory), source.count);
+    }
   }
   sends_.post(transport_.start_send(topology_.member(send.to), tag_, {memory, source.bytes()}));
   return true;
@@ -150,7 +158,16 @@ void ScheduledAllReduce::absorb(Receive::Action action, const std::byte* incomin
       add(summands, piece.data, piece.count);
     }
   };
-  if (action == Receive::Action::store) {
+  if (is_narrow(piece.wire)) {
+    if (action == Receive::Action::store) {
+      decode(piece.wire, incoming, piece.data, piece.count);
+    } else {
+      add(piece.wire, incoming, piece.data, piece.count);
+    }
+    if (action == Receive::Action::add_and_finish) {
+      scale_and_round(piece.wire, piece.factor, piece.losses, piece.data, piece.count);
+    }
+  } else if (action == Receive::Action::store) {
     from_bf16(as_bf16(incoming), piece.data, piece.count);
   } else if (piece.wire == Wire::bf16) {
     reduce(as_bf16(incoming));
@@ -162,7 +179,7 @@ void ScheduledAllReduce::absorb(Receive::Action action, const std::byte* incomin
 std::string ScheduledAllReduce::name() const {
   const std::size_t steps = schedule_.receives.size();
   return format("{} all-reduce of {} floats{}, step {} of {}", algorithm_.name, fmt::group_digits(spec_.values.size()),
-                *spec_.wire == Wire::bf16 ? " in bf16" : "",
+                *spec_.wire == Wire::fp32 ? "" : format(" in {}", info_of(*spec_.wire).name),
                 std::min(receive_numbers_.place(receives_.finished()).transfer + 1, steps), steps);
 }
 

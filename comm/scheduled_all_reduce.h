@@ -42,17 +42,18 @@ class ScheduledAllReduce final : public Operation {
   /// One segment of a run, of the values or of the tail.
   struct Piece {
     float* data = nullptr;
+    float* losses = nullptr;  ///< or none
     std::size_t count = 0;
     float factor = 1;
     Wire wire = Wire::fp32;
 
-    std::size_t bytes() const { return count * wire_bytes(wire); }
+    std::size_t bytes() const { return wire_bytes(wire, count); }
   };
   /// A slot holds any piece; messages use them in turn.
   enum class Direction { incoming, outgoing };
 
   std::size_t segment_floats(const Run& run, Wire wire) const {
-    return (run.exact ? exact_segment_bytes_ : segment_bytes_) / wire_bytes(wire);
+    return wire_floats(wire, run.exact ? exact_segment_bytes_ : segment_bytes_);
   }
   Wire wire_of(const Run& run) const { return run.exact ? Wire::fp32 : *spec_.wire; }
   Range range(std::span<const float> array, const Run& run) const;

@@ -35,8 +35,6 @@ struct Contender {
   std::function<double()> run_ms;
 };
 
-const char* name_of(Wire wire) { return wire == Wire::bf16 ? "bf16" : "fp32"; }
-
 /// Per repetition the time of the slowest rank.
 std::vector<double> slowest(Communicator& communicator, std::vector<double> times) {
   for (double& time : times) time = std::ranges::max(communicator.gather(time));
@@ -65,18 +63,18 @@ std::size_t repetitions(Communicator& communicator, double round_s, double budge
 
 void print(const CommBenchOptions& options, const Contender& contender, int ranks, std::size_t floats,
            const TimingSummary& summary, double limit_gb_s) {
-  const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(floats * comm::wire_bytes(contender.wire));
+  const double travelled = 2.0 * (ranks - 1) / ranks * static_cast<double>(comm::wire_bytes(contender.wire, floats));
   const double bus_gb_s = travelled / summary.median / 1e6;
   if (options.json) {
     std::puts(format(R"({{"bench":"comm","algorithm":"{}","wire":"{}","ranks":{},"floats":{},"n":{},"min_ms":{:.4f},)"
                      R"("median_ms":{:.4f},"p99_ms":{:.4f},"bus_gb_s":{:.4f},"limit_gb_s":{:.4f}}})",
-                     contender.algorithm, name_of(contender.wire), ranks, floats, summary.n, summary.min,
+                     contender.algorithm, comm::info_of(contender.wire).name, ranks, floats, summary.n, summary.min,
                      summary.median, summary.p99, bus_gb_s, limit_gb_s)
                   .c_str());
   } else {
     std::puts(format("{:>10}  {:<14} {:<4}  {:>4} {:>10.3f} {:>10.3f} {:>10.3f} {:>10.2f} {:>10.2f}", floats,
-                     contender.algorithm, name_of(contender.wire), summary.n, summary.min, summary.median, summary.p99,
-                     bus_gb_s, limit_gb_s)
+                     contender.algorithm, comm::info_of(contender.wire).name, summary.n, summary.min, summary.median,
+                     summary.p99, bus_gb_s, limit_gb_s)
                   .c_str());
   }
   std::fflush(stdout);
@@ -97,8 +95,8 @@ struct Model {
   AlignedBuffer<float> update;
 };
 
-/// Every algorithm of ours on both wires, and the bare calls of MPI; with a model each with the update that reads the
-/// averages, and that alone. The plans are made here, not timed.
+/// Every algorithm of ours on every wire that it carries, and the bare calls of MPI; with a model each with the update
+/// that reads the averages, and that alone. The plans are made here, not timed.
 std::vector<Contender> contenders_of(Communicator& communicator, std::span<float> values, std::span<float> sums,
                                      Model* model) {
   std::vector<Contender> contenders;
@@ -109,9 +107,10 @@ std::vector<Contender> contenders_of(Communicator& communicator, std::span<float
     }
     return stopwatch.elapsed_ms();
   };
-  for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+  for (const comm::WireInfo& info : comm::kWires) {
+    const Wire wire = info.wire;
     for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
-      if (algorithm.is_native()) continue;
+      if (algorithm.is_native() || !algorithm.carries(wire)) continue;
       const auto plan = std::make_shared<comm::AllReducePlan>(communicator.plan_all_reduce(
           {.values = values, .leaves_parts = model != nullptr, .wire = wire, .algorithm = &algorithm}));
       if (plan->algorithm() != algorithm.name) continue;

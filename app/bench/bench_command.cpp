@@ -71,9 +71,9 @@ int run_bench_command(int argc, const char* const* argv) {
   step_command->add_option("--fresh", step.fresh, "share of the parameters that is never stale, as in algorithm.fresh")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
-  step_command->add_option("--wire", step.wire, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
+  std::vector<std::string> wires;
+  for (const comm::WireInfo& info : comm::kWires) wires.emplace_back(info.name);
+  step_command->add_option("--wire", step.wire, "as in comm.wire")->check(CLI::IsMember(wires))->capture_default_str();
   add_number(step_command, "--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)");
   add_number(step_command, "--rounds", step.rounds, "rounds of steps with and without communication")
       ->capture_default_str();

@@ -359,8 +359,11 @@ void bench_scale(const ScaleBenchOptions& options) {
       for (const double bits : options.bits) {
         NetworkModel narrow = network;
         narrow.bits = bits;
-        print(options, scenario.rule, ranks, bits, usual_ms,
-              predict(options, scenario, plan, narrow, ranks, std::cref(paces)));
+        ScaleBenchOptions possible = options;
+        const bool is_narrow = bits < comm::info_of(comm::Wire::bf16).bits();
+        if (is_narrow && !comm::find_algorithm(options.algorithm).rounds_twice) possible.algorithm = "direct";
+        print(possible, scenario.rule, ranks, bits, usual_ms,
+              predict(possible, scenario, plan, narrow, ranks, std::cref(paces)));
       }
     }
   }

@@ -103,7 +103,9 @@ class Contender {
 }  // namespace
 
 void bench_step(const StepBenchOptions& options) {
-  const comm::Options comm{.wire = options.wire == "bf16" ? comm::Wire::bf16 : comm::Wire::fp32};
+  const auto* const wire = std::ranges::find(comm::kWires, options.wire, &comm::WireInfo::name);
+  comm::Options comm{.wire = wire->wire};
+  if (comm::is_narrow(comm.wire)) comm.algorithm = comm::kAutomatic;
   const auto communicator = comm::Communicator::open(comm);
   use_threads(options.threads > 0 ? std::optional<int>(options.threads) : std::nullopt, *communicator);
   const nn::Graph graph = usual_network(options.model, options.image_size);

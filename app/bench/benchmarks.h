@@ -100,8 +100,8 @@ struct ScaleBenchOptions {
   std::optional<double> sum_gb_s = {};    ///< of summing, counted in what comes
   double buffer_kib = 0;                  ///< that the system takes from a rank at once, such as a socket's buffer
   std::string algorithm = "ring";
-  double fresh = 0.9;                         ///< of dc_s3gd_fresh
-  std::vector<double> bits = {32, 16, 8, 4};  ///< of a float on the wire
+  double fresh = 0.9;                             ///< of dc_s3gd_fresh
+  std::vector<double> bits = {32, 16, 8.5, 4.5};  ///< of a float on the wire
   std::vector<int> ranks = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 10000};
   int predicted_steps = 20;  ///< after four that warm up
   int replay_ranks = 8;      ///< up to so many ranks every message is followed

@@ -99,6 +99,11 @@ void load_workers(const Checkpoint& checkpoint, int rank, RuleState& state, Runn
   }
 }
 
+/// Whether the checkpoint has the ranks' own arrays for these ranks.
+bool has_rank_files(const Checkpoint& checkpoint, int ranks) {
+  return checkpoint.manifest.ranks == ranks && checkpoint.manifest.files.contains(rank_file(0));
+}
+
 /// The state's arrays as parts of a file of this checkpoint; `unused` takes a worker's update beside its velocity.
 std::vector<ArenaPart<ParameterArena>> saved_parts_of(const Checkpoint& checkpoint,
                                                       const std::vector<StateArray>& arrays,
@@ -220,9 +225,17 @@ void set_aside_later_checkpoints(const std::string& folder, std::int64_t step) {
 void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& checkpoint, UpdateRule& rule,
                         RunningStatistics& statistics, double last_learning_rate) {
   RuleState state = rule.state();
-  const bool is_exact = checkpoint.is_exact_for(static_cast<int>(state.workers.size()) * communicator.size());
-  if (is_exact) {
-    agree(communicator, [&] { load_workers(checkpoint, communicator.rank(), state, statistics); });
+  Restored restored = Restored::mean;
+  if (checkpoint.is_exact_for(static_cast<int>(state.workers.size()) * communicator.size())) {
+    restored =
+        state.rank.empty() || has_rank_files(checkpoint, communicator.size()) ? Restored::all : Restored::workers;
+    agree(communicator, [&] {
+      load_workers(checkpoint, communicator.rank(), state, statistics);
+      if (restored == Restored::all && !state.rank.empty()) {
+        load_safetensors(format("{}/{}", checkpoint.path, rank_file(communicator.rank())),
+                         parts_of<ParameterArena>(state.rank));
+      }
+    });
   } else {
     load_for_other_workers(communicator, checkpoint, state, statistics);
   }
@@ -232,7 +245,7 @@ void restore_checkpoint(comm::Communicator& communicator, const Checkpoint& chec
     if (checkpoint.manifest.format == 1 && number.name == "learning_rate") *number.value = last_learning_rate;
   }
   if (checkpoint.manifest.format == 1) turn_velocities_into_updates(state, last_learning_rate);
-  rule.state_loaded(is_exact);
+  rule.state_loaded(restored);
 }
 
 }  // namespace dcs3gd::app

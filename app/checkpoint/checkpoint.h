@@ -15,6 +15,7 @@
 ///     model.safetensors     the mean model and the average running statistics, for any program
 ///     shared.state          what is the same on all workers: m, without the updates in flight
 ///     worker-00003.state    a worker's own: update, running statistics
+///     rank-00003.state      a rank's own, if it has any: what a narrow wire has lost
 ///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
 ///
 /// All are safetensors but the manifest. The folder has to be on a file system that all ranks see. This is how they are

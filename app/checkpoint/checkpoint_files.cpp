@@ -39,6 +39,7 @@ std::optional<std::int64_t> step_of_checkpoint(const std::string& name) {
 }
 
 std::string worker_file(int worker) { return format("worker-{:05}.state", worker); }
+std::string rank_file(int rank) { return format("rank-{:05}.state", rank); }
 
 std::vector<std::int64_t> checkpoint_steps(const std::string& folder) {
   std::vector<std::int64_t> steps;

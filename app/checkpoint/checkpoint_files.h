@@ -24,6 +24,8 @@ std::string checkpoint_name(std::int64_t step);
 std::optional<std::int64_t> step_of_checkpoint(const std::string& name);
 /// worker-00003.state
 std::string worker_file(int worker);
+/// rank-00003.state
+std::string rank_file(int rank);
 
 /// The steps there are checkpoints of, the newest first.
 std::vector<std::int64_t> checkpoint_steps(const std::string& folder);

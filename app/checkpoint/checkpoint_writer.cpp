@@ -84,6 +84,8 @@ std::vector<CheckpointFile> checkpoint_files(int rank, const CheckpointContent& 
     parts.emplace_back(&content.local_statistics, kStatisticsPrefix);
     files.push_back({worker_file(rank * count + k), std::move(parts)});
   }
+  if (!content.state.rank.empty())
+    files.push_back({rank_file(rank), parts_of<const ParameterArena>(content.state.rank)});
   return files;
 }
 

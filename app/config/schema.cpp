@@ -174,7 +174,9 @@ std::vector<Field> schema(Configuration& configuration) {
   all_reduces.emplace_back(comm::kAutomatic, comm::kAutomatic);
   all_reduce_help.append("; auto: by ranks, hosts, wire and the size of the array, as comm/README.md says");
   const auto all_reduce = choice<std::string>(all_reduces);
-  const auto wire = choice<comm::Wire>({{"fp32", comm::Wire::fp32}, {"bf16", comm::Wire::bf16}});
+  std::vector<std::pair<std::string, comm::Wire>> wires;
+  for (const comm::WireInfo& info : comm::kWires) wires.emplace_back(info.name, info.wire);
+  const auto wire = choice<comm::Wire>(wires);
   const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
                                                {"bar", ProgressStyle::bar},
                                                {"lines", ProgressStyle::lines},
@@ -263,7 +265,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly, whatever the batch", may_change),
 
       field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
-      field("comm.wire", comm.wire, wire, "what travels between ranks", may_change),
+      field("comm.wire", comm.wire, wire, "what travels between ranks; int8 and int4, 8.5 and 4.5 bits a number, need comm.algorithm: auto, direct or hierarchical", may_change),
       field("comm.ranks_per_host", comm.ranks_per_host, or_word("auto", whole<int>(1, kMillion)), "consecutive ranks that count as a host; auto: as the system names hosts", may_change),
       field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which an array is sent", may_change),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),
@@ -405,10 +407,7 @@ std::vector<Condition> conditions(bool is_trained) {
          return clash ? "host makes one worker of a host's ranks; algorithm.workers_per_rank must be 1" : "";
        }},
       {{"comm.wire", "comm.algorithm"},
-       [](const Configuration& c) {
-         const bool clash = c.comm.wire == comm::Wire::bf16 && comm::is_native(c.comm.algorithm);
-         return clash ? comm::bf16_needs_schedule() : "";
-       }},
+       [](const Configuration& c) { return comm::clash_with_wire(c.comm.algorithm, c.comm.wire); }},
   };
 }
 

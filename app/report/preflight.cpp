@@ -148,10 +148,12 @@ std::int64_t checkpoint_bytes(const Configuration& configuration, const Model& m
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const auto statistics = static_cast<std::int64_t>(model.network.statistics_layout()->element_count());
   const std::int64_t workers = std::int64_t{configuration.algorithm.workers_per_rank} * rank_count;
-  const ArrayCount arrays = find_rule(configuration.algorithm.name).arrays(configuration.algorithm);
+  const ArrayCount arrays =
+      find_rule(configuration.algorithm.name).arrays(configuration.algorithm, configuration.comm.wire);
   const std::int64_t saved = 1 + (configuration.model.ema_decay ? 1 : 0) +
                              static_cast<std::int64_t>(arrays.saved_shared) +
-                             workers * static_cast<std::int64_t>(arrays.saved_per_worker);
+                             workers * static_cast<std::int64_t>(arrays.saved_per_worker) +
+                             rank_count * static_cast<std::int64_t>(arrays.saved_per_rank);
   const auto frozen = static_cast<std::int64_t>(model.frozen.values().size());
   return static_cast<std::int64_t>(sizeof(float)) * (saved * parameters + (1 + workers) * statistics + frozen);
 }

@@ -12,16 +12,17 @@ constexpr double kMegabyte = 1e6;
 std::size_t parameter_arrays(const Configuration& configuration) {
   const AlgorithmOptions& algorithm = configuration.algorithm;
   const std::size_t averages = configuration.model.ema_decay ? 2 : 0;  // as it goes on, and as evaluated
-  return 1 + averages + find_rule(algorithm.name).arrays(algorithm).all;
+  return 1 + averages + find_rule(algorithm.name).arrays(algorithm, configuration.comm.wire).all;
 }
 
 /// Rank 0's copy of what a checkpoint is written from: the mean model and the rule's state.
 std::size_t copied_arrays(const Configuration& configuration) {
   if (!configuration.checkpoint.is_periodic()) return 0;
-  const ArrayCount arrays = find_rule(configuration.algorithm.name).arrays(configuration.algorithm);
+  const ArrayCount arrays =
+      find_rule(configuration.algorithm.name).arrays(configuration.algorithm, configuration.comm.wire);
   const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
   const std::size_t averages = configuration.model.ema_decay ? 1 : 0;
-  return 1 + averages + arrays.saved_shared + workers * arrays.saved_per_worker;
+  return 1 + averages + arrays.saved_shared + workers * arrays.saved_per_worker + arrays.saved_per_rank;
 }
 
 /// Of both loaders: an evaluation has its own beside that of training.

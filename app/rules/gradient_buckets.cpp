@@ -25,14 +25,17 @@ GradientBuckets::GradientBuckets(comm::Communicator& communicator, ParameterAren
        bucket_ranges(gradient.layout(), options.slices, options.cut, options.bucket_elements)) {
     const ParameterSlice& last = slices_[range.end - 1];
     const std::size_t first = slices_[range.first].offset;
-    buckets_.push_back({.slices = range,
-                        .missing = range.end - range.first,
-                        .plan = communicator.plan_all_reduce(
-                            {.values = gradient.values().subspan(first, last.offset + last.count - first),
-                             .factor = options.factor,
-                             .group = options.group,
-                             .leaves_parts = options.leaves_parts,
-                             .urgency = static_cast<int>(range.first)})});
+    const std::size_t count = last.offset + last.count - first;
+    buckets_.push_back(
+        {.slices = range,
+         .missing = range.end - range.first,
+         .plan = communicator.plan_all_reduce(
+             {.values = gradient.values().subspan(first, count),
+              .factor = options.factor,
+              .group = options.group,
+              .leaves_parts = options.leaves_parts,
+              .urgency = static_cast<int>(range.first),
+              .losses = options.losses.empty() ? options.losses : options.losses.subspan(first, count)})});
   }
 }
 

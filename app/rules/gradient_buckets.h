@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "app/rules/waits.h"
@@ -32,9 +33,10 @@ std::vector<SliceRange> bucket_ranges(const ParameterLayout& layout, SliceRange 
 class GradientBuckets {
  public:
   struct Options {
-    SliceRange slices;    ///< of the gradient, which are averaged
-    std::size_t cut = 0;  ///< as in bucket_ranges()
-    float factor = 1;     ///< of the sum
+    SliceRange slices;             ///< of the gradient, which are averaged
+    std::size_t cut = 0;           ///< as in bucket_ranges()
+    float factor = 1;              ///< of the sum
+    std::span<float> losses = {};  ///< of the whole gradient, as in comm::AllReduceSpec; or none
     comm::Group group = comm::Group::all;
     bool leaves_parts = false;  ///< the averages are read by for_each_part() alone
     std::size_t bucket_elements = kBucketElements;

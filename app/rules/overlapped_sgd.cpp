@@ -28,6 +28,8 @@ namespace {
 constexpr std::int64_t kGuardSteps = 50;
 constexpr double kPriceMemory = 0.98;
 constexpr int kUrgencyOfSums = -1;
+/// Of a summand and of the sum, and what is given back of those of the step before.
+constexpr int kRoundingsOfNarrowWire = 4;
 
 /// One that is averaged.
 ParameterArena averaged_arena(const std::shared_ptr<const ParameterLayout>& layout, comm::Communicator& communicator) {
@@ -80,8 +82,8 @@ class OverlappedSgd final : public UpdateRule {
         compensation_{.lambda0 = options.algorithm.lambda0,
                       .lambda = options.algorithm.lambda,
                       .lambda_max = options.algorithm.lambda_max,
-                      .workers = local_.total(),
-                      .rounding = options.wire == comm::Wire::bf16 ? 0x1p-8 : 0x1p-23},
+                      .workers = comm::is_narrow(options.wire) ? kRoundingsOfNarrowWire : local_.total(),
+                      .rounding = comm::info_of(options.wire).rounding},
         own_momentum_(static_cast<float>(options.algorithm.own_momentum.value_or(options.sgd.momentum))),
         reach_(optim::reach_of(options.sgd)),
         slices_(parts.network.parameter_layout()->slices()),
@@ -92,17 +94,21 @@ class OverlappedSgd final : public UpdateRule {
         gradients_(gradient_arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).gradients,
                                    parts.communicator)),
         updates_(arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).updates)),
+        losses_(arenas(mean_weights_.shared_layout(), comm::is_narrow(options.wire) ? 1 : 0)),
         sums_plan_(parts.communicator.plan_all_reduce(
             {.values = {}, .tail = travelling_sums_.as_span(), .urgency = kUrgencyOfSums})),
         buckets_(parts.communicator, gradients_.front(),
                  {.slices = {first_in_buckets_, slices_.size()},
                   .cut = first_fresh_,
                   .factor = mean_factor(),
-                  .leaves_parts = true}),
-        updates_plan_(parts.communicator.plan_all_reduce({.values = stale_part_of(mean_update_),
-                                                          .factor = mean_factor(),
-                                                          .leaves_parts = true,
-                                                          .urgency = static_cast<int>(slices_.size())})),
+                  .leaves_parts = true,
+                  .losses = losses()}),
+         updates_plan_(
+             parts.communicator.plan_all_reduce({.values = stale_part_of(mean_update_),
+                                                 .factor = mean_factor(),
+                                                 .leaves_parts = true,
+                                                 .urgency = static_cast<int>(slices_.size()),
+                                                 .losses = losses().first(losses().empty() ? 0 : stale_elements())})),
         fresh_share_(options.algorithm.fresh.value_or(1)),
         slice_along_(first_fresh_),
         squared_norms_(static_cast<std::size_t>(local_.count())),
@@ -130,6 +136,7 @@ class OverlappedSgd final : public UpdateRule {
     const double waited_ms = waits_.wait_ms();  // in a drain since the step before
     std::ranges::fill(squared_norms_, 0.0);
     sends_updates_ = has_stale() && is_overlapped(step + 1);
+    if (!sends_updates_ && !is_settled_) forget_losses();
     if (clips_mean()) receive_fresh();
     for (int k = 0; k < local_.count(); ++k) {
       if (k > 0) load_weights_of(k);
@@ -218,6 +225,7 @@ class OverlappedSgd final : public UpdateRule {
                     .shared = {{"mean_weights", &mean_weights_, OnResize::restart}},
                     .workers = std::vector<std::vector<StateArray>>(static_cast<std::size_t>(local_.count()))};
     updates_in_flight_ = is_settled_ ? 0 : 1;
+    if (!losses_.empty()) state.rank.push_back({"losses", &losses_.front(), OnResize::restart});
     if (!has_stale()) {
       state.shared.push_back({"update", &mean_update_, OnResize::average});
       return state;
@@ -228,19 +236,17 @@ class OverlappedSgd final : public UpdateRule {
       std::ranges::copy(mean_update_.values().subspan(first), updates_[k].values().subspan(first).begin());
       state.workers[k].push_back({"update", &updates_[k], OnResize::average});
     }
+    if (!losses_.empty()) state.rank.push_back({"mean_update", &mean_update_, OnResize::restart});
     return state;
   }
 
-  /// The ū of updates in flight is not saved: it is their average, taken again in the same order.
-  void state_loaded(bool is_exact) override {
-    is_settled_ = !is_exact || updates_in_flight_ == 0;
-    if (has_stale()) std::ranges::copy(updates_.front().values(), mean_update_.values().begin());
-    if (!is_settled_) {
-      const std::span<float> sum = stale_part_of(mean_update_);
-      for (const ParameterArena& update : std::span(updates_).subspan(1)) add(stale_part_of(update), sum);
-      updates_ticket_ = updates_plan_.start();
-      receive_updates();
-      waits_ = {};
+  /// The ū of updates in flight is not saved: it is their average, taken again in the same order. But on a narrow wire
+  /// that average has lost something of its own.
+  void state_loaded(Restored restored) override {
+    is_settled_ = restored == Restored::mean || updates_in_flight_ == 0;
+    if (has_stale() && (losses_.empty() || restored != Restored::all)) {
+      std::ranges::copy(updates_.front().values(), mean_update_.values().begin());
+      if (!is_settled_) average_updates();
     }
     load_network();
   }
@@ -289,10 +295,28 @@ class OverlappedSgd final : public UpdateRule {
     }
   }
 
+  std::span<float> losses() { return losses_.empty() ? std::span<float>() : losses_.front().values(); }
+
+  /// Those of the stale part, where updates follow gradients there or gradients updates: they have other units. What is
+  /// on its way still changes them.
+  void forget_losses() {
+    if (losses_.empty()) return;
+    receive_updates();
+    std::ranges::fill(stale_part_of(losses_.front()), 0.0F);
+  }
+
   // --- what arrives ---
 
   void receive_updates() {
     if (updates_ticket_) waits_.wait(updates_ticket_);
+  }
+
+  /// ū of updates that are here: of one worker in mean_update_.
+  void average_updates() {
+    const std::span<float> sum = stale_part_of(mean_update_);
+    for (const ParameterArena& update : std::span(updates_).subspan(1)) add(stale_part_of(update), sum);
+    const auto wire = comm::is_narrow(options_.wire) ? comm::Wire::fp32 : options_.wire;
+    parts_.communicator.plan_all_reduce({.values = sum, .factor = mean_factor(), .wire = wire}).start().wait();
   }
 
   /// Throws if a gradient was not finite, before anything of it is in the model.
@@ -406,6 +430,7 @@ class OverlappedSgd final : public UpdateRule {
   /// After synchronous steps D = 0: every worker's update is the mean.
   void begin_at_mean() {
     if (!is_settled_) return;
+    forget_losses();
     for (ParameterArena& update : updates_) {
       std::ranges::copy(stale_part_of(mean_update_), stale_part_of(update).begin());
     }
@@ -539,7 +564,8 @@ class OverlappedSgd final : public UpdateRule {
   ParameterArena mean_update_;             ///< ū of what is settled or fresh, else Σ u of this rank
   std::vector<ParameterArena> gradients_;  ///< g of each worker, in the first one its sum where it travels
   std::vector<ParameterArena> updates_;    ///< u of each worker; of fresh slices unused
-  bool is_settled_ = true;                 ///< m holds ū of the stale part: no worker's weights are its own
+  std::vector<ParameterArena> losses_;  ///< on a narrow wire one: what it has lost of this rank's gradients and updates
+  bool is_settled_ = true;              ///< m holds ū of the stale part: no worker's weights are its own
 
   // What is on its way.
   StepSums travelling_sums_;
@@ -581,12 +607,14 @@ class OverlappedSgd final : public UpdateRule {
   AlignedBuffer<float> local_weights_;  ///< m + u, one slice
 };
 
-ArrayCount arrays_of_stale(const AlgorithmOptions& options) {
+ArrayCount arrays_of_stale(const AlgorithmOptions& options, comm::Wire wire) {
   const bool has_stale = options.fresh != 1.0;
   const Arrays arrays = arrays_of(has_stale, options.workers_per_rank);
-  return {.all = 2 + arrays.gradients + arrays.updates + local_worker_arrays(options),
+  const std::size_t losses = comm::is_narrow(wire) ? 1 : 0;
+  return {.all = 2 + arrays.gradients + arrays.updates + losses + local_worker_arrays(options),
           .saved_shared = has_stale ? 1U : 2U,
-          .saved_per_worker = has_stale ? 1U : 0U};
+          .saved_per_worker = has_stale ? 1U : 0U,
+          .saved_per_rank = has_stale ? 2 * losses : losses};
 }
 
 AlgorithmOptions all_fresh(AlgorithmOptions options) {
@@ -594,7 +622,9 @@ AlgorithmOptions all_fresh(AlgorithmOptions options) {
   return options;
 }
 
-ArrayCount arrays_of_ssgd(const AlgorithmOptions& options) { return arrays_of_stale(all_fresh(options)); }
+ArrayCount arrays_of_ssgd(const AlgorithmOptions& options, comm::Wire wire) {
+  return arrays_of_stale(all_fresh(options), wire);
+}
 
 std::string share_text(const std::optional<double>& fresh) { return fresh ? format("{:.3g}", *fresh) : "auto"; }
 

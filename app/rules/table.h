@@ -17,6 +17,7 @@ struct ArrayCount {
   std::size_t all = 0;               ///< in memory
   std::size_t saved_shared = 0;      ///< of RuleState: those that are the same on all ranks
   std::size_t saved_per_worker = 0;  ///< of RuleState: each worker's own
+  std::size_t saved_per_rank = 0;    ///< of RuleState: each rank's own
 };
 
 /// What the rest of the program knows of a rule.
@@ -24,7 +25,7 @@ struct RuleInfo {
   std::string name;                                  ///< value of algorithm.name
   std::string help;                                  ///< a phrase for that key's comment
   std::string (*settings)(const AlgorithmOptions&);  ///< for the start report: its own settings, "" if it has none
-  ArrayCount (*arrays)(const AlgorithmOptions&);
+  ArrayCount (*arrays)(const AlgorithmOptions&, comm::Wire);
   std::unique_ptr<UpdateRule> (*make)(const RuleParts&, const RuleOptions&, ParameterArena weights);
 };
 

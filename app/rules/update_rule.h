@@ -77,6 +77,14 @@ struct RuleState {
   std::vector<StateNumber> numbers;              ///< the same on all ranks
   std::vector<StateArray> shared;                ///< the same on all ranks
   std::vector<std::vector<StateArray>> workers;  ///< of this rank's workers
+  std::vector<StateArray> rank = {};             ///< of this rank; nothing to any other number of ranks
+};
+
+/// What a checkpoint has brought back of a rule's state.
+enum class Restored {
+  mean,  ///< the arrays are what OnResize makes of those of another number of workers, those of ranks as at the start
+  workers,  ///< all but the arrays of ranks, which are as at the start
+  all,
 };
 
 /// What a rule works with. All of it outlives the rule.
@@ -122,9 +130,9 @@ class UpdateRule {
 
   /// The state after a drain(), to be saved or to be filled.
   virtual RuleState state() = 0;
-  /// The state was filled: continues from there, as after the drain() it was saved at. Collective. Not `is_exact`: the
-  /// arrays are what OnResize makes of those of another number of workers, and the rule was made at the mean model.
-  virtual void state_loaded(bool is_exact) = 0;
+  /// The state was filled: continues from there, as after the drain() it was saved at. Collective. Restored::mean: the
+  /// rule was made at the mean model.
+  virtual void state_loaded(Restored restored) = 0;
 };
 
 }  // namespace dcs3gd::app

@@ -18,11 +18,13 @@ Schedule hierarchical(const Topology& topology);
 namespace {
 
 constexpr std::array kAlgorithms{
-    AlgorithmInfo{"ring", "round the ranks, between neighbours only", ring},
-    AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", direct},
-    AlgorithmInfo{"halving_doubling", "between partners, near and far, few steps for many ranks", halving_doubling},
-    AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", hierarchical},
-    AlgorithmInfo{kSharedMemory, "in each other's memory on one host, else as auto", nullptr, true},
+    AlgorithmInfo{"ring", "round the ranks, between neighbours only", false, ring},
+    AlgorithmInfo{"direct", "everyone with everyone, the fewest steps", true, direct},
+    AlgorithmInfo{"halving_doubling", "between partners, near and far, few steps for many ranks", false,
+                  halving_doubling},
+    AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", true,
+                  hierarchical},
+    AlgorithmInfo{kSharedMemory, "in each other's memory on one host, else as auto", true, nullptr, true},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };
 
@@ -31,7 +33,7 @@ constexpr std::array kAlgorithms{
 constexpr std::size_t kFewFloatsPerRank = 8192;
 constexpr std::size_t kFewFloats = std::size_t{1} << 18;
 /// Each hop of a ring rounds.
-constexpr std::size_t kMostRanksOfNarrowRing = 16;
+constexpr std::size_t kMostRanksOfBf16Ring = 16;
 
 }  // namespace
 
@@ -50,25 +52,32 @@ bool may_share_memory(std::string_view name) { return name == kAutomatic || find
 
 bool is_native(std::string_view name) { return name != kAutomatic && find_algorithm(name).is_native(); }
 
-const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
-                                      bool wire_rounds, bool shares_memory) {
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
+                                      bool shares_memory) {
   if (shares_memory && may_share_memory(name)) return find_algorithm(kSharedMemory);
   if (!may_share_memory(name)) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
-  if (floats <= std::min(ranks * kFewFloatsPerRank, kFewFloats)) return find_algorithm("halving_doubling");
+  const bool rounds_twice = is_narrow(wire) && floats > 0;
+  if (!rounds_twice && floats <= std::min(ranks * kFewFloatsPerRank, kFewFloats)) {
+    return find_algorithm("halving_doubling");
+  }
   const std::size_t hosts = topology.ranks_by_host().size();
   if (hosts > 1 && hosts < ranks) return find_algorithm("hierarchical");
-  return find_algorithm(wire_rounds && ranks > kMostRanksOfNarrowRing ? "direct" : "ring");
+  const bool ring_rounds_too_often = wire == Wire::bf16 && ranks > kMostRanksOfBf16Ring;
+  return find_algorithm(rounds_twice || ring_rounds_too_often ? "direct" : "ring");
 }
 
-std::string bf16_needs_schedule() {
+std::string clash_with_wire(std::string_view name, Wire wire) {
+  if (name == kAutomatic || find_algorithm(name).carries(wire)) return "";
   std::vector<std::string_view> names;
   names.reserve(kAlgorithms.size());
   for (const AlgorithmInfo& algorithm : kAlgorithms) {
-    if (!algorithm.is_native()) names.push_back(algorithm.name);
+    if (algorithm.carries(wire)) names.push_back(algorithm.name);
   }
   names.push_back(kAutomatic);
-  return format("bf16 needs comm.algorithm: {}; MPI_Allreduce sums fp32 only", fmt::join(names, " or "));
+  return format("{} needs comm.algorithm: {}; {}", info_of(wire).name, fmt::join(names, " or "),
+                find_algorithm(name).is_native() ? "MPI_Allreduce sums fp32 only"
+                                                 : format("{} would round a sum more than twice", name));
 }
 
 }  // namespace dcs3gd::comm

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "comm/options.h"
 #include "comm/schedule/schedule.h"
 
 namespace dcs3gd::comm {
@@ -13,6 +14,7 @@ namespace dcs3gd::comm {
 struct AlgorithmInfo {
   std::string_view name;  ///< in comm.algorithm
   std::string_view help;
+  bool rounds_twice = false;    ///< at most, however many ranks there are: each summand once, and each sum
   MakeSchedule make = nullptr;  ///< none: it is not made of messages
   /// The ranks of a host read each other's memory; where they cannot, kAutomatic chooses among the others.
   bool shares_memory = false;
@@ -20,6 +22,7 @@ struct AlgorithmInfo {
   bool has_schedule() const { return make != nullptr; }
   /// The native all-reduce of the world, MPI_Allreduce; fp32 wire only.
   bool is_native() const { return !has_schedule() && !shares_memory; }
+  bool carries(Wire wire) const { return wire == Wire::fp32 || (!is_native() && (rounds_twice || !is_narrow(wire))); }
 };
 
 /// All of them, the default first.
@@ -35,13 +38,12 @@ inline constexpr std::string_view kAutomatic = "auto";
 bool is_native(std::string_view name);
 /// Whether what it stands for may be kSharedMemory.
 bool may_share_memory(std::string_view name);
-/// What a name in comm.algorithm stands for where these ranks sum so many floats on a wire that rounds or not, and can
-/// read each other's memory or not. The same on all ranks, and again in a run that is continued on as many, spread over
-/// hosts alike.
-const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats,
-                                      bool wire_rounds, bool shares_memory);
+/// What a name in comm.algorithm stands for where these ranks sum so many floats on this wire, and can read each other's
+/// memory or not. The same on all ranks, and again in a run that is continued on as many, spread over hosts alike.
+const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
+                                      bool shares_memory);
 
-/// What is wrong with bf16 on the wire of a native all-reduce, and what to choose.
-std::string bf16_needs_schedule();
+/// What is wrong with a name in comm.algorithm on this wire, and what to choose; empty if nothing is.
+std::string clash_with_wire(std::string_view name, Wire wire);
 
 }  // namespace dcs3gd::comm

@@ -25,7 +25,10 @@ std::span<std::size_t> of(const Run& run, std::vector<std::size_t>& by_chunk) {
 }  // namespace
 
 void ScheduleWriter::send(int to, const Run& run) {
-  schedule_.sends.push_back({.to = to, .run = run, .after_receives = std::ranges::max(of(run, receives_of_))});
+  schedule_.sends.push_back({.to = to,
+                             .run = run,
+                             .after_receives = std::ranges::max(of(run, receives_of_)),
+                             .is_finished = is_finished_[static_cast<std::size_t>(run.chunk)]});
   std::ranges::fill(of(run, sends_of_), schedule_.sends.size());
 }
 
@@ -33,6 +36,7 @@ void ScheduleWriter::receive(int from, const Run& run, Receive::Action action) {
   schedule_.receives.push_back(
       {.from = from, .run = run, .action = action, .after_sends = std::ranges::max(of(run, sends_of_))});
   std::ranges::fill(of(run, receives_of_), schedule_.receives.size());
+  if (action != Receive::Action::add) std::fill_n(is_finished_.begin() + run.chunk, run.chunks, true);
 }
 
 std::vector<int> blamed_ranks(MakeSchedule make, const Topology& topology, std::size_t receive) {

@@ -34,6 +34,7 @@ struct Send {
   int to = 0;
   Run run;
   std::size_t after_receives = 0;  ///< waits until this many of the rank's receives are finished
+  bool is_finished = false;        ///< what leaves is a finished sum, and not a summand
 
   bool operator==(const Send&) const = default;
 };
@@ -67,7 +68,9 @@ using MakeSchedule = Schedule (*)(const Topology&);
 class ScheduleWriter {
  public:
   explicit ScheduleWriter(const Topology& topology)
-      : receives_of_(static_cast<std::size_t>(topology.size())), sends_of_(receives_of_.size()) {}
+      : receives_of_(static_cast<std::size_t>(topology.size())),
+        sends_of_(receives_of_.size()),
+        is_finished_(receives_of_.size()) {}
 
   void send(int to, const Run& run);
   void send(int to, int chunk) { send(to, Run{.chunk = chunk}); }
@@ -80,6 +83,7 @@ class ScheduleWriter {
   // By chunk: how many receives, or sends, there are up to its latest one.
   std::vector<std::size_t> receives_of_;
   std::vector<std::size_t> sends_of_;
+  std::vector<bool> is_finished_;  ///< by chunk: its sum is finished here
 };
 
 /// The ranks that may be to blame when receive number `receive` of this rank does not come: its sender, those that the

@@ -72,9 +72,10 @@ void Rank::restart_from_state() {
       std::ranges::copy(from[i].values->values(), to[i].values->values().begin());
   };
   fill(saved.shared, state.shared);
+  fill(saved.rank, state.rank);
   for (std::size_t k = 0; k < saved.workers.size(); ++k) fill(saved.workers[k], state.workers[k]);
   for (std::size_t i = 0; i < saved.numbers.size(); ++i) *state.numbers[i].value = *saved.numbers[i].value;
-  fresh->state_loaded(true);
+  fresh->state_loaded(Restored::all);
   rule_ = std::move(fresh);
 }
 
@@ -113,9 +114,10 @@ void Rank::use_network() {
 }
 
 void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
+  const std::string algorithm = comm::is_narrow(experiment.wire) ? "auto" : experiment.all_reduce;
   comm::run_ranks_as_threads(
       experiment.ranks,
-      {.algorithm = experiment.all_reduce, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
+      {.algorithm = algorithm, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
       [&](comm::Communicator& communicator) {
         omp_set_num_threads(1);
         Rank rank(experiment, communicator);

@@ -188,7 +188,7 @@ TEST_CASE("the ring's schedule is the one that is drawn") {
   for (const Receive& receive : schedule.receives) received.push_back(receive.run.chunk);
   CHECK(sent == std::vector<int>{3, 2, 1, 0, 3, 2});
   CHECK(received == std::vector<int>{2, 1, 0, 3, 2, 1});
-  CHECK(schedule.sends[3] == Send{.to = 1, .run = {.chunk = 0}, .after_receives = 3});
+  CHECK(schedule.sends[3] == Send{.to = 1, .run = {.chunk = 0}, .after_receives = 3, .is_finished = true});
   CHECK(schedule.receives[2] == Receive{.from = 3, .run = {.chunk = 0}, .action = Receive::Action::add_and_finish});
   CHECK(schedule.receives[3] ==
         Receive{.from = 3, .run = {.chunk = 3}, .action = Receive::Action::store, .after_sends = 1});
@@ -202,7 +202,8 @@ TEST_CASE("the direct exchange is the one that is drawn") {
   for (const Receive& receive : schedule.receives) received.push_back(receive.run.chunk);
   CHECK(sent == std::vector<int>{1, 2, 3, 0, 0, 0});
   CHECK(received == std::vector<int>{0, 0, 0, 3, 2, 1});
-  CHECK(schedule.sends[5] == Send{.to = 3, .run = {.chunk = 0}, .after_receives = 3});
+  CHECK(schedule.sends[2] == Send{.to = 3, .run = {.chunk = 3}});
+  CHECK(schedule.sends[5] == Send{.to = 3, .run = {.chunk = 0}, .after_receives = 3, .is_finished = true});
   CHECK(schedule.receives[2] == Receive{.from = 1, .run = {.chunk = 0}, .action = Receive::Action::add_and_finish});
   CHECK(schedule.receives[3] ==
         Receive{.from = 3, .run = {.chunk = 3}, .action = Receive::Action::store, .after_sends = 3});
@@ -222,10 +223,10 @@ TEST_CASE("who is to blame: the later the step of a ring, the more ranks in betw
 
 TEST_CASE(
     "auto: shared memory where there is some, else few floats go few hops, then it is the hosts, else the ring while "
-    "it does not round too often") {
+    "the wire allows it") {
   constexpr std::size_t kMany = 1 << 20;
-  const auto choice = [](const Topology& ranks, std::size_t floats, bool wire_rounds = false) {
-    return choose_algorithm(kAutomatic, ranks, floats, wire_rounds, false).name;
+  const auto choice = [](const Topology& ranks, std::size_t floats, Wire wire = Wire::fp32) {
+    return choose_algorithm(kAutomatic, ranks, floats, wire, false).name;
   };
   CHECK(choice(Topology(0, 4), 32768) == "halving_doubling");
   CHECK(choice(Topology(0, 4), 32769) == "ring");
@@ -235,12 +236,17 @@ TEST_CASE(
   CHECK(choice(hosts_of({4}), kMany) == "ring");
   CHECK(choice(hosts_of({1, 1, 1, 1}), kMany) == "ring");
   CHECK(choice(Topology(0, 17), kMany) == "ring");
-  CHECK(choice(Topology(0, 17), kMany, true) == "direct");
-  CHECK(choice(Topology(0, 16), kMany, true) == "ring");
-  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, false, true).name == "direct");
+  CHECK(choice(Topology(0, 17), kMany, Wire::bf16) == "direct");
+  CHECK(choice(Topology(0, 16), kMany, Wire::bf16) == "ring");
+  for (const Wire wire : {Wire::int8, Wire::int4}) {
+    CHECK(choice(hosts_of({2, 2}), 1000, wire) == "hierarchical");
+    CHECK(choice(Topology(0, 4), 1000, wire) == "direct");
+    CHECK(choice(Topology(0, 4), 0, wire) == "halving_doubling");  // nothing but a tail, which is never rounded
+  }
+  CHECK(choose_algorithm("direct", hosts_of({2, 2}), 1000, Wire::fp32, true).name == "direct");
   for (const std::string_view name : {kAutomatic, kSharedMemory}) {
-    CHECK(choose_algorithm(name, hosts_of({4}), kMany, false, true).name == "shared");
-    CHECK(choose_algorithm(name, hosts_of({4}), kMany, false, false).name == "ring");
+    CHECK(choose_algorithm(name, hosts_of({4}), kMany, Wire::fp32, true).name == "shared");
+    CHECK(choose_algorithm(name, hosts_of({4}), kMany, Wire::fp32, false).name == "ring");
   }
 }
 

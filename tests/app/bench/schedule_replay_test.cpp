@@ -175,7 +175,7 @@ TEST_CASE("where replaying ends and one shared link begins, both say the same") 
 }
 
 TEST_CASE("a schedule in which not all ranks do alike is refused where one rank's lists speak for all") {
-  const comm::AlgorithmInfo star{"star", "", [](const comm::Topology& topology) {
+  const comm::AlgorithmInfo star{"star", "", false, [](const comm::Topology& topology) {
                                    comm::ScheduleWriter writer(topology);
                                    if (topology.rank() == 0)
                                      writer.receive(1, 0, comm::Receive::Action::add_and_finish);

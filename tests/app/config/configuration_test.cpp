@@ -296,6 +296,8 @@ TEST_CASE("every key reaches its place") {
   CHECK(c.output.progress == ProgressStyle::none);
   CHECK(c.output.metrics_every_steps == 10);
   CHECK(parse("{comm: {wire: bf16}}").comm.wire == comm::Wire::bf16);
+  CHECK(parse("{comm: {wire: int8, algorithm: auto}}").comm.wire == comm::Wire::int8);
+  CHECK(parse("{comm: {wire: int4, algorithm: direct}}").comm.wire == comm::Wire::int4);
 }
 
 TEST_CASE("every word of a choice is accepted and printed as it was written") {

@@ -44,6 +44,7 @@ class BenchTest(CliTest):
             contenders = {(line["algorithm"], line["wire"]) for line in lines if line["floats"] == floats}
             algorithms = ("ring", "direct", "halving_doubling", "hierarchical")
             ours = {(algorithm, wire) for algorithm in algorithms for wire in ("fp32", "bf16")}
+            ours |= {(algorithm, wire) for algorithm in ("direct", "hierarchical") for wire in ("int8", "int4")}
             self.assertLessEqual(ours | {("mpi", "fp32")}, contenders)
 
     def test_step(self):

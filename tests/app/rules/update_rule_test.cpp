@@ -608,20 +608,47 @@ TEST_CASE("updates in bf16 stay the same bits on all ranks and near those in fp3
   }
 }
 
-TEST_CASE("with a bf16 wire, workers on the same batch are still never corrected") {
+TEST_CASE("updates and gradients on narrow wires stay the same bits on all ranks and near those in fp32") {
+  const nn::Graph graph = network_with_norm();
+  const Batches batches(graph, kImages, 3, kSteps);
+  Experiment experiment = experiment_of(graph, batches);
+  experiment.ranks = 3;
+  for (const std::string name : kRules) {
+    for (const double fresh : {0.0, 0.5}) {
+      CAPTURE(name);
+      experiment.algorithm.fresh = fresh;
+      experiment.wire = comm::Wire::fp32;
+      const Trajectory fp32 = run_as(experiment, name)[0];
+      for (const auto& [wire, tolerance] : {std::pair{comm::Wire::int8, 0.02}, {comm::Wire::int4, 0.1}}) {
+        experiment.wire = wire;
+        const std::vector<Trajectory> narrow = run_as(experiment, name);
+        check_same_on_all_ranks(narrow);
+        const double distance = relative_difference(narrow[0].mean_models.back(), fp32.mean_models.back());
+        CHECK(distance > 0);
+        CHECK(distance < tolerance);
+      }
+    }
+  }
+}
+
+TEST_CASE("on a wire that rounds, workers on the same batch are still never corrected") {
   const nn::Graph graph = network_with_norm();
   const Batches batches(graph, kImages, 1, kSteps);
   Experiment experiment = experiment_of(graph, batches);
   experiment.batch = [&](std::int64_t step, int) { return batches.at(step, 0); };
-  experiment.wire = comm::Wire::bf16;
-  for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
-    experiment.algorithm.lambda_norm = lambda_norm;
-    for (const int ranks : {2, 3, 4}) {
-      CAPTURE(ranks);
-      experiment.ranks = ranks;
-      const std::vector<StepReport> reports = run(experiment)[0].reports;
-      CHECK(reports[1].distance_norm > 0);
-      for (const StepReport& report : reports) CHECK(report.lambda == 0);
+  for (const comm::Wire wire : {comm::Wire::bf16, comm::Wire::int8, comm::Wire::int4}) {
+    experiment.wire = wire;
+    for (const LambdaNorm lambda_norm : {LambdaNorm::global, LambdaNorm::tensor}) {
+      if (comm::is_narrow(wire) && lambda_norm == LambdaNorm::tensor)
+        continue;  // a block may hold parts of two tensors
+      experiment.algorithm.lambda_norm = lambda_norm;
+      for (const int ranks : {2, 3, 4}) {
+        CAPTURE(ranks);
+        experiment.ranks = ranks;
+        const std::vector<StepReport> reports = run(experiment)[0].reports;
+        CHECK(reports[1].distance_norm > 0);
+        for (const StepReport& report : reports) CHECK(report.lambda == 0);
+      }
     }
   }
 }
@@ -728,16 +755,18 @@ TEST_CASE("the table's count of arrays is what a rule's state has") {
   const Batches batches(graph, kImages, 1, 1);
   Experiment experiment = experiment_of(graph, batches);
   for (const RuleInfo& rule : rules()) {
-    for (const int workers : {1, 3}) {
+    for (const auto& [workers, wire] : {std::pair{1, comm::Wire::fp32}, {3, comm::Wire::bf16}, {3, comm::Wire::int4}}) {
       CAPTURE(rule.name);
       experiment.algorithm.name = rule.name;
       experiment.algorithm.workers_per_rank = workers;
-      const ArrayCount count = rule.arrays(experiment.algorithm);
+      experiment.wire = wire;
+      const ArrayCount count = rule.arrays(experiment.algorithm, wire);
       run_ranks(experiment, [&](Rank& rank) {
         const RuleState state = rank.rule().state();
         CHECK(state.shared.size() == count.saved_shared);
         REQUIRE(state.workers.size() == static_cast<std::size_t>(workers));
         for (const auto& arrays : state.workers) CHECK(arrays.size() == count.saved_per_worker);
+        CHECK(state.rank.size() == count.saved_per_rank);
       });
     }
   }

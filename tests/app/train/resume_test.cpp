@@ -17,6 +17,7 @@
 #include "app/job/agreement.h"
 #include "app/train/trainer.h"
 #include "comm/thread_world.h"
+#include "core/format.h"
 #include "core/hash.h"
 #include "core/vector_math.h"
 #include "tests/app/run_as_threads.h"
@@ -379,17 +380,57 @@ TEST_CASE("a checkpoint of format 1 continues from its mean model and mean veloc
   }
 }
 
-TEST_CASE("stopped again and again, with a bf16 wire") {
-  const std::vector<std::string> overrides = {"comm.wire=bf16", "data.loader.prefetch_batches=2"};
+TEST_CASE("stopped again and again, with wires that round") {
+  using Settings = std::vector<std::string>;
+  for (const Settings& settings : {Settings{"comm.wire=bf16"},
+                                   {"comm.wire=int8", "algorithm.fresh=0.5"},
+                                   {"comm.wire=int4", "algorithm.fresh=0", "algorithm.workers_per_rank=2"},
+                                   {"comm.wire=int4", "algorithm.name=ssgd"},
+                                   {"comm.wire=int4", "algorithm.fresh=0.5", "algorithm.overlap_from_epoch=1"},
+                                   {"comm.wire=int4", "algorithm.fresh=0", "algorithm.staleness_limit=1e-9"}}) {
+    Settings overrides = {"comm.algorithm=auto", "data.loader.prefetch_batches=2"};
+    overrides.insert(overrides.end(), settings.begin(), settings.end());
+    CAPTURE(overrides);
+    const TemporaryFolder undisturbed;
+    run({undisturbed.path().string(), 2, overrides});
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    int launches = 1;
+    while (run({folder, 2, overrides, 1}) == RunEnd::stopped) ++launches;
+    CHECK(launches > 1);
+    CHECK(model_of(folder) == model_of(undisturbed.path().string()));
+    CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
+  }
+}
+
+TEST_CASE("another wire from a checkpoint on, or other ranks on a narrow one: nearly the same run") {
   const TemporaryFolder undisturbed;
-  run({undisturbed.path().string(), 2, overrides});
-  const TemporaryFolder temporary;
-  const std::string folder = temporary.path().string();
-  int launches = 1;
-  while (run({folder, 2, overrides, 1}) == RunEnd::stopped) ++launches;
-  CHECK(launches == 4);  // two steps each
-  CHECK(model_of(folder) == model_of(undisturbed.path().string()));
-  CHECK(steps_of(folder) == steps_of(undisturbed.path().string()));
+  run({undisturbed.path().string(), 2, {}});
+  const auto expected = lines_of(undisturbed.path().string(), "step");
+  struct Case {
+    const char* first;
+    const char* then;
+    int then_ranks;
+    const char* workers;
+  };
+  for (const auto& [first, then, ranks, workers] : {Case{"fp32", "int8", 2, "1"},
+                                                    {"int8", "int4", 2, "1"},
+                                                    {"int8", "fp32", 2, "1"},
+                                                    {"int8", "int8", 1, "2"},
+                                                    {"int8", "int8", 1, "1"}}) {
+    const TemporaryFolder temporary;
+    const std::string folder = temporary.path().string();
+    run({folder, 2, {format("comm.wire={}", first), "comm.algorithm=auto", "run.max_steps=2"}});
+    run({folder,
+         ranks,
+         {format("comm.wire={}", then), "comm.algorithm=auto", "run.max_steps=4",
+          format("algorithm.workers_per_rank={}", workers)}});
+    const auto continued = lines_of(folder, "step");
+    REQUIRE(continued.size() == 4);
+    CAPTURE(first);
+    CAPTURE(then);
+    CHECK(continued[2].at("loss").get<double>() == doctest::Approx(expected[2].at("loss").get<double>()).epsilon(0.2));
+  }
 }
 
 TEST_CASE("saving at every step and evaluating at every epoch change nothing") {
