@@ -2,6 +2,7 @@
 #include <cmath>
 #include <iterator>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
@@ -95,6 +96,7 @@ class OverlappedSgd final : public UpdateRule {
                                    parts.communicator)),
         updates_(arenas(mean_weights_.shared_layout(), arrays_of(has_stale(), local_.count()).updates)),
         losses_(arenas(mean_weights_.shared_layout(), comm::is_narrow(options.wire) ? 1 : 0)),
+        news_(comm::is_narrow(options.wire) && has_stale() ? parts.communicator.allocate(stale_elements()) : nullptr),
         sums_plan_(parts.communicator.plan_all_reduce(
             {.values = {}, .tail = travelling_sums_.as_span(), .urgency = kUrgencyOfSums})),
         buckets_(parts.communicator, gradients_.front(),
@@ -103,12 +105,12 @@ class OverlappedSgd final : public UpdateRule {
                   .factor = mean_factor(),
                   .leaves_parts = true,
                   .losses = losses()}),
-         updates_plan_(
-             parts.communicator.plan_all_reduce({.values = stale_part_of(mean_update_),
-                                                 .factor = mean_factor(),
-                                                 .leaves_parts = true,
-                                                 .urgency = static_cast<int>(slices_.size()),
-                                                 .losses = losses().first(losses().empty() ? 0 : stale_elements())})),
+        updates_plan_(
+            parts.communicator.plan_all_reduce({.values = travelling_updates(),
+                                                .factor = mean_factor(),
+                                                .leaves_parts = true,
+                                                .urgency = static_cast<int>(slices_.size()),
+                                                .losses = losses().first(losses().empty() ? 0 : stale_elements())})),
         fresh_share_(options.algorithm.fresh.value_or(1)),
         slice_along_(first_fresh_),
         squared_norms_(static_cast<std::size_t>(local_.count())),
@@ -193,7 +195,7 @@ class OverlappedSgd final : public UpdateRule {
   void copy_mean_model(ParameterArena& mean_model) const override {
     std::ranges::copy(mean_weights_.values(), mean_model.values().begin());
     if (is_settled_) return;
-    updates_plan_.for_each_part(0, stale_elements(), [&](std::size_t first, std::span<const float> mean_update) {
+    for_each_part_of_mean_update(0, stale_elements(), [&](std::size_t first, std::span<const float> mean_update) {
       const std::size_t count = mean_update.size();
       optim::add_update(mean_weights_.values().subspan(first, count), reach_, mean_update,
                         mean_model.values().subspan(first, count));
@@ -284,17 +286,26 @@ class OverlappedSgd final : public UpdateRule {
     }
   }
 
-  /// Calls use(how many elements after the slice's first it begins, ū) for each part of ū of a stale slice: it lies
+  /// Calls use(how many elements after the first of these it begins, ū) for each part of ū of stale elements: it lies
   /// where it was averaged until m holds it.
   template <typename Use>
-  void for_each_part_of_mean_update(const ParameterSlice& slice, const Use& use) const {
-    if (is_settled_) {
-      use(0, mean_update_.slice(slice));
+  void for_each_part_of_mean_update(std::size_t first, std::size_t count, const Use& use) const {
+    if (is_settled_ || sends_news()) {
+      use(0, mean_update_.values().subspan(first, count));
     } else {
-      updates_plan_.for_each_part(slice.offset, slice.count, use);
+      updates_plan_.for_each_part(first, count, use);
     }
   }
+  template <typename Use>
+  void for_each_part_of_mean_update(const ParameterSlice& slice, const Use& use) const {
+    for_each_part_of_mean_update(slice.offset, slice.count, use);
+  }
 
+  /// On a narrow wire only what the other ranks do not know, so that rounding acts on nothing else.
+  bool sends_news() const { return news_ != nullptr; }
+  std::span<float> travelling_updates() {
+    return sends_news() ? std::span(news_.get(), stale_elements()) : stale_part_of(mean_update_);
+  }
   std::span<float> losses() { return losses_.empty() ? std::span<float>() : losses_.front().values(); }
 
   /// Those of the stale part, where updates follow gradients there or gradients updates: they have other units. What is
@@ -308,15 +319,29 @@ class OverlappedSgd final : public UpdateRule {
   // --- what arrives ---
 
   void receive_updates() {
-    if (updates_ticket_) waits_.wait(updates_ticket_);
+    if (!updates_ticket_) return;
+    waits_.wait(updates_ticket_);
+    // Of all slices r·μ is the same.
+    if (!sends_news()) return;
+    updates_plan_.for_each_part(0, stale_elements(), [&](std::size_t first, std::span<const float> mean_news) {
+      optim::receive_news(formula_of(slices_.front()), mean_news,
+                          mean_update_.values().subspan(first, mean_news.size()));
+    });
   }
 
   /// ū of updates that are here: of one worker in mean_update_.
   void average_updates() {
     const std::span<float> sum = stale_part_of(mean_update_);
     for (const ParameterArena& update : std::span(updates_).subspan(1)) add(stale_part_of(update), sum);
-    const auto wire = comm::is_narrow(options_.wire) ? comm::Wire::fp32 : options_.wire;
-    parts_.communicator.plan_all_reduce({.values = sum, .factor = mean_factor(), .wire = wire}).start().wait();
+    if (sends_news()) {
+      parts_.communicator.plan_all_reduce({.values = sum, .factor = mean_factor(), .wire = comm::Wire::fp32})
+          .start()
+          .wait();
+      return;
+    }
+    updates_ticket_ = updates_plan_.start();
+    receive_updates();
+    waits_ = {};
   }
 
   /// Throws if a gradient was not finite, before anything of it is in the model.
@@ -502,7 +527,8 @@ class OverlappedSgd final : public UpdateRule {
     return lambda_sum / static_cast<double>(first_fresh_);
   }
 
-  /// m = m + ū, then every worker's u; their sum where ū was; m + u of the first worker into the network.
+  /// m = m + ū, then every worker's u; their sum where ū was, or their news; m + u of the first worker into the
+  /// network.
   void form_updates() {
     const trace::Span span("compute", "update");
     for (std::size_t index = 0; index < first_fresh_; ++index) {
@@ -514,8 +540,8 @@ class OverlappedSgd final : public UpdateRule {
                                slice_corrections_[k * first_fresh_ + index]};
         }
         optim::form_updates(formula_of(slice), slice_workers_, is_settled_, mean_weights_.values().data() + begin,
-                            mean_update.data(), mean_update_.values().data() + begin, local_weights_.data() + first,
-                            mean_update.size());
+                            mean_update.data(), travelling_updates().data() + begin, local_weights_.data() + first,
+                            mean_update.size(), sends_news());
       });
       parts_.network.set_weights(index, local_weights_.span().first(slice.count));
     }
@@ -524,13 +550,13 @@ class OverlappedSgd final : public UpdateRule {
 
   /// A rank with a gradient that is not finite sends zeros and its flag: all ranks stop at the next wait.
   void send_updates() {
-    if (sums_.non_finite > 0) std::ranges::fill(stale_part_of(mean_update_), 0.0F);
+    if (sums_.non_finite > 0) std::ranges::fill(travelling_updates(), 0.0F);
     updates_ticket_ = updates_plan_.start();
   }
 
   /// m = m + ū of the stale part, where no new updates follow: the next step is synchronous.
   void settle() {
-    updates_plan_.copy_back();
+    if (!sends_news()) updates_plan_.copy_back();
     optim::add_update(stale_part_of(mean_weights_), reach_, stale_part_of(mean_update_), stale_part_of(mean_weights_));
     is_settled_ = true;
   }
@@ -568,6 +594,7 @@ class OverlappedSgd final : public UpdateRule {
   bool is_settled_ = true;              ///< m holds ū of the stale part: no worker's weights are its own
 
   // What is on its way.
+  std::shared_ptr<float> news_;  ///< on a narrow wire that of this rank; else Σ u is, in mean_update_
   StepSums travelling_sums_;
   comm::AllReducePlan sums_plan_;
   std::optional<comm::Ticket> sums_ticket_;
@@ -611,10 +638,11 @@ ArrayCount arrays_of_stale(const AlgorithmOptions& options, comm::Wire wire) {
   const bool has_stale = options.fresh != 1.0;
   const Arrays arrays = arrays_of(has_stale, options.workers_per_rank);
   const std::size_t losses = comm::is_narrow(wire) ? 1 : 0;
-  return {.all = 2 + arrays.gradients + arrays.updates + losses + local_worker_arrays(options),
+  const std::size_t news = has_stale ? losses : 0;  // at most: of the stale part
+  return {.all = 2 + arrays.gradients + arrays.updates + losses + news + local_worker_arrays(options),
           .saved_shared = has_stale ? 1U : 2U,
           .saved_per_worker = has_stale ? 1U : 0U,
-          .saved_per_rank = has_stale ? 2 * losses : losses};
+          .saved_per_rank = losses + news};
 }
 
 AlgorithmOptions all_fresh(AlgorithmOptions options) {

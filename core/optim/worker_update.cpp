@@ -59,7 +59,7 @@ UpdateFormula update_formula(const ParameterSlice& slice, const MomentumSgdOptio
 
 void form_updates(const UpdateFormula& formula, std::span<const WorkerArrays> workers, bool has_arrived,
                   float* mean_weights, const float* mean_update, float* update_sum, float* local_weights,
-                  std::size_t count) {
+                  std::size_t count, bool only_news) {
   for_each_block(count, [&](std::size_t first, std::size_t n) {
     float* m = mean_weights + first;
     const float* mean = mean_update + first;
@@ -71,7 +71,15 @@ void form_updates(const UpdateFormula& formula, std::span<const WorkerArrays> wo
     if (formula.known_part != 0) add_scaled_block(m, -formula.known_part, mean, m, n);
     std::copy_n(workers[0].update + first, n, sum);
     for (const WorkerArrays& worker : workers.subspan(1)) add_scaled_block(sum, 1, worker.update + first, sum, n);
+    if (only_news) add_scaled_block(sum, -static_cast<float>(workers.size()) * formula.momentum, mean, sum, n);
     add_scaled_block(m, formula.reach, workers[0].update + first, local_weights + first, n);
+  });
+}
+
+void receive_news(const UpdateFormula& formula, std::span<const float> mean_news, std::span<float> mean_update) {
+  for_each_block(mean_update.size(), [&](std::size_t first, std::size_t n) {
+    add_scaled_block(mean_news.data() + first, formula.momentum, mean_update.data() + first, mean_update.data() + first,
+                     n);
   });
 }
 

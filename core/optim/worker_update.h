@@ -59,10 +59,14 @@ struct WorkerArrays {
 
 /// Forms the updates of the K workers of a rank after their gradients. `mean_update` is ū; `update_sum`, which may be
 /// the same memory, becomes the sum of the workers' updates, `local_weights` the weights of the first worker, whose
-/// turn is next. `has_arrived`: ū has been added to m before (and then every u must be ū).
+/// turn is next. `has_arrived`: ū has been added to m before (and then every u must be ū). With `only_news` the sum is
+/// of what the other ranks do not know, u − r·μ·ū, in other memory: receive_news() makes the next ū of its mean.
 void form_updates(const UpdateFormula& formula, std::span<const WorkerArrays> workers, bool has_arrived,
                   float* mean_weights, const float* mean_update, float* update_sum, float* local_weights,
-                  std::size_t count);
+                  std::size_t count, bool only_news = false);
+
+/// ū ← r·μ·ū + the mean of the news
+void receive_news(const UpdateFormula& formula, std::span<const float> mean_news, std::span<float> mean_update);
 
 /// The fresh form, in place: ū and m from the mean gradient times `scale`.
 void apply_mean_gradient(const UpdateFormula& formula, float scale, std::span<const float> mean_gradient,

@@ -39,13 +39,13 @@ struct State {
     }
   }
 
-  void form(const UpdateFormula& formula, bool has_arrived = false) {
+  void form(const UpdateFormula& formula, bool has_arrived = false, float* news = nullptr) {
     std::vector<WorkerArrays> workers;
     for (std::size_t k = 0; k < gradients.size(); ++k) {
       workers.push_back({gradients[k].data(), updates[k].data(), corrections[k]});
     }
-    form_updates(formula, workers, has_arrived, mean_weights.data(), mean_update.data(), mean_update.data(),
-                 local_weights.data(), mean_weights.size());
+    form_updates(formula, workers, has_arrived, mean_weights.data(), mean_update.data(),
+                 news != nullptr ? news : mean_update.data(), local_weights.data(), mean_weights.size(), news != nullptr);
   }
 
   std::vector<float> mean_weights;
@@ -351,6 +351,33 @@ QuadraticRun run_on_quadratics(float curvature, float own_momentum, int steps, d
 }
 
 }  // namespace
+
+TEST_CASE("news and what all know make the same mean update, and leave all else as it is") {
+  constexpr std::size_t kCount = 40001;
+  const UpdateFormula formula{.momentum = 0.8F,
+                              .own_momentum = 0.3F,
+                              .learning_rate = 0.1F,
+                              .weight_decay = 5e-4F,
+                              .reach = 1.9F,
+                              .known_part = 0.9F};
+  for (const std::size_t workers : {1, 3}) {
+    State all(kCount, workers);
+    State with_news(kCount, workers);
+    const std::vector<float> before = with_news.mean_update;
+    std::vector<float> news(kCount);
+    all.form(formula);
+    with_news.form(formula, false, news.data());
+    CHECK(with_news.updates == all.updates);
+    CHECK(with_news.mean_weights == all.mean_weights);
+    CHECK(with_news.local_weights == all.local_weights);
+    CHECK(with_news.mean_update == before);
+    for (float& value : news) value /= static_cast<float>(workers);
+    receive_news(formula, news, with_news.mean_update);
+    for (std::size_t i = 0; i < kCount; ++i) {
+      CHECK(std::abs(with_news.mean_update[i] - all.mean_update[i] / static_cast<float>(workers)) < 1e-6F);
+    }
+  }
+}
 
 TEST_CASE("the mean model follows synchronous momentum SGD for every beta") {
   constexpr int kSteps = 40;
