@@ -16,6 +16,7 @@
 ///     shared.state          what is the same on all workers: m, without the updates in flight
 ///     worker-00003.state    a worker's own: update, running statistics
 ///     rank-00003.state      a rank's own, if it has any: what a narrow wire has lost
+///                           (checkpoint.workers: average: of one worker, the mean of all, and of no rank)
 ///     manifest.json         written last: sizes and checksums of the others, and what they are a state of
 ///
 /// All are safetensors but the manifest. The folder has to be on a file system that all ranks see. This is how they are

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -35,6 +36,8 @@ struct CheckpointManifest {
   std::map<std::string, FileDigest> files;  ///< by name
 
   int workers() const { return ranks * workers_per_rank; }
+  /// Whether the one worker is the mean of all that there were.
+  bool is_of_mean_worker() const { return std::ranges::count(configuration, "checkpoint.workers: average") > 0; }
 };
 
 /// The text of the file. It carries its own checksum.

@@ -78,6 +78,13 @@ std::vector<CheckpointFile> checkpoint_files(int rank, const CheckpointContent& 
     files.push_back({kSharedFile, parts_of<const ParameterArena>(content.state.shared)});
     if (content.average != nullptr) files.push_back({kAverageFile, {content.average}});
   }
+  if (content.is_of_mean_worker) {
+    if (rank != 0) return files;
+    auto parts = parts_of<const ParameterArena>(content.state.mean);
+    parts.emplace_back(&content.mean_statistics, kStatisticsPrefix);
+    files.push_back({worker_file(0), std::move(parts)});
+    return files;
+  }
   const int count = static_cast<int>(content.state.workers.size());
   for (int k = 0; k < count; ++k) {
     auto parts = parts_of<const ParameterArena>(content.state.workers[static_cast<std::size_t>(k)]);

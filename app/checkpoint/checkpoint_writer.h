@@ -24,6 +24,7 @@ struct CheckpointContent {
   RuleState state;
   std::map<std::string, std::string> model_metadata;  ///< the model's card
   const ParameterArena* average = nullptr;            ///< of the weights over steps; may be none
+  bool is_of_mean_worker = false;                     ///< one worker, the mean of all, in place of them
 };
 
 /// One file of a checkpoint.

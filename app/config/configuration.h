@@ -79,11 +79,18 @@ struct OptimizerConfiguration {
 };
 
 /// When to checkpoint besides the end of the run; any of the three is enough. At least 1 or none.
+/// Whose states a checkpoint holds.
+enum class CheckpointWorkers {
+  all,
+  average,  ///< of one worker, their mean
+};
+
 struct CheckpointConfiguration {
   std::optional<std::int64_t> every_epochs = 1;
   std::optional<std::int64_t> every_steps;
   std::optional<double> every_minutes;
   int keep = 3;
+  CheckpointWorkers workers = CheckpointWorkers::all;
 
   /// Whether a run saves on its way, not only at its end.
   bool is_periodic() const { return every_epochs || every_steps || every_minutes; }

@@ -177,6 +177,8 @@ std::vector<Field> schema(Configuration& configuration) {
   std::vector<std::pair<std::string, comm::Wire>> wires;
   for (const comm::WireInfo& info : comm::kWires) wires.emplace_back(info.name, info.wire);
   const auto wire = choice<comm::Wire>(wires);
+  const auto saved_workers =
+      choice<CheckpointWorkers>({{"all", CheckpointWorkers::all}, {"average", CheckpointWorkers::average}});
   const auto progress = choice<ProgressStyle>({{"auto", ProgressStyle::automatic},
                                                {"bar", ProgressStyle::bar},
                                                {"lines", ProgressStyle::lines},
@@ -275,6 +277,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("checkpoint.every_steps", checkpoint.every_steps, or_word("null", count(1)), "checkpoint after this many steps", may_change),
       field("checkpoint.every_minutes", checkpoint.every_minutes, or_word("null", real<double>(above(0))), "checkpoint after this time", may_change),
       field("checkpoint.keep", checkpoint.keep, whole<int>(1, kMillion), "checkpoints kept, the newest ones", may_change),
+      field("checkpoint.workers", checkpoint.workers, saved_workers, "whose states; all: each worker's own, from which a run continues exactly; average: their mean, which does not grow with the workers", may_change),
 
       field("output.progress", output.progress, progress, "how the run shows itself; auto: a bar on a terminal, lines elsewhere", may_change),
       field("output.metrics_every_steps", output.metrics_every_steps, count(1), "steps per step line in metrics.jsonl", may_change),

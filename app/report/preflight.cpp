@@ -147,13 +147,15 @@ std::optional<std::int64_t> free_disk_bytes(const std::string& folder) {
 std::int64_t checkpoint_bytes(const Configuration& configuration, const Model& model, int rank_count) {
   const auto parameters = static_cast<std::int64_t>(model.weights.layout().element_count());
   const auto statistics = static_cast<std::int64_t>(model.network.statistics_layout()->element_count());
-  const std::int64_t workers = std::int64_t{configuration.algorithm.workers_per_rank} * rank_count;
+  const bool saves_all = configuration.checkpoint.workers == CheckpointWorkers::all;
+  const std::int64_t workers =
+      saves_all ? std::int64_t{configuration.algorithm.workers_per_rank} * rank_count : std::int64_t{1};
   const ArrayCount arrays =
       find_rule(configuration.algorithm.name).arrays(configuration.algorithm, configuration.comm.wire);
   const std::int64_t saved = 1 + (configuration.model.ema_decay ? 1 : 0) +
                              static_cast<std::int64_t>(arrays.saved_shared) +
                              workers * static_cast<std::int64_t>(arrays.saved_per_worker) +
-                             rank_count * static_cast<std::int64_t>(arrays.saved_per_rank);
+                             (saves_all ? rank_count : 0) * static_cast<std::int64_t>(arrays.saved_per_rank);
   const auto frozen = static_cast<std::int64_t>(model.frozen.values().size());
   return static_cast<std::int64_t>(sizeof(float)) * (saved * parameters + (1 + workers) * statistics + frozen);
 }

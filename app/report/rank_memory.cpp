@@ -20,9 +20,11 @@ std::size_t copied_arrays(const Configuration& configuration) {
   if (!configuration.checkpoint.is_periodic()) return 0;
   const ArrayCount arrays =
       find_rule(configuration.algorithm.name).arrays(configuration.algorithm, configuration.comm.wire);
-  const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
   const std::size_t averages = configuration.model.ema_decay ? 1 : 0;
-  return 1 + averages + arrays.saved_shared + workers * arrays.saved_per_worker + arrays.saved_per_rank;
+  const std::size_t shared = 1 + averages + arrays.saved_shared;
+  if (configuration.checkpoint.workers == CheckpointWorkers::average) return shared + arrays.saved_per_worker;
+  const auto workers = static_cast<std::size_t>(configuration.algorithm.workers_per_rank);
+  return shared + workers * arrays.saved_per_worker + arrays.saved_per_rank;
 }
 
 /// Of both loaders: an evaluation has its own beside that of training.

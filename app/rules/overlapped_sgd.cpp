@@ -239,6 +239,8 @@ class OverlappedSgd final : public UpdateRule {
       state.workers[k].push_back({"update", &updates_[k], OnResize::average});
     }
     if (!losses_.empty()) state.rank.push_back({"mean_update", &mean_update_, OnResize::restart});
+    if (!is_settled_ && !sends_news()) updates_plan_.copy_back();
+    state.mean.push_back({"update", &mean_update_, OnResize::average});
     return state;
   }
 

@@ -78,6 +78,7 @@ struct RuleState {
   std::vector<StateArray> shared;                ///< the same on all ranks
   std::vector<std::vector<StateArray>> workers;  ///< of this rank's workers
   std::vector<StateArray> rank = {};             ///< of this rank; nothing to any other number of ranks
+  std::vector<StateArray> mean = {};  ///< what workers[k] would be of one worker in place of all; never filled
 };
 
 /// What a checkpoint has brought back of a rule's state.

@@ -288,14 +288,16 @@ CheckpointContent Trainer::checkpoint_content() {
           .frozen = model_.frozen,
           .state = rule_->state(),
           .model_metadata = to_metadata(card_),
-          .average = average_ ? &*average_ : nullptr};
+          .average = average_ ? &*average_ : nullptr,
+          .is_of_mean_worker = configuration_.checkpoint.workers == CheckpointWorkers::average};
 }
 
 CheckpointManifest Trainer::checkpoint_manifest() const {
+  const bool saves_all = configuration_.checkpoint.workers == CheckpointWorkers::all;
   CheckpointManifest manifest{.version = kVersion,
                               .position = epoch_plan_.at(steps_done_),
-                              .ranks = communicator_.size(),
-                              .workers_per_rank = configuration_.algorithm.workers_per_rank,
+                              .ranks = saves_all ? communicator_.size() : 1,
+                              .workers_per_rank = saves_all ? configuration_.algorithm.workers_per_rank : 1,
                               .threads = run_start_.threads.compute,
                               .isa = nn::instruction_set(),
                               .data_fingerprint = data_fingerprint(),
@@ -506,13 +508,16 @@ void Trainer::restore() {
   if (communicator_.rank() != 0) return;
   const int workers = communicator_.size() * configuration_.algorithm.workers_per_rank;
   std::string how = "exactly";
-  if (workers != manifest.workers()) {
+  if (manifest.is_of_mean_worker()) {
+    how = "saved with checkpoint.workers: average: from the mean model and the mean update";
+  } else if (workers != manifest.workers()) {
     how = format("with {} instead of {}: from the mean model and the mean update", counted(workers, "worker"),
                  manifest.workers());
   } else if (!checkpoint.is_exact_for(workers)) {
     how = format("written by version {}: from the mean model and the mean velocity", manifest.version);
   } else if (communicator_.size() != manifest.ranks) {
-    how = format("on {} ranks instead of {}: exactly but for the order of sums", communicator_.size(), manifest.ranks);
+    how = format("on {} ranks instead of {}: exactly but for the order of sums{}", communicator_.size(), manifest.ranks,
+                 comm::is_narrow(configuration_.comm.wire) ? " and what the wire has lost" : "");
   } else if (run_start_.threads.compute != manifest.threads || nn::instruction_set() != manifest.isa) {
     how = format("with {} threads and {} instead of {} and {}: exactly but for rounding", run_start_.threads.compute,
                  nn::instruction_set(), manifest.threads, manifest.isa);

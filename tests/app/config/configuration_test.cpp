@@ -104,6 +104,7 @@ TEST_CASE("the keys of the configuration are a contract: adding one means editin
       "checkpoint.every_steps",
       "checkpoint.every_minutes",
       "checkpoint.keep",
+      "checkpoint.workers",
       "output.progress",
       "output.metrics_every_steps",
       "output.trace",
@@ -214,6 +215,7 @@ checkpoint:
   every_steps: null
   every_minutes: null
   keep: 3
+  workers: all
 output:
   progress: auto
   metrics_every_steps: 1
@@ -316,6 +318,7 @@ TEST_CASE("every word of a choice is accepted and printed as it was written") {
       {"optimizer.lr.schedule", {"linear", "cosine", "step", "poly", "constant"}},
       {"comm.algorithm", {"ring", "direct", "halving_doubling", "hierarchical", "shared", "mpi", "auto"}},
       {"comm.wire", {"fp32", "bf16"}},
+      {"checkpoint.workers", {"all", "average"}},
       {"output.progress", {"auto", "bar", "lines", "none"}},
   };
   for (const auto& choice : choices) {

@@ -68,7 +68,7 @@ optimizer:
   lr: {base: 5e-4, scaling: sqrt, reference_batch: 256, warmup_epochs: 2.5, warmup_start: 1e-06, schedule: step,
        milestones: [10, 20.5], gamma: 0.2, power: 3, final: 0.001}
 comm: {algorithm: mpi, ranks_per_host: 4, segment_bytes: 65536, core: 0, timeout_s: 0.5}
-checkpoint: {every_epochs: null, every_steps: 100, every_minutes: 7.5, keep: 1}
+checkpoint: {every_epochs: null, every_steps: 100, every_minutes: 7.5, keep: 1, workers: average}
 output: {progress: none, metrics_every_steps: 10}
 )";
 

@@ -340,6 +340,45 @@ TEST_CASE("the average of the weights is what its formula says, is evaluated and
   }
 }
 
+TEST_CASE("a checkpoint of the mean of the workers does not grow with them, and any number goes on from that mean") {
+  for (const std::string& algorithm : kAlgorithms) {
+    CAPTURE(algorithm);
+    const std::vector<std::string> half = {"algorithm.name=" + algorithm, "algorithm.fresh=0", "run.max_steps=4",
+                                           "checkpoint.workers=average",  "comm.wire=int8",    "comm.algorithm=auto"};
+    std::vector<std::string> whole = half;
+    whole[2] = "run.max_steps=8";
+    std::vector<std::string> with_all = half;
+    with_all[3] = "checkpoint.workers=all";
+    const TemporaryFolder all;
+    const TemporaryFolder average;
+    const std::string folder = average.path().string();
+    run({all.path().string(), 2, with_all});
+    run({folder, 2, half});
+    CHECK(model_of(folder) == model_of(all.path().string()));
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder + "/run/checkpoints/step-00000004")) {
+      names.insert(entry.path().filename().string());
+    }
+    CHECK(names == std::set<std::string>{"manifest.json", "model.safetensors", "shared.state", "worker-00000.state"});
+    for (const int ranks : {2, 3}) {
+      const TemporaryFolder copy;
+      fs::copy(average.path() / "run", copy.path() / "run", fs::copy_options::recursive);
+      CHECK(run({copy.path().string(), ranks, whole}) == RunEnd::done);
+      const auto steps = lines_of(copy.path().string(), "step");
+      REQUIRE(steps.size() >= 6);
+      CHECK(steps[4].at("loss").get<double>() == doctest::Approx(steps[3].at("loss").get<double>()).epsilon(0.3));
+    }
+
+    // The mean of one worker is that worker.
+    const TemporaryFolder undisturbed;
+    const TemporaryFolder stopped;
+    run({undisturbed.path().string(), 1, whole});
+    run({stopped.path().string(), 1, half});
+    run({stopped.path().string(), 1, whole});
+    CHECK(model_of(stopped.path().string()) == model_of(undisturbed.path().string()));
+  }
+}
+
 TEST_CASE("what fresh: auto has planned stays, also on another number of ranks") {
   const TemporaryFolder temporary;
   const std::string folder = temporary.path().string();
