@@ -32,6 +32,7 @@ class Ranks(TrainTest):
     def test_algorithms(self):
         for ranks, algorithm, options in ((2, "dc_s3gd", {}), (3, "dc_s3gd", {"comm__wire": "bf16"}), (2, "s3gd", {}),
                                           (3, "ssgd", {}), (2, "ssgd", {"comm__wire": "bf16"}),
+                                          (3, "ssgd", {"comm__wire": "int4", "comm__algorithm": "auto"}),
                                           (2, "dc_s3gd", {"comm__algorithm": "mpi"})):
             with self.subTest(f"{algorithm} on {ranks} ranks", **options):
                 shutil.rmtree(self.folder / "runs", ignore_errors=True)
@@ -42,8 +43,8 @@ class Ranks(TrainTest):
                 self.assertEqual(logs, ["log.txt"], "the others have nothing to say")
                 start, end = events[0], events[-1]
                 self.assertEqual((start["ranks"], start["workers"], len(start["hosts"])), (ranks, ranks, ranks))
-                element = 2 if options.get("comm__wire") == "bf16" else 4
-                self.assertEqual(start["all_reduce_bytes"], element * start["parameters"])
+                together, in_all = {"bf16": (1, 2), "int4": (32, 18)}.get(options.get("comm__wire"), (1, 4))
+                self.assertEqual(start["all_reduce_bytes"], -(-start["parameters"] // together) * in_all)
                 self.assertEqual(end["status"], "done")
                 steps = self.of(events, "step")
                 self.assertEqual([s["step"] for s in steps], list(range(1, 2 * (64 // (4 * ranks)) + 1)))

@@ -528,6 +528,7 @@ TEST_CASE("a NaN in one worker's batch stops all ranks at the same step, before 
         experiment.algorithm.name = name;
         experiment.ranks = ranks;
         experiment.algorithm.workers_per_rank = kWorkers / ranks;
+        experiment.wire = ranks == 4 ? comm::Wire::int4 : comm::Wire::fp32;
         std::vector<End> ends(static_cast<std::size_t>(ranks));
         run_ranks(experiment, [&](Rank& rank) {
           End& end = ends[static_cast<std::size_t>(rank.number())];

@@ -456,7 +456,9 @@ Job draw_job(RandomStream& random) {
   const std::vector<std::vector<std::string>> rules{
       {"algorithm.name=dc_s3gd"}, {"algorithm.name=ssgd"}, {"algorithm.name=dc_s3gd", "algorithm.fresh=0.75"}};
   Job job{.ranks = 1 + static_cast<int>(random.below(4)), .overrides = rules[random.below(3)]};
-  if (random.below(2) == 0) job.overrides.emplace_back("comm.wire=bf16");
+  const std::uint32_t wire = random.below(4);
+  if (wire == 1) job.overrides.emplace_back("comm.wire=bf16");
+  if (wire > 1) job.overrides.insert(job.overrides.end(), {"comm.wire=int4", "comm.algorithm=auto"});
   return job;
 }
 
