@@ -75,9 +75,9 @@ class BenchTest(CliTest):
             self.assertAlmostEqual(line["images_per_s"] * line["step_ms"], 1e3 * 4 * line["ranks"], 3)
             if line["ranks"] == 1:
                 self.assertAlmostEqual(line["step_ms"], 50, 6)
-            # 19,998 hops of 48 us cannot be hidden by 50 ms.
+            # 19,998 hops of 48 us cannot be hidden by 50 ms; narrower than bf16 no ring is allowed, and direct has two.
             if line["ranks"] == 10000:
-                self.assertGreater(line["step_ms"], 900)
+                (self.assertGreater if line["bits"] == 32 else self.assertLess)(line["step_ms"], 900)
         self.assertIn("dc_s3gd_fresh", self.succeed(*self.SCALE, "--network", "10g", "--ranks", "2").out)
 
     def test_scale_of_a_slow_rank_and_stragglers(self):
