@@ -9,8 +9,8 @@ namespace dcs3gd::comm {
 namespace {
 
 /// What a step deals with: some tens of microseconds, so that what is more urgent need not wait. In the nearest cache.
-constexpr std::size_t kBlockFloats = 4096;
-constexpr int kBlocksPerStep = 8;
+constexpr std::size_t kPieceFloats = 4096;
+constexpr int kPiecesPerStep = 8;
 
 constexpr std::size_t whole_lines(std::size_t floats) { return line_count(floats) * kLineFloats; }
 
@@ -64,7 +64,7 @@ std::vector<ResultPart> SharedAllReduce::parts() const {
   return parts;
 }
 
-int SharedAllReduce::blocks_per_step() const { return yields() ? 1 : kBlocksPerStep; }
+int SharedAllReduce::blocks_per_step() const { return yields() ? 1 : kPiecesPerStep; }
 
 Range SharedAllReduce::chunk(std::size_t rank) const {
   return chunk_range(spec_.values.size(), topology_.size(), static_cast<int>(rank));
@@ -101,7 +101,7 @@ bool SharedAllReduce::advance(std::atomic<std::size_t>& ranks, std::atomic<std::
 void SharedAllReduce::sum() {
   const auto [first, count] = chunk(static_cast<std::size_t>(topology_.rank()));
   for (int block = 0; block < blocks_per_step() && summed_ < count; ++block) {
-    const std::size_t floats = std::min(kBlockFloats, count - summed_);
+    const std::size_t floats = std::min(kPieceFloats, count - summed_);
     float* const sums = sums_ + summed_;
     const float* before = ranks_[0].values + first + summed_;
     for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
@@ -131,7 +131,7 @@ bool SharedAllReduce::copy() {
     if (rank == finished_) break;
     const auto [first, count] = chunk(rank);
     const bool is_own = rank == static_cast<std::size_t>(topology_.rank());  // is there already
-    const std::size_t floats = is_own ? count : std::min(kBlockFloats, first + count - copied_);
+    const std::size_t floats = is_own ? count : std::min(kPieceFloats, first + count - copied_);
     if (!is_own) std::copy_n(ranks_[rank].sums + (copied_ - first), floats, spec_.values.data() + copied_);
     copied_ += floats;
   }

@@ -15,7 +15,7 @@
 namespace dcs3gd::comm {
 namespace {
 
-constexpr double kQueue_s = 1e-2;  // a progress thread that shares its core comes back sooner, as a rule
+constexpr double kQueue_s = 1e-2;             // a progress thread that shares its core comes back sooner, as a rule
 constexpr double kLeastQueueBytes = 1 << 17;  // two segments
 
 bool is_tcp(int socket) {

@@ -36,9 +36,9 @@ class GradientBuckets {
     SliceRange slices;             ///< of the gradient, which are averaged
     std::size_t cut = 0;           ///< as in bucket_ranges()
     float factor = 1;              ///< of the sum
+    bool leaves_parts = false;     ///< the averages are read by for_each_part() alone
     std::span<float> losses = {};  ///< of the whole gradient, as in comm::AllReduceSpec; or none
     comm::Group group = comm::Group::all;
-    bool leaves_parts = false;  ///< the averages are read by for_each_part() alone
     std::size_t bucket_elements = kBucketElements;
   };
 

@@ -114,7 +114,7 @@ void Rank::use_network() {
 }
 
 void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
-  const std::string algorithm = comm::is_narrow(experiment.wire) ? "auto" : experiment.all_reduce;
+  const std::string algorithm = comm::is_narrow(experiment.wire) ? "direct" : experiment.all_reduce;
   comm::run_ranks_as_threads(
       experiment.ranks,
       {.algorithm = algorithm, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},

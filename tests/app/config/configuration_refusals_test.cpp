@@ -175,7 +175,7 @@ TEST_CASE("rules between keys") {
         "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or shared or auto; "
         "MPI_Allreduce sums fp32 only");
   CHECK(problems("comm: {wire: int4}") ==
-        "f:1:8: comm.wire: int4 needs comm.algorithm: direct or hierarchical or auto; ring would round a sum more than "
+        "f:1:8: comm.wire: int4 needs comm.algorithm: direct or hierarchical or shared or auto; ring would round a sum more than "
         "twice");
   CHECK(problems("model: {name: resnet21}") ==
         "f:1:9: model.name: must be " + one_of_the_networks() + "; found resnet21. Did you mean resnet20?");
