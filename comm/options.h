@@ -51,7 +51,7 @@ constexpr std::size_t wire_floats(Wire wire, std::size_t bytes) {
 /// The `comm:` section of the configuration.
 struct Options {
   // Affects results.
-  std::string algorithm = "ring";  ///< a name of schedule/algorithms.h, or auto
+  std::string algorithm = "auto";  ///< auto, or a name of schedule/algorithms.h
   Wire wire = Wire::fp32;
   std::optional<int> ranks_per_host;  ///< who is a host: this many ranks each; none: as the system says
 

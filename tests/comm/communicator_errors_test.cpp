@@ -75,7 +75,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 TEST_CASE("options that do not fit together") {
   const auto open_with = [](const Options& options) { return [options] { Communicator::open(options); }; };
   CHECK(contains(message_of(ErrorKind::input, open_with({.algorithm = "mpi", .wire = Wire::bf16})), "bf16"));
-  CHECK(contains(message_of(ErrorKind::input, open_with({.wire = Wire::int8})), "ring would round a sum more than"));
+  CHECK(contains(message_of(ErrorKind::input, open_with({.algorithm = "ring", .wire = Wire::int8})), "ring would round a sum more than"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.segment_bytes = 63})), "segment_bytes: 63"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.segment_bytes = (std::size_t{1} << 30) + 1})), "segment"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.timeout_s = 0})), "timeout_s"));
@@ -192,13 +192,15 @@ TEST_CASE("after an error all later operations fail with it") {
 }
 
 TEST_CASE("ranks that ask for different lengths are told so") {
-  const std::string message = message_of(ErrorKind::failure, [] {
-    run_ranks_as_threads(2, {.timeout_s = 5}, [](Communicator& communicator) {
-      std::vector<float> values(communicator.rank() == 0 ? 1000 : 1001);
-      communicator.plan_all_reduce({.values = values}).start().wait();
+  for (const auto& [algorithm, words] : {std::pair{"ring", "bytes where"}, {"auto", "floats where"}}) {
+    const std::string message = message_of(ErrorKind::failure, [&] {
+      run_ranks_as_threads(2, {.algorithm = algorithm, .timeout_s = 5}, [](Communicator& communicator) {
+        std::vector<float> values(communicator.rank() == 0 ? 1000 : 1001);
+        communicator.plan_all_reduce({.values = values}).start().wait();
+      });
     });
-  });
-  CHECK(contains(message, "bytes where"));
+    CHECK(contains(message, words));
+  }
 }
 
 TEST_CASE("waiting twice is an error") {

@@ -174,7 +174,7 @@ TEST_CASE("rules between keys") {
   CHECK(problems("comm: {wire: bf16, algorithm: mpi}") ==
         "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or shared or auto; "
         "MPI_Allreduce sums fp32 only");
-  CHECK(problems("comm: {wire: int4}") ==
+  CHECK(problems("comm: {wire: int4, algorithm: ring}") ==
         "f:1:8: comm.wire: int4 needs comm.algorithm: direct or hierarchical or shared or auto; ring would round a sum more than "
         "twice");
   CHECK(problems("model: {name: resnet21}") ==

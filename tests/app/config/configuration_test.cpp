@@ -204,7 +204,7 @@ optimizer:
     power: 2
     final: 0
 comm:
-  algorithm: ring
+  algorithm: auto
   wire: fp32
   ranks_per_host: auto
   segment_bytes: auto
