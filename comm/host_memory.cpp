@@ -82,7 +82,7 @@ class SharedPool : public std::enable_shared_from_this<SharedPool> {
     std::int64_t process = 0;
     std::int64_t descriptor = 0;
     std::array<std::uint64_t, 2> nonce{};
-    std::uintptr_t pool = 0;  ///< in that process
+    const SharedPool* pool = nullptr;  ///< in that process
   };
 
   SharedPool(File file, std::shared_ptr<std::byte> base, std::size_t bytes)
@@ -99,7 +99,7 @@ class SharedPool : public std::enable_shared_from_this<SharedPool> {
     if (!header_ || getrandom(address_.nonce.data(), sizeof(address_.nonce), 0) != sizeof(address_.nonce)) return false;
     address_.process = getpid();
     address_.descriptor = file_.descriptor();
-    address_.pool = reinterpret_cast<std::uintptr_t>(this);
+    address_.pool = this;
     std::memcpy(header_, &address_, sizeof(address_));
     return true;
   }
@@ -188,7 +188,7 @@ std::shared_ptr<const std::byte> find_pool(const SharedPool::Address& address, s
     return nullptr;
   }
   // The descriptor is one of this process: so is the rank, a thread of it.
-  if (address.process == getpid()) return reinterpret_cast<const SharedPool*>(address.pool)->shared_base();
+  if (address.process == getpid()) return address.pool->shared_base();
   std::shared_ptr<const std::byte> memory = map(file, static_cast<std::size_t>(status.st_size), PROT_READ);
   if (!memory) why_not = system_says("mmap");
   return memory;

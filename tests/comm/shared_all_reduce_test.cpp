@@ -147,13 +147,15 @@ TEST_CASE("values outside the memory that is shared travel, and auto does as sha
     expect(values == std::vector(100000, 1.0F), "average");
   });
   for (const auto& [ranks_per_host, algorithm] : {std::pair{4, "shared"}, {2, "hierarchical"}}) {
-    run_ranks_as_threads(4, {.algorithm = "auto", .ranks_per_host = ranks_per_host}, [&](Communicator& communicator) {
-      expect(communicator.algorithm_for(100000) == algorithm, "choice");
-      const Array array(communicator, 100000);
-      expect(communicator.plan_all_reduce({.values = array.values}).algorithm() == algorithm, "all");
-      expect(communicator.plan_all_reduce({.values = array.values, .group = Group::host}).algorithm() == "shared",
-             "host");
-    });
+    run_ranks_as_threads(
+        4, {.algorithm = "auto", .ranks_per_host = ranks_per_host},
+        [&, algorithm = algorithm](Communicator& communicator) {
+          expect(communicator.algorithm_for(100000) == algorithm, "choice");
+          const Array array(communicator, 100000);
+          expect(communicator.plan_all_reduce({.values = array.values}).algorithm() == algorithm, "all");
+          expect(communicator.plan_all_reduce({.values = array.values, .group = Group::host}).algorithm() == "shared",
+                 "host");
+        });
   }
 }
 
