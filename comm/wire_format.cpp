@@ -80,11 +80,13 @@ struct Block {
     }
   }
 
-  /// Calls work(first, floats) for each block; the last one may be short.
+  /// Calls work(first, floats) for each block; the last one may be short, the others have a length that the compiler
+  /// knows.
   template <typename Work>
   [[gnu::always_inline]] static void for_each(std::size_t count, const Work& work) {
-    for (std::size_t first = 0; first < count; first += kBlockFloats)
-      work(first, std::min(kBlockFloats, count - first));
+    std::size_t first = 0;
+    for (; first + kBlockFloats <= count; first += kBlockFloats) work(first, kBlockFloats);
+    if (first < count) work(first, count - first);
   }
   static constexpr std::size_t byte_of(std::size_t first) { return wire_bytes(wire, first); }
 
