@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "comm/options.h"
+#include "comm/schedule/wire.h"
 
 namespace dcs3gd::comm {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
-#include "comm/options.h"
 #include "comm/schedule/schedule.h"
+#include "comm/schedule/wire.h"
 
 namespace dcs3gd::comm {
 
