@@ -26,11 +26,13 @@ Flow accumulate(Planner& planner, Flow sum, const Flow& part, bool layer_adds) {
   Tensor* dst = sum.may_overwrite    ? sum.tensor
                 : part.may_overwrite ? part.tensor
                                      : planner.activation("gradient sum", sum.tensor->desc());
-  planner.append(dst->name() + " sum", "addition", {sum.tensor, part.tensor, dst},
-                 [src0 = sum.tensor, src1 = part.tensor, dst](const ImageRange& images) {
-                   add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
-                               dst->stored_elements(images));
-                 });
+  planner
+      .append(dst->name() + " sum", "addition", {sum.tensor, part.tensor, dst},
+              [src0 = sum.tensor, src1 = part.tensor, dst](const ImageRange& images) {
+                add_forward(src0->precision(), src0->address(images), src1->address(images), dst->address(images),
+                            dst->stored_elements(images));
+              })
+      .take_any_images();
   return {dst, true, sum.unadded};
 }
 
@@ -50,6 +52,7 @@ Program::Program(Planner planner) : range_images_(planner.range_images()) {
   tensors_ = planner.take_tensors();
   operations_ = planner.take_operations();
   seconds_.resize(operations_.size());
+  plan_stages();
   plan_memory();
 }
 
@@ -108,20 +111,55 @@ void Program::plan_backward(Planner& planner, std::vector<PlannedLayer>& layers)
   }
 }
 
+void Program::plan_stages() {
+  for (std::size_t index = 0; index < operations_.size(); ++index) {
+    const int images = operations_[index]->images();
+    const bool is_whole = images == range_images_;
+    const bool continues = !stages_.empty() && !is_whole && stages_.back().images != range_images_ &&
+                           (images == 0 || stages_.back().images == 0 || images == stages_.back().images);
+    if (!continues) stages_.push_back({.images = 0, .first = index, .end = index});
+    stages_.back().images = std::max(stages_.back().images, images);
+    stages_.back().end = index + 1;
+  }
+  for (Stage& stage : stages_) {
+    if (stage.images == 0) stage.images = range_images_;
+  }
+}
+
 void Program::plan_memory() {
+  struct Use {
+    Tensor* tensor;
+    std::size_t first, last;  ///< operations
+    const Stage* first_stage;
+    const Stage* last_stage;
+  };
   // In the order of their first use: the same plan in every process.
   std::map<const Tensor*, std::size_t> places;
-  std::vector<Lifetime> lifetimes;
-  for (std::size_t index = 0; index < operations_.size(); ++index) {
-    for (Tensor* tensor : operations_[index]->tensors()) {
-      if (tensor->memory() == Tensor::Memory::external) continue;
-      const auto [entry, is_new] = places.try_emplace(tensor, placed_.size());
-      if (is_new) {
-        placed_.push_back(tensor);
-        lifetimes.push_back({.bytes = tensor->size_bytes(), .first = index, .last = index});
+  std::vector<Use> uses;
+  for (const Stage& stage : stages_) {
+    for (std::size_t index = stage.first; index < stage.end; ++index) {
+      for (Tensor* tensor : operations_[index]->tensors()) {
+        if (tensor->memory() == Tensor::Memory::external) continue;
+        const auto [entry, is_new] = places.try_emplace(tensor, uses.size());
+        if (is_new) uses.push_back({tensor, index, index, &stage, &stage});
+        uses[entry->second].last = index;
+        uses[entry->second].last_stage = &stage;
       }
-      lifetimes[entry->second].last = index;
     }
+  }
+  std::vector<Lifetime> lifetimes;
+  lifetimes.reserve(uses.size());
+  placed_.reserve(uses.size());
+  for (const Use& use : uses) {
+    if (use.first_stage == use.last_stage && use.tensor->extent() == Tensor::Extent::batch && use.tensor != logits_) {
+      use.tensor->hold_one_range(use.first_stage->images);
+    }
+    // A stage begins again with each range; but what a single operation uses is its scratch memory.
+    const bool is_scratch = use.first == use.last;
+    placed_.push_back(use.tensor);
+    lifetimes.push_back({.bytes = use.tensor->size_bytes(),
+                         .first = is_scratch ? use.first : use.first_stage->first,
+                         .last = is_scratch ? use.last : use.last_stage->end - 1});
   }
   // The logits are read after the pass. Where the ranges of a batch pass through the whole program one after the other,
   // they must not share memory with what the next range writes either.
@@ -137,12 +175,16 @@ void Program::bind(std::byte* memory) {
 }
 
 void Program::run(int images) {
+  Stopwatch watch;
   for (int first = 0; first < images; first += range_images_) {
-    const ImageRange range{first, range_images_};
-    Stopwatch watch;
-    for (std::size_t index = 0; index < operations_.size(); ++index) {
-      operations_[index]->run(range);
-      seconds_[index] += watch.restart_s();
+    for (const Stage& stage : stages_) {
+      for (int offset = 0; offset < range_images_; offset += stage.images) {
+        for (std::size_t index = stage.first; index < stage.end; ++index) {
+          if (!operations_[index]->runs_for(offset == 0, offset + stage.images == range_images_)) continue;
+          operations_[index]->run({first + offset, stage.images});
+          seconds_[index] += watch.restart_s();
+        }
+      }
     }
   }
 }

@@ -10,8 +10,11 @@ namespace dcs3gd::nn {
 
 class Layer;
 
-/// A planned sequence of operations with the tensors they work on. Every operation runs over ranges of
-/// `range_images` images: the whole batch, or a part of it small enough for the cache.
+/// A planned sequence of operations with the tensors they work on, run over ranges of `range_images` images: the whole
+/// batch in training, a part of it small enough for the cache in evaluation. Within such a range, consecutive
+/// operations that need not see all its images form a stage: they run over smaller ranges, all of them over one after
+/// the other, so that each finds in the cache what the one before it wrote. What only a stage touches is kept for a
+/// range alone.
 class Program {
  public:
   /// Forward, loss and backward of the planner's graph if it plans for training, else forward and loss.
@@ -36,8 +39,13 @@ class Program {
 
  private:
   struct PlannedLayer;
+  struct Stage {
+    int images;
+    std::size_t first, end;  ///< operations
+  };
   void plan_forward(Planner& planner, std::vector<PlannedLayer>& layers);
   void plan_backward(Planner& planner, std::vector<PlannedLayer>& layers);
+  void plan_stages();
   void plan_memory();
 
   int range_images_;
@@ -49,6 +57,7 @@ class Program {
   std::vector<std::unique_ptr<Tensor>> tensors_;
   std::vector<std::unique_ptr<Operation>> operations_;
   std::vector<double> seconds_;  ///< by operation
+  std::vector<Stage> stages_;
   std::vector<Tensor*> placed_;
   std::vector<std::size_t> offsets_;  ///< of placed_
   std::size_t memory_plan_bytes_ = 0;

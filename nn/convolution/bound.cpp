@@ -11,7 +11,7 @@ struct ConvolutionBound::Implementation {
       : ranges(training ? 1 : batch / evaluation_range(batch)),
         tasks(convolution_tasks(device, graph, batch / ranges, precision, training)),
         runner(device, tasks) {
-    for (const ConvolutionTask& task : tasks) operations.push_back(std::move(runner.fastest(task).operations.front()));
+    for (const ConvolutionTask& task : tasks) operations.push_back(runner.fastest(task).operation);
   }
 
   int ranges;

@@ -6,7 +6,7 @@
 #include "core/stopwatch.h"
 #include "nn/graph/trained_values.h"
 #include "nn/plan/convolution.h"
-#include "nn/plan/reorder.h"
+#include "nn/plan/planner.h"
 
 namespace dcs3gd::nn {
 namespace {
@@ -26,24 +26,11 @@ ConvolutionTask::Arguments arguments(Direction direction) {
   return {};
 }
 
-/// The conversions between the neighbours, in `precision`, and what the primitive reads or writes.
-std::vector<ConvolutionTask::Conversion> conversions(Direction direction, const Planned& planned, Precision precision) {
-  if (onednn::precision_of(planned.src) == precision) return {};
-  const auto reading = [&](const onednn::Descriptor& desc) {
-    return ConvolutionTask::Conversion{onednn::in_precision(desc, precision), desc};
-  };
-  const auto writing = [&](const onednn::Descriptor& desc) {
-    return ConvolutionTask::Conversion{desc, onednn::in_precision(desc, precision)};
-  };
-  return {direction == Direction::backward_data ? writing(planned.src) : reading(planned.src),
-          direction == Direction::forward ? writing(planned.dst) : reading(planned.dst)};
-}
-
 /// Builds the tasks of one layer after the other.
 class TaskList {
  public:
-  TaskList(const onednn::Device& device, const Graph& graph, int images, Precision precision)
-      : device_(device), graph_(graph), images_(images), precision_(precision) {}
+  TaskList(const onednn::Device& device, const Graph& graph, int images, Precision precision, bool in_ranges)
+      : device_(device), graph_(graph), images_(images), precision_(precision), in_ranges_(in_ranges) {}
 
   /// Adds a direction of a layer if that is a convolution or linear.
   void add(Direction direction, const Node& node) {
@@ -60,20 +47,19 @@ class TaskList {
   void add_convolution(Direction direction, const Node& node, const Convolution& options) {
     const ImageShape& src = graph_.shape(node.src[0]);
     ConvolutionTask& task = append(direction, options.bias ? options.oc : 0);
-    task.convolution = ConvolutionCase{direction, src, options, images_, precision_};
+    ConvolutionCase convolution{direction, src, options, images_, precision_};
+    if (in_ranges_) convolution.images = training_range(images_, convolution);
+    task.convolution = convolution;
     for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
-      const Precision precision = computed_in(algorithm, precision_);
       auto planned = plan_convolution(
           device_, direction, algorithm,
-          {.src = onednn::any(image_dims(images_, src), precision),
-           .weights = weights(direction, {options.oc, src.channels, options.kernel, options.kernel}, precision),
-           .dst = onednn::any(image_dims(images_, graph_.shape(node.dst)), precision),
+          {.src = onednn::any(image_dims(convolution.images, src), precision_),
+           .weights = weights(direction, {options.oc, src.channels, options.kernel, options.kernel}, precision_),
+           .dst = onednn::any(image_dims(convolution.images, graph_.shape(node.dst)), precision_),
            .bias = options.bias,
            .stride = options.stride,
            .padding = options.padding});
-      if (!planned) continue;
-      auto converted = conversions(direction, *planned, precision_);
-      task.candidates.push_back({algorithm, std::move(*planned), std::move(converted)});
+      if (planned) task.candidates.push_back({algorithm, std::move(*planned)});
     }
   }
 
@@ -84,7 +70,7 @@ class TaskList {
                                         .dst = onednn::any({images_, options.oc}, precision_),
                                         .bias = options.bias};
     append(direction, options.bias ? options.oc : 0)
-        .candidates.push_back({ConvolutionAlgorithm::direct, onednn::linear(device_, direction, request), {}});
+        .candidates.push_back({ConvolutionAlgorithm::direct, onednn::linear(device_, direction, request)});
   }
 
   /// Appends a task without candidates.
@@ -104,14 +90,15 @@ class TaskList {
   const Graph& graph_;
   int images_;
   Precision precision_;
+  bool in_ranges_;
   std::vector<ConvolutionTask> tasks_;
 };
 
 }  // namespace
 
 std::vector<ConvolutionTask> convolution_tasks(const onednn::Device& device, const Graph& graph, int images,
-                                               Precision precision, bool training) {
-  TaskList tasks(device, graph, images, precision);
+                                               Precision precision, bool training, bool in_ranges) {
+  TaskList tasks(device, graph, images, precision, in_ranges);
   const std::vector<bool> needs_gradient = trained_values(graph);
   for (const Node& node : graph.nodes()) {
     tasks.add(Direction::forward, node);
@@ -127,15 +114,11 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
   std::size_t src = 0, weights = 0, dst = 0, bias = 0, scratchpad = 0;
   for (const ConvolutionTask& task : tasks) {
     bias = std::max(bias, static_cast<std::size_t>(task.bias) * sizeof(float));
-    for (const auto& [algorithm, planned, conversions] : task.candidates) {
+    for (const auto& [algorithm, planned] : task.candidates) {
       src = std::max(src, planned.src.get_size());
       weights = std::max(weights, planned.weights.get_size());
       dst = std::max(dst, planned.dst.get_size());
       scratchpad = std::max(scratchpad, planned.scratchpad.get_size());
-      for (const auto& [from, to] : conversions) {
-        src = std::max(src, from.get_size());
-        dst = std::max(dst, to.get_size());
-      }
     }
   }
   src_ = AlignedBuffer<std::byte>(src);
@@ -148,14 +131,14 @@ ConvolutionTaskRunner::ConvolutionTaskRunner(const onednn::Device& device, const
 ConvolutionTaskRunner::Fastest ConvolutionTaskRunner::fastest(const ConvolutionTask& task) {
   // In turns, so that a disturbance does not hit one candidate alone; the first run pays for code and cold memory.
   constexpr int kRounds = 3;
-  std::vector<Operations> candidates;
-  for (const auto& candidate : task.candidates) candidates.push_back(make_operations(task, candidate));
+  std::vector<std::unique_ptr<Operation>> candidates;
+  for (const auto& candidate : task.candidates) candidates.push_back(make_operation(task, candidate.planned));
   std::vector<double> least_s(candidates.size(), std::numeric_limits<double>::infinity());
   const int rounds = candidates.size() > 1 ? kRounds : 0;
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t i = 0; i < candidates.size(); ++i) {
       const Stopwatch watch;
-      for (const auto& operation : candidates[i]) operation->run({});
+      candidates[i]->run({});
       if (round > 0) least_s[i] = std::min(least_s[i], watch.elapsed_s());
     }
   }
@@ -163,9 +146,7 @@ ConvolutionTaskRunner::Fastest ConvolutionTaskRunner::fastest(const ConvolutionT
   return {task.candidates[best].algorithm, std::move(candidates[best])};
 }
 
-ConvolutionTaskRunner::Operations ConvolutionTaskRunner::make_operations(const ConvolutionTask& task,
-                                                                         const ConvolutionTask::Candidate& candidate) {
-  const Planned& planned = candidate.planned;
+std::unique_ptr<Operation> ConvolutionTaskRunner::make_operation(const ConvolutionTask& task, const Planned& planned) {
   std::vector<PrimitiveOperation::Argument> arguments{{task.arguments.src, tensor(planned.src, src_)},
                                                       {task.arguments.weights, tensor(planned.weights, weights_)},
                                                       {task.arguments.dst, tensor(planned.dst, dst_)}};
@@ -173,15 +154,9 @@ ConvolutionTaskRunner::Operations ConvolutionTaskRunner::make_operations(const C
   if (planned.scratchpad.get_size() > 0) {
     arguments.push_back({DNNL_ARG_SCRATCHPAD, tensor(planned.scratchpad, scratchpad_)});
   }
-  Operations operations;
-  operations.push_back(
-      std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments)));
-  operations.back()->bind();
-  for (const auto& [from, to] : candidate.conversions) {
-    operations.push_back(std::make_unique<KernelOperation>("task", "conversion", std::vector<Tensor*>(),
-                                                           own_reorder(tensor(from, src_), tensor(to, dst_))));
-  }
-  return operations;
+  auto operation = std::make_unique<PrimitiveOperation>("task", "convolution", device_, planned, std::move(arguments));
+  operation->bind();
+  return operation;
 }
 
 Tensor* ConvolutionTaskRunner::tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory) {

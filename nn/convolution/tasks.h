@@ -18,13 +18,9 @@ struct ConvolutionTask {
   struct Arguments {
     int src, weights, dst, bias;
   };
-  struct Conversion {
-    onednn::Descriptor from, to;
-  };
   struct Candidate {
     ConvolutionAlgorithm algorithm;
     onednn::Planned planned;
-    std::vector<Conversion> conversions;  ///< of what is read or written, where it computes in another precision
   };
 
   Arguments arguments;
@@ -33,26 +29,25 @@ struct ConvolutionTask {
   std::vector<Candidate> candidates;
 };
 
-/// All directions that a training pass over this many images computes, or an evaluation.
+/// All directions that a training pass over this many images computes, or an evaluation; `in_ranges`: for as many
+/// images at a time as training takes, else for all at once.
 std::vector<ConvolutionTask> convolution_tasks(const onednn::Device& device, const Graph& graph, int images,
-                                               Precision precision, bool training);
+                                               Precision precision, bool training, bool in_ranges = false);
 
 /// Runs tasks on memory of its own. What is computed does not matter, so all share one block of memory for each role.
 class ConvolutionTaskRunner {
  public:
   ConvolutionTaskRunner(const onednn::Device& device, const std::vector<ConvolutionTask>& tasks);
 
-  using Operations = std::vector<std::unique_ptr<Operation>>;
-  /// The fastest candidate, ready to run as long as the runner lives: the convolution first,
-  /// then its conversions.
+  /// The fastest candidate, ready to run as long as the runner lives.
   struct Fastest {
     ConvolutionAlgorithm algorithm = ConvolutionAlgorithm::direct;
-    Operations operations;
+    std::unique_ptr<Operation> operation;
   };
   Fastest fastest(const ConvolutionTask& task);
 
  private:
-  Operations make_operations(const ConvolutionTask& task, const ConvolutionTask::Candidate& candidate);
+  std::unique_ptr<Operation> make_operation(const ConvolutionTask& task, const onednn::Planned& planned);
   Tensor* tensor(const onednn::Descriptor& desc, AlignedBuffer<std::byte>& memory);
 
   const onednn::Device& device_;

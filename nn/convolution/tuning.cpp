@@ -29,7 +29,7 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
                           const std::function<void()>& before_each) {
   if (!supports(precision)) return;  // the network will say so
   const onednn::Device device;
-  std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true);
+  std::vector<ConvolutionTask> tasks = convolution_tasks(device, graph, batch, precision, true, true);
   for (ConvolutionTask& task : convolution_tasks(device, graph, evaluation_range(batch), precision, false)) {
     tasks.push_back(std::move(task));
   }
@@ -45,8 +45,8 @@ void measure_convolutions(const Graph& graph, int batch, Precision precision, Co
 }
 
 std::string describe_machine() {
-  return format("{}, {}, {} threads, oneDNN {}, own Winograd, {} loops", processor(), instruction_set(),
-                omp_get_max_threads(), onednn::version(), kLoopsOfBuild);
+  return format("{}, {}, {} threads, oneDNN {}, own Winograd in fp32 and bf16, {} loops", processor(),
+                instruction_set(), omp_get_max_threads(), onednn::version(), kLoopsOfBuild);
 }
 
 }  // namespace dcs3gd::nn

@@ -125,16 +125,6 @@ class ChunkedStrip {
   alignas(64) Chunk<Value> buffer_;
 };
 
-/// Calls body(Element{}) with the type of the precision.
-template <typename Body>
-void with_element(Precision precision, Body body) {
-  if (precision == Precision::bf16) {
-    body(Bf16{});
-  } else {
-    body(0.0F);
-  }
-}
-
 /// Calls body(first channel, lanes), in parallel, for all stored channels.
 template <typename Body>
 void for_each_channels(const ChannelLayout& layout, Body body) {
@@ -147,16 +137,24 @@ void for_each_channels(const ChannelLayout& layout, Body body) {
 
 std::size_t channel_array_size(const ChannelLayout& layout) { return layout.stored_channels() + kLanes; }
 
-std::size_t scratch_size(const ChannelLayout& layout, std::size_t images) {
-  return 2 * images * layout.stored_channels();
-}
+std::size_t sums_per_image(const ChannelLayout& layout) { return 2 * layout.stored_channels(); }
 
 namespace {
+
+/// The sums of an image: two values per channel.
+template <typename Float>
+struct SumsOfImage {
+  SumsOfImage(const ChannelLayout& layout, Float* sums, std::size_t image)
+      : first(sums + image * sums_per_image(layout)), second(first + layout.stored_channels()) {}
+
+  Float* first;
+  Float* second;
+};
 
 /// Computes the mean of each image and the sum of squared deviations from it, chunk by chunk, each chunk twice while it
 /// is in the cache (Chan, Golub & LeVeque 1983). Nothing cancels, whatever the mean.
 template <typename Element>
-void statistics_of_images(const Images& images, const void* src, float* image_means, float* image_squares) {
+void sum_images(const Images& images, const void* src, float* sums) {
   for_each_strip(images, [&](const Strip& strip) {
     ChunkedStrip<const Element> src_strip(images, strip, src);
     Lanes mean{};
@@ -175,28 +173,26 @@ void statistics_of_images(const Images& images, const void* src, float* image_me
         squares[lane] += delta * delta * (before * (added / (before + added)));
       }
     });
-    const std::size_t at = strip.image * images.layout.stored_channels() + strip.channel;
-    std::copy_n(mean.data(), strip.lanes, image_means + at);
-    std::copy_n(squares.data(), strip.lanes, image_squares + at);
+    const SumsOfImage of_image(images.layout, sums, strip.image);
+    std::copy_n(mean.data(), strip.lanes, of_image.first + strip.channel);
+    std::copy_n(squares.data(), strip.lanes, of_image.second + strip.channel);
   });
 }
 
-/// Sums an array of values per image and channel over the images, for the channels from `first` on.
-DoubleLanes sum_of_images(const float* values, std::size_t images, std::size_t channels, std::size_t first,
-                          std::size_t lanes) {
+/// Sums values per image and channel over the images, for `lanes` channels whose first value is `values`.
+DoubleLanes sum_of_images(const Images& images, const float* values, std::size_t lanes) {
   DoubleLanes sum{};
-  for (std::size_t image = 0; image < images; ++image) {
+  for (std::size_t image = 0; image < images.count; ++image) {
     for (std::size_t lane = 0; lane < lanes; ++lane) {
-      sum[lane] += static_cast<double>(values[image * channels + first + lane]);
+      sum[lane] += static_cast<double>(values[image * sums_per_image(images.layout) + lane]);
     }
   }
   return sum;
 }
 
 template <typename Element>
-void gradient_sums_of_images(const Images& images, const void* src, const Normalisation& normalisation,
-                             const PostOps& post_ops, const DiffDst& diff_dst, void* diff_normalised, float* image_sums,
-                             float* image_sums_src) {
+void sum_gradients_of_images(const Images& images, const void* src, const Normalisation& normalisation,
+                             const PostOps& post_ops, const DiffDst& diff_dst, void* diff_normalised, float* sums) {
   for_each_strip(images, [&](const Strip& strip) {
     ChunkedStrip<const Element> src_strip(images, strip, src);
     ChunkedStrip<const Element> addend(images, strip, post_ops.addend);
@@ -218,30 +214,29 @@ void gradient_sums_of_images(const Images& images, const void* src, const Normal
         sum_src[lane] += chunk_sum_src[lane];
       }
     });
-    const std::size_t at = strip.image * images.layout.stored_channels() + strip.channel;
-    std::copy_n(sum.data(), strip.lanes, image_sums + at);
-    std::copy_n(sum_src.data(), strip.lanes, image_sums_src + at);
+    const SumsOfImage of_image(images.layout, sums, strip.image);
+    std::copy_n(sum.data(), strip.lanes, of_image.first + strip.channel);
+    std::copy_n(sum_src.data(), strip.lanes, of_image.second + strip.channel);
   });
 }
 
 }  // namespace
 
-void statistics(const Images& images, const void* src, float* scratch, float* mean, float* variance) {
-  const std::size_t channels = images.layout.stored_channels();
-  float* const image_means = scratch;
-  float* const image_squares = scratch + images.count * channels;
-  with_element(images.precision,
-               [&](auto element) { statistics_of_images<decltype(element)>(images, src, image_means, image_squares); });
+void statistics_of_images(const Images& images, const void* src, float* sums) {
+  with_element(images.precision, [&](auto element) { sum_images<decltype(element)>(images, src, sums); });
+}
+
+void merge_statistics(const Images& images, const float* sums, float* mean, float* variance) {
   for_each_channels(images.layout, [&](std::size_t first, std::size_t lanes) {
-    DoubleLanes center = sum_of_images(image_means, images.count, channels, first, lanes);
+    DoubleLanes center = sum_of_images(images, sums + first, lanes);
     for (double& value : center) value /= static_cast<double>(images.count);
     DoubleLanes squares{};
     for (std::size_t image = 0; image < images.count; ++image) {
-      const std::size_t at = image * channels + first;
+      const SumsOfImage of_image(images.layout, sums, image);
       for (std::size_t lane = 0; lane < lanes; ++lane) {
-        const double delta = static_cast<double>(image_means[at + lane]) - center[lane];
-        squares[lane] +=
-            static_cast<double>(image_squares[at + lane]) + delta * delta * static_cast<double>(images.layout.pixels);
+        const double delta = static_cast<double>(of_image.first[first + lane]) - center[lane];
+        squares[lane] += static_cast<double>(of_image.second[first + lane]) +
+                         delta * delta * static_cast<double>(images.layout.pixels);
       }
     }
     for (std::size_t lane = 0; lane < lanes; ++lane) {
@@ -269,18 +264,18 @@ void normalise(const Images& images, const void* src, const Normalisation& norma
   });
 }
 
-void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
-                     const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src) {
-  const std::size_t channels = images.layout.stored_channels();
-  float* const image_sums = scratch;
-  float* const image_sums_src = scratch + images.count * channels;
+void reduce_gradient_of_images(const Images& images, const void* src, const Normalisation& normalisation,
+                               const PostOps& post_ops, const DiffDst& diff_dst, void* diff_normalised, float* sums) {
   with_element(images.precision, [&](auto element) {
-    gradient_sums_of_images<decltype(element)>(images, src, normalisation, post_ops, diff_dst, diff_normalised,
-                                               image_sums, image_sums_src);
+    sum_gradients_of_images<decltype(element)>(images, src, normalisation, post_ops, diff_dst, diff_normalised, sums);
   });
+}
+
+void merge_gradient(const Images& images, const float* sums, float* sum, float* sum_src) {
+  const std::size_t channels = images.layout.stored_channels();
   for_each_channels(images.layout, [&](std::size_t first, std::size_t lanes) {
-    const DoubleLanes total = sum_of_images(image_sums, images.count, channels, first, lanes);
-    const DoubleLanes total_src = sum_of_images(image_sums_src, images.count, channels, first, lanes);
+    const DoubleLanes total = sum_of_images(images, sums + first, lanes);
+    const DoubleLanes total_src = sum_of_images(images, sums + channels + first, lanes);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
       sum[first + lane] = static_cast<float>(total[lane]);
       sum_src[first + lane] = static_cast<float>(total_src[lane]);

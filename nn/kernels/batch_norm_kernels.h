@@ -24,11 +24,13 @@ struct Images {
 
 /// Arrays of values per channel that kernels read have this many elements: whole vectors may be read at the end.
 std::size_t channel_array_size(const ChannelLayout& layout);
-/// Floats of scratch memory that statistics() and reduce_gradient() need.
-std::size_t scratch_size(const ChannelLayout& layout, std::size_t images);
+/// Floats of an image in the `sums` between a pass over images and the merging of all of them.
+std::size_t sums_per_image(const ChannelLayout& layout);
 
-/// Computes mean and biased variance of each channel in one pass over src.
-void statistics(const Images& images, const void* src, float* scratch, float* mean, float* variance);
+/// Computes what the statistics need of each image, in one pass over src.
+void statistics_of_images(const Images& images, const void* src, float* sums);
+/// Computes mean and biased variance of each channel.
+void merge_statistics(const Images& images, const float* sums, float* mean, float* variance);
 
 /// What follows the normalisation: dst = relu(normalised + addend).
 struct PostOps {
@@ -46,14 +48,15 @@ struct DiffDst {
   const void* other_part = nullptr;
 };
 
-/// Computes, with g, the gradient of the normalised value (diff_dst, or 0 where the ReLU was):
-///   sum[c] = Σ g,  sum_src[c] = Σ g (src − mean)
-/// g is written to `diff_normalised` too if that is not null; it may be the first part of diff_dst.
-void reduce_gradient(const Images& images, const void* src, const Normalisation& normalisation, const PostOps& post_ops,
-                     const DiffDst& diff_dst, void* diff_normalised, float* scratch, float* sum, float* sum_src);
+/// Sums over each image g, the gradient of the normalised value (diff_dst, or 0 where the ReLU was), and g (src −
+/// mean). g is written to `diff_normalised` too if that is not null; it may be the first part of diff_dst.
+void reduce_gradient_of_images(const Images& images, const void* src, const Normalisation& normalisation,
+                               const PostOps& post_ops, const DiffDst& diff_dst, void* diff_normalised, float* sums);
+/// Computes sum[c] = Σ g and sum_src[c] = Σ g (src − mean).
+void merge_gradient(const Images& images, const float* sums, float* sum, float* sum_src);
 
-/// Computes the gradient of src. `diff_dst`: g if reduce_gradient() has written it (then `relu` is false), else the
-/// gradient of dst, which the ReLU masks again. diff_src may be diff_dst.
+/// Computes the gradient of src. `diff_dst`: g if reduce_gradient_of_images() has written it (then `relu` is false),
+/// else the gradient of dst, which the ReLU masks again. diff_src may be diff_dst.
 void backward_data(const Images& images, const void* src, const Normalisation& normalisation, bool relu,
                    const void* diff_dst, const SourceGradient& coefficients, void* diff_src);
 

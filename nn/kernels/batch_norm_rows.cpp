@@ -4,36 +4,17 @@
 #include <type_traits>
 
 #include "core/simd.h"
-
-// A row is a vector of the compiler's: GCC does not find out by itself that 16 sums fit one register. Clones for
-// processors without such wide registers use several for each. What is inlined everywhere here never passes a vector
-// through a call, so that its calling convention does not matter (-Wno-psabi).
+#include "nn/kernels/vectors.h"
 
 namespace dcs3gd::nn::batch_norm {
 namespace {
 
-#define DCS3GD_INLINE __attribute__((always_inline)) inline
+using Row = Vector<kLanes>::Row;
+using Bits = Vector<kLanes>::Bits;
 
-using Row = float __attribute__((vector_size(kLanes * sizeof(float))));
-using Bits = std::uint32_t __attribute__((vector_size(kLanes * sizeof(std::uint32_t))));
-using Halves = std::uint16_t __attribute__((vector_size(kLanes * sizeof(std::uint16_t))));
-// Clang takes no note of an alignment that stands behind the "=".
-using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
-using UnalignedBits [[gnu::aligned(2), gnu::may_alias]] = Bits;
-using UnalignedHalves [[gnu::aligned(2), gnu::may_alias]] = Halves;
-
-DCS3GD_INLINE Row load(const float* from) { return *reinterpret_cast<const UnalignedRow*>(from); }
-DCS3GD_INLINE void store(Row value, float* to) { *reinterpret_cast<UnalignedRow*>(to) = value; }
+DCS3GD_INLINE Row load(const float* from) { return nn::load<kLanes>(from); }
 
 constexpr std::uint32_t kUpperHalf = 0xFFFF0000;
-
-/// The nearest bf16 in the upper half, as to_bf16() rounds; the lower half is anything.
-DCS3GD_INLINE Bits rounded_to_bf16(Row value) {
-  constexpr std::uint32_t kQuietNan = 0x00400000;
-  const Bits bits = reinterpret_cast<Bits>(value);
-  const Bits rounded = bits + 0x7FFFU + ((bits >> 16) & 1U);
-  return value != value ? bits | kQuietNan : rounded;
-}
 
 /// kVectors registers with the values of one or two rows.
 template <std::size_t kVectors>
@@ -46,14 +27,13 @@ struct Single {
   static constexpr std::size_t kRows = 1;
   static constexpr std::size_t kVectors = 1;
 
-  DCS3GD_INLINE static Group<1> load_rows(const float* from) { return {{load(from)}}; }
-  DCS3GD_INLINE static Group<1> load_rows(const Bf16* from) {
-    const Halves upper = *reinterpret_cast<const UnalignedHalves*>(from);
-    return {{reinterpret_cast<Row>(__builtin_convertvector(upper, Bits) << 16)}};
+  template <typename Element>
+  DCS3GD_INLINE static Group<1> load_rows(const Element* from) {
+    return {{nn::load<kLanes>(from)}};
   }
-  DCS3GD_INLINE static void store_rows(const Group<1>& rows, float* to) { store(rows.vectors[0], to); }
-  DCS3GD_INLINE static void store_rows(const Group<1>& rows, Bf16* to) {
-    *reinterpret_cast<UnalignedHalves*>(to) = __builtin_convertvector(rounded_to_bf16(rows.vectors[0]) >> 16, Halves);
+  template <typename Element>
+  DCS3GD_INLINE static void store_rows(const Group<1>& rows, Element* to) {
+    store(rows.vectors[0], to);
   }
   template <typename Element>
   DCS3GD_INLINE static Group<1> coefficients(const float* lanes) {
@@ -73,7 +53,7 @@ struct Pair {
 
   DCS3GD_INLINE static Group<2> load_rows(const float* from) { return {{load(from), load(from + kLanes)}}; }
   DCS3GD_INLINE static Group<2> load_rows(const Bf16* from) {
-    const Bits both = *reinterpret_cast<const UnalignedBits*>(from);
+    const Bits both = *reinterpret_cast<const Vector<kLanes>::UnalignedBits*>(from);
     return {{reinterpret_cast<Row>(both << 16), reinterpret_cast<Row>(both & kUpperHalf)}};
   }
   DCS3GD_INLINE static void store_rows(const Group<2>& rows, float* to) {
@@ -81,7 +61,7 @@ struct Pair {
     store(rows.vectors[1], to + kLanes);
   }
   DCS3GD_INLINE static void store_rows(const Group<2>& rows, Bf16* to) {
-    *reinterpret_cast<UnalignedBits*>(to) =
+    *reinterpret_cast<Vector<kLanes>::UnalignedBits*>(to) =
         (rounded_to_bf16(rows.vectors[0]) >> 16) | (rounded_to_bf16(rows.vectors[1]) & kUpperHalf);
   }
   template <typename Element>

@@ -91,7 +91,8 @@ class TilesTimesWeights {
     return dst_.stored_channels + kPositions * (weights_stride_ + teams() * (src_stride_ + dst_stride_));
   }
 
-  void run(const float* src, const float* weights, const float* bias, float* dst, float* scratch) const {
+  template <typename Element>
+  void run(const Element* src, const float* weights, const float* bias, Element* dst, float* scratch) const {
     float* const padded_bias = bias == nullptr ? nullptr : scratch;
     if (bias != nullptr) {
       std::fill(std::copy_n(bias, dst_.channels, scratch), scratch + dst_.stored_channels, 0.0F);
@@ -146,7 +147,8 @@ class TilesTimesWeights {
     });
   }
 
-  void transform_src(const Share& share, const TileRange& tiles, const float* src, float* transformed) const {
+  template <typename Element>
+  void transform_src(const Share& share, const TileRange& tiles, const Element* src, float* transformed) const {
     share.for_each_run(src_.count, tiles.count, [&](std::size_t block, std::size_t first, std::size_t count) {
       winograd::transform_src(lanes_, grid_, src_.images, padding_, {tiles.first + first, count},
                               src + block * src_.stride, transformed + (block * block_ + first) * lanes_, src_stride_);
@@ -171,8 +173,9 @@ class TilesTimesWeights {
     });
   }
 
+  template <typename Element>
   void transform_dst(const Share& share, const TileRange& tiles, const float* products, const float* bias,
-                     float* dst) const {
+                     Element* dst) const {
     share.for_each_run(dst_.count, tiles.count, [&](std::size_t block, std::size_t first, std::size_t count) {
       winograd::transform_dst(lanes_, grid_, dst_.images, {tiles.first + first, count},
                               products + (block * block_ + first) * lanes_, dst_stride_,
@@ -218,7 +221,8 @@ class TilesTimesTiles {
     return kPositions * (weights_stride_ + src_stride_ + dst_stride_) + threads_ * dst_.stored_channels;
   }
 
-  void run(const float* src, const float* diff_dst, float* diff_weights, float* diff_bias, float* scratch) const {
+  template <typename Element>
+  void run(const Element* src, const Element* diff_dst, float* diff_weights, float* diff_bias, float* scratch) const {
     float* const products = scratch;
     float* const transformed_src = products + kPositions * weights_stride_;
     float* const transformed_dst = transformed_src + kPositions * src_stride_;
@@ -248,7 +252,8 @@ class TilesTimesTiles {
   }
 
  private:
-  void transform(const Share& share, const TileRange& tiles, const float* src, const float* diff_dst,
+  template <typename Element>
+  void transform(const Share& share, const TileRange& tiles, const Element* src, const Element* diff_dst,
                  float* transformed_src, float* transformed_dst, float* bias_sum) const {
     share.for_each_run(src_.count, tiles.count, [&](std::size_t block, std::size_t first, std::size_t count) {
       winograd::transform_src(lanes_, grid_, src_.images, padding_, {tiles.first + first, count},
@@ -313,17 +318,29 @@ std::size_t Winograd::backward_data_scratch() const { return TilesTimesWeights(s
 
 std::size_t Winograd::backward_weights_scratch() const { return TilesTimesTiles(shape_, threads_).scratch(); }
 
-void Winograd::forward(const float* src, const float* weights, const float* bias, float* dst, float* scratch) const {
-  TilesTimesWeights(shape_, false, threads_).run(src, weights, bias, dst, scratch);
+void Winograd::forward(const void* src, const float* weights, const float* bias, void* dst, float* scratch) const {
+  with_element(shape_.precision, [&](auto element) {
+    using Element = decltype(element);
+    TilesTimesWeights(shape_, false, threads_)
+        .run(static_cast<const Element*>(src), weights, bias, static_cast<Element*>(dst), scratch);
+  });
 }
 
-void Winograd::backward_data(const float* diff_dst, const float* weights, float* diff_src, float* scratch) const {
-  TilesTimesWeights(shape_, true, threads_).run(diff_dst, weights, nullptr, diff_src, scratch);
+void Winograd::backward_data(const void* diff_dst, const float* weights, void* diff_src, float* scratch) const {
+  with_element(shape_.precision, [&](auto element) {
+    using Element = decltype(element);
+    TilesTimesWeights(shape_, true, threads_)
+        .run(static_cast<const Element*>(diff_dst), weights, nullptr, static_cast<Element*>(diff_src), scratch);
+  });
 }
 
-void Winograd::backward_weights(const float* src, const float* diff_dst, float* diff_weights, float* diff_bias,
+void Winograd::backward_weights(const void* src, const void* diff_dst, float* diff_weights, float* diff_bias,
                                 float* scratch) const {
-  TilesTimesTiles(shape_, threads_).run(src, diff_dst, diff_weights, diff_bias, scratch);
+  with_element(shape_.precision, [&](auto element) {
+    using Element = decltype(element);
+    TilesTimesTiles(shape_, threads_)
+        .run(static_cast<const Element*>(src), static_cast<const Element*>(diff_dst), diff_weights, diff_bias, scratch);
+  });
 }
 
 }  // namespace dcs3gd::nn

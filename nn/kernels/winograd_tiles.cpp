@@ -4,38 +4,13 @@
 #include <type_traits>
 
 #include "core/simd.h"
-
-// A row is a vector of the compiler's, as in batch_norm_rows.cpp.
+#include "nn/kernels/vectors.h"
 
 namespace dcs3gd::nn::winograd {
 namespace {
 
-#define DCS3GD_INLINE __attribute__((always_inline)) inline
-
-// GCC does not take a vector's size from a template's parameter.
-template <std::size_t kLanes>
-struct Vector;
-template <>
-struct Vector<8> {
-  using Row = float __attribute__((vector_size(8 * sizeof(float))));
-  using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
-};
-template <>
-struct Vector<16> {
-  using Row = float __attribute__((vector_size(16 * sizeof(float))));
-  using UnalignedRow [[gnu::aligned(4), gnu::may_alias]] = Row;
-};
 template <std::size_t kLanes>
 using Row = typename Vector<kLanes>::Row;
-
-template <std::size_t kLanes>
-DCS3GD_INLINE Row<kLanes> load(const float* from) {
-  return *reinterpret_cast<const typename Vector<kLanes>::UnalignedRow*>(from);
-}
-template <typename R>
-DCS3GD_INLINE void store(R value, float* to) {
-  *reinterpret_cast<typename Vector<sizeof(R) / sizeof(float)>::UnalignedRow*>(to) = value;
-}
 
 // The points of the polynomials are 0, ±kA, ±kB and infinity: with these the transforms enlarge rounding less than with
 // the usual 1 and 2, and their squares and products are exact.
@@ -142,8 +117,8 @@ DCS3GD_INLINE void for_each_tile(const TileGrid& grid, const TileRange& tiles, V
 }
 
 /// Reads kSize × kSize pixels whose first lies `before` pixels up and left of (y, x), and transforms both dimensions.
-template <std::size_t kLanes, std::size_t kSize, typename Expand>
-DCS3GD_INLINE void transform_pixels(const Images& images, const float* image, std::size_t y, std::size_t x,
+template <std::size_t kLanes, std::size_t kSize, typename Element, typename Expand>
+DCS3GD_INLINE void transform_pixels(const Images& images, const Element* image, std::size_t y, std::size_t x,
                                     std::size_t before, Expand expand, float* transformed, std::size_t stride) {
   using R = Row<kLanes>;
   // Shifted by `before`, so that nothing is negative.
@@ -170,9 +145,9 @@ DCS3GD_INLINE void transform_pixels(const Images& images, const float* image, st
   }
 }
 
-template <std::size_t kLanes>
+template <std::size_t kLanes, typename Element>
 DCS3GD_INLINE void transform_src_loop(const TileGrid& grid, const Images& images, std::size_t padding,
-                                      const TileRange& tiles, const float* src, float* transformed,
+                                      const TileRange& tiles, const Element* src, float* transformed,
                                       std::size_t stride) {
   for_each_tile(
       grid,
@@ -185,9 +160,10 @@ DCS3GD_INLINE void transform_src_loop(const TileGrid& grid, const Images& images
       });
 }
 
-template <std::size_t kLanes>
+template <std::size_t kLanes, typename Element>
 DCS3GD_INLINE void transform_diff_dst_loop(const TileGrid& grid, const Images& images, const TileRange& tiles,
-                                           const float* diff_dst, float* transformed, std::size_t stride, float* sum) {
+                                           const Element* diff_dst, float* transformed, std::size_t stride,
+                                           float* sum) {
   Row<kLanes> total = {};
   for_each_tile(
       grid,
@@ -205,9 +181,9 @@ DCS3GD_INLINE void transform_diff_dst_loop(const TileGrid& grid, const Images& i
   store(load<kLanes>(sum) + total, sum);
 }
 
-template <std::size_t kLanes>
+template <std::size_t kLanes, typename Element>
 DCS3GD_INLINE void transform_dst_loop(const TileGrid& grid, const Images& images, const TileRange& tiles,
-                                      const float* products, std::size_t stride, const float* bias, float* dst) {
+                                      const float* products, std::size_t stride, const float* bias, Element* dst) {
   using R = Row<kLanes>;
   const R addend = bias == nullptr ? R{} : load<kLanes>(bias);
   for_each_tile(
@@ -222,13 +198,13 @@ DCS3GD_INLINE void transform_dst_loop(const TileGrid& grid, const Images& images
         }
         const std::size_t y = row * kTile;
         const std::size_t x = column * kTile;
-        float* const to = dst + image * images.image_stride + (y * images.width + x) * kLanes;
+        Element* const to = dst + image * images.image_stride + (y * images.width + x) * kLanes;
         const std::size_t height = std::min(kTile, images.height - y);
         const std::size_t width = std::min(kTile, images.width - x);
         for (std::size_t r = 0; r < height; ++r) {
           R pixels[kTile];
           reduce_dst(half[r], pixels, 1);
-          float* const line = to + r * images.width * kLanes;
+          Element* const line = to + r * images.width * kLanes;
           if (width == kTile) {  // the usual count as a constant
             for (std::size_t c = 0; c < kTile; ++c) store(pixels[c] + addend, line + c * kLanes);
           } else {
@@ -364,9 +340,17 @@ DCS3GD_INLINE void multiply_loop(const Product& whole, const float* a, const flo
 
 }  // namespace
 
+// The compiler clones functions, not templates: each stands here once for each element.
+
 DCS3GD_SIMD_CLONES
 void transform_src(std::size_t lanes, const TileGrid& grid, const Images& images, std::size_t padding,
                    const TileRange& tiles, const float* src, float* transformed, std::size_t stride) {
+  if (lanes == 16) return transform_src_loop<16>(grid, images, padding, tiles, src, transformed, stride);
+  transform_src_loop<8>(grid, images, padding, tiles, src, transformed, stride);
+}
+DCS3GD_SIMD_CLONES
+void transform_src(std::size_t lanes, const TileGrid& grid, const Images& images, std::size_t padding,
+                   const TileRange& tiles, const Bf16* src, float* transformed, std::size_t stride) {
   if (lanes == 16) return transform_src_loop<16>(grid, images, padding, tiles, src, transformed, stride);
   transform_src_loop<8>(grid, images, padding, tiles, src, transformed, stride);
 }
@@ -377,10 +361,22 @@ void transform_diff_dst(std::size_t lanes, const TileGrid& grid, const Images& i
   if (lanes == 16) return transform_diff_dst_loop<16>(grid, images, tiles, diff_dst, transformed, stride, sum);
   transform_diff_dst_loop<8>(grid, images, tiles, diff_dst, transformed, stride, sum);
 }
+DCS3GD_SIMD_CLONES
+void transform_diff_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
+                        const Bf16* diff_dst, float* transformed, std::size_t stride, float* sum) {
+  if (lanes == 16) return transform_diff_dst_loop<16>(grid, images, tiles, diff_dst, transformed, stride, sum);
+  transform_diff_dst_loop<8>(grid, images, tiles, diff_dst, transformed, stride, sum);
+}
 
 DCS3GD_SIMD_CLONES
 void transform_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
                    const float* products, std::size_t stride, const float* bias, float* dst) {
+  if (lanes == 16) return transform_dst_loop<16>(grid, images, tiles, products, stride, bias, dst);
+  transform_dst_loop<8>(grid, images, tiles, products, stride, bias, dst);
+}
+DCS3GD_SIMD_CLONES
+void transform_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
+                   const float* products, std::size_t stride, const float* bias, Bf16* dst) {
   if (lanes == 16) return transform_dst_loop<16>(grid, images, tiles, products, stride, bias, dst);
   transform_dst_loop<8>(grid, images, tiles, products, stride, bias, dst);
 }

@@ -2,10 +2,12 @@
 
 #include <cstddef>
 
+#include "core/bf16.h"
+
 /// The inner loops of Winograd's algorithm F(4×4, 3×3) (Lavin & Gray, arXiv 1509.09308) over rows of `lanes`
 /// neighbouring channels, 8 or 16: transforms of tiles and weights, and the matrix products between them. A tile of
 /// 4×4 pixels of dst is computed from 6×6 of src; transformed, either is 36 rows, one at each position, `stride`
-/// elements apart. All is fp32, on one thread.
+/// elements apart. Activations are fp32 or bf16, all else is fp32. On one thread.
 namespace dcs3gd::nn::winograd {
 
 constexpr std::size_t kTile = 4;
@@ -34,14 +36,20 @@ struct TileRange {
 /// outside counts as zero.
 void transform_src(std::size_t lanes, const TileGrid& grid, const Images& images, std::size_t padding,
                    const TileRange& tiles, const float* src, float* transformed, std::size_t stride);
+void transform_src(std::size_t lanes, const TileGrid& grid, const Images& images, std::size_t padding,
+                   const TileRange& tiles, const Bf16* src, float* transformed, std::size_t stride);
 
 /// Transforms gradients of dst for the weights' gradient, and adds those of each channel to `sum`, a row.
 void transform_diff_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
                         const float* diff_dst, float* transformed, std::size_t stride, float* sum);
+void transform_diff_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
+                        const Bf16* diff_dst, float* transformed, std::size_t stride, float* sum);
 
 /// Transforms products back and adds the bias, a row (null: none).
 void transform_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
                    const float* products, std::size_t stride, const float* bias, float* dst);
+void transform_dst(std::size_t lanes, const TileGrid& grid, const Images& images, const TileRange& tiles,
+                   const float* products, std::size_t stride, const float* bias, Bf16* dst);
 
 /// Kernels of 3×3: `count` rows of `width` ≤ lanes channels, whose other lanes are zeros. Strides are from row to row
 /// and from channel to channel of a row.

@@ -195,9 +195,19 @@ class BatchNormLayer final : public Layer {
     return tensors;
   }
 
-  Tensor* scratch(Planner& planner) const {
+  /// What a pass over images leaves for the merging.
+  struct SumsOfImages {
+    Tensor* tensor;
+    std::size_t per_image;
+
+    float* of(const ImageRange& range) const {
+      return tensor->values() + static_cast<std::size_t>(range.first) * per_image;
+    }
+  };
+  SumsOfImages sums_of_images(Planner& planner) const {
+    const std::size_t per_image = batch_norm::sums_per_image(settings_.layout);
     const auto images = static_cast<std::size_t>(planner.range_images());
-    return planner.temporary(node_.name + " scratch", floats(batch_norm::scratch_size(settings_.layout, images)));
+    return {planner.temporary(node_.name + " sums of images", floats(images * per_image)), per_image};
   }
 
   /// Appends the statistics of the batch. PyTorch's convention: the running variance follows the unbiased batch
@@ -216,13 +226,19 @@ class BatchNormLayer final : public Layer {
       const auto& slices = planner.surroundings().running_statistics.layout().slices();
       return statistics.slice(*statistics.layout().find(slices[node_.statistics[which]].name));
     };
-    Tensor* partial_sums = scratch(planner);
-    planner.append(node_.name + " statistics", node_.kind->label, with_coefficients({src_, partial_sums}),
-                   [settings = settings_, coefficients = *coefficients_, src = src_, partial_sums,
-                    batch_mean = of_batch(0), batch_variance = of_batch(1),
+    const SumsOfImages sums = sums_of_images(planner);
+    planner
+        .append(node_.name + " statistics", node_.kind->label, {src_, sums.tensor},
+                [settings = settings_, src = src_, sums](const ImageRange& range) {
+                  batch_norm::statistics_of_images(settings.images(range.count), src->address(range), sums.of(range));
+                })
+        .take_any_images();
+    planner.append(node_.name + " merged statistics", node_.kind->label, with_coefficients({sums.tensor}),
+                   [settings = settings_, coefficients = *coefficients_, sums, batch_mean = of_batch(0),
+                    batch_variance = of_batch(1),
                     unbiased = static_cast<double>(values) / static_cast<double>(values - 1)](const ImageRange& range) {
-                     batch_norm::statistics(settings.images(range.count), src->address(range), partial_sums->values(),
-                                            coefficients.mean(), coefficients.variance());
+                     batch_norm::merge_statistics(settings.images(range.count), sums.of(range), coefficients.mean(),
+                                                  coefficients.variance());
                      coefficients.set_normalisation();
                      for (std::size_t channel = 0; channel < batch_mean.size(); ++channel) {
                        batch_mean[channel] = coefficients.mean()[channel];
@@ -247,12 +263,13 @@ class BatchNormLayer final : public Layer {
   }
 
   void append_normalisation(Planner& planner, std::string name, Tensor* src, Tensor* addend, Tensor* dst) const {
-    planner.append(std::move(name), node_.kind->label, with_coefficients({src, addend, dst}),
-                   [settings = settings_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
-                     batch_norm::normalise(settings.images(range.count), src->address(range),
-                                           coefficients.normalisation(), settings.post_ops(addend, range),
-                                           dst->address(range));
-                   });
+    planner
+        .append(std::move(name), node_.kind->label, with_coefficients({src, addend, dst}),
+                [settings = settings_, coefficients = *coefficients_, src, addend, dst](const ImageRange& range) {
+                  batch_norm::normalise(settings.images(range.count), src->address(range), coefficients.normalisation(),
+                                        settings.post_ops(addend, range), dst->address(range));
+                })
+        .take_any_images();
   }
 
   /// Appends the gradients of γ and β, and the coefficients of the source's gradient: with n values of a channel,
@@ -261,20 +278,26 @@ class BatchNormLayer final : public Layer {
   void append_reduction(Planner& planner, const Flow& diff_dst, Tensor* addend, Tensor* diff_normalised,
                         const ChannelArrays& sums) {
     Tensor* src = planner.kept_or_recomputed(src_);
-    Tensor* partial_sums = scratch(planner);
+    const SumsOfImages of_images = sums_of_images(planner);
     Tensor* diff_gamma = planner.gradient(node_.parameters[0], vector_);
     Tensor* diff_beta = planner.gradient(node_.parameters[1], vector_);
-    planner.append(node_.name + " backward reduction", node_.kind->label,
-                   with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, partial_sums,
-                                      diff_gamma, diff_beta, sums.tensor()}),
-                   [settings = settings_, coefficients = *coefficients_, sums, src, addend, part = diff_dst.tensor,
-                    other_part = diff_dst.unadded, diff_normalised, partial_sums, diff_gamma, diff_beta,
+    planner
+        .append(node_.name + " backward reduction", node_.kind->label,
+                with_coefficients({src, addend, diff_dst.tensor, diff_dst.unadded, diff_normalised, of_images.tensor}),
+                [settings = settings_, coefficients = *coefficients_, of_images, src, addend, part = diff_dst.tensor,
+                 other_part = diff_dst.unadded, diff_normalised](const ImageRange& range) {
+                  batch_norm::reduce_gradient_of_images(settings.images(range.count), src->address(range),
+                                                        coefficients.normalisation(), settings.post_ops(addend, range),
+                                                        {address(part, range), address(other_part, range)},
+                                                        address(diff_normalised, range), of_images.of(range));
+                })
+        .take_any_images();
+    planner.append(node_.name + " merged reduction", node_.kind->label,
+                   with_coefficients({of_images.tensor, diff_gamma, diff_beta, sums.tensor()}),
+                   [settings = settings_, coefficients = *coefficients_, sums, of_images, diff_gamma, diff_beta,
                     is_frozen = is_frozen_](const ImageRange& range) {
                      const Images images = settings.images(range.count);
-                     batch_norm::reduce_gradient(
-                         images, src->address(range), coefficients.normalisation(), settings.post_ops(addend, range),
-                         {address(part, range), address(other_part, range)}, address(diff_normalised, range),
-                         partial_sums->values(), sums.array(kSum), sums.array(kSumSrc));
+                     batch_norm::merge_gradient(images, of_images.of(range), sums.array(kSum), sums.array(kSumSrc));
                      if (is_frozen) return set_frozen_coefficients(coefficients, sums);
                      const double values = static_cast<double>(images.values_per_channel());
                      for (std::size_t channel = 0; channel < coefficients.stored_channels(); ++channel) {
@@ -310,15 +333,17 @@ class BatchNormLayer final : public Layer {
   void append_backward_data(Planner& planner, Tensor* diff_dst, bool relu, const ChannelArrays& sums,
                             Tensor* diff_src) {
     Tensor* src = planner.kept_or_recomputed(src_);
-    planner.append(node_.name + " backward data", node_.kind->label,
-                   with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
-                   [settings = settings_, coefficients = *coefficients_, sums, src, diff_dst, relu,
-                    diff_src](const ImageRange& range) {
-                     batch_norm::backward_data(settings.images(range.count), src->address(range),
-                                               coefficients.normalisation(), relu, diff_dst->address(range),
-                                               {sums.array(kOfGradient), sums.array(kOfSrc), sums.array(kConstant)},
-                                               diff_src->address(range));
-                   });
+    planner
+        .append(node_.name + " backward data", node_.kind->label,
+                with_coefficients({src, diff_dst, sums.tensor(), diff_src}),
+                [settings = settings_, coefficients = *coefficients_, sums, src, diff_dst, relu,
+                 diff_src](const ImageRange& range) {
+                  batch_norm::backward_data(settings.images(range.count), src->address(range),
+                                            coefficients.normalisation(), relu, diff_dst->address(range),
+                                            {sums.array(kOfGradient), sums.array(kOfSrc), sums.array(kConstant)},
+                                            diff_src->address(range));
+                })
+        .take_any_images();
   }
 
   const Node& node_;

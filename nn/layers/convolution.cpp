@@ -38,33 +38,34 @@ class ConvolutionLayer final : public WeightedLayer {
   /// Choices may have been made for another processor: what cannot be done is computed directly.
   onednn::Planned choose(Planner& planner, Direction direction, const onednn::Descriptor& src,
                          const onednn::Descriptor& dst) const {
-    const ConvolutionAlgorithm chosen = planner.surroundings().options.convolutions.of(
-        {direction, src_shape_, options_, planner.range_images(), planner.precision()});
+    ConvolutionCase convolution{direction, src_shape_, options_, planner.range_images(), planner.precision()};
+    if (planner.training()) convolution.images = training_range(convolution.images, convolution);
+    const ConvolutionAlgorithm chosen = planner.surroundings().options.convolutions.of(convolution);
+    const onednn::Descriptor src_of_range = onednn::with_images(src, convolution.images);
+    const onednn::Descriptor dst_of_range = onednn::with_images(dst, convolution.images);
     if (chosen != ConvolutionAlgorithm::direct) {
-      if (auto planned = choose_formats(planner, direction, chosen, src, dst)) return *planned;
+      if (auto planned = choose_formats(planner, direction, chosen, src_of_range, dst_of_range)) return *planned;
     }
-    auto planned = choose_formats(planner, direction, ConvolutionAlgorithm::direct, src, dst);
+    auto planned = choose_formats(planner, direction, ConvolutionAlgorithm::direct, src_of_range, dst_of_range);
     if (!planned) throw dnnl::error(dnnl_unimplemented, "no kernel for this convolution");
     return *planned;
   }
 
-  /// None if it cannot be done by this algorithm. The formats may be of another precision than the neighbours'.
+  /// None if it cannot be done by this algorithm.
   std::optional<onednn::Planned> choose_formats(Planner& planner, Direction direction, ConvolutionAlgorithm algorithm,
                                                 const onednn::Descriptor& src, const onednn::Descriptor& dst) const {
-    const Precision precision = computed_in(algorithm, planner.precision());
-    const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : precision;
-    const bool writes_dst = direction == Direction::forward && algorithm == ConvolutionAlgorithm::direct;
-    const Precision of_dst = writes_dst ? onednn::precision_of(dst) : precision;
-    onednn::ConvolutionRequest request{.src = onednn::in_precision(src, precision),
+    const Precision weights = direction == Direction::backward_weights ? Precision::fp32 : planner.precision();
+    onednn::ConvolutionRequest request{.src = onednn::in_precision(src, planner.precision()),
                                        .weights = onednn::any(weight_dims(), weights),
-                                       .dst = onednn::in_precision(dst, of_dst),
+                                       .dst = dst,
                                        .bias = options_.bias,
                                        .stride = options_.stride,
                                        .padding = options_.padding};
+    if (direction != Direction::forward) request.dst = onednn::in_precision(dst, planner.precision());
     auto planned = plan_convolution(planner.device(), direction, algorithm, request);
     if (planned && planned->is_generated()) return planned;
-    request.src = onednn::any(onednn::dims_of(src), precision);
-    request.dst = onednn::any(onednn::dims_of(dst), of_dst);
+    request.src = onednn::any(onednn::dims_of(request.src), onednn::precision_of(request.src));
+    request.dst = onednn::any(onednn::dims_of(request.dst), onednn::precision_of(request.dst));
     return plan_convolution(planner.device(), direction, algorithm, request);
   }
 

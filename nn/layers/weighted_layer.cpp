@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "nn/kernels/elementwise.h"
+
 namespace dcs3gd::nn {
 namespace {
 
@@ -30,6 +32,13 @@ FirstValues first_values(Initialization init, const Shape& weights) {
   return {};
 }
 
+int images_of(const onednn::Planned& planned) { return static_cast<int>(onednn::dims_of(planned.src)[0]); }
+
+/// The format of all images that a primitive takes, at once or range by range.
+onednn::Descriptor whole(const Planner& planner, const onednn::Descriptor& desc) {
+  return onednn::with_images(onednn::as_images(desc), planner.range_images());
+}
+
 }  // namespace
 
 void read_initialization(AttributeReader& reader, Initialization& init) {
@@ -49,19 +58,17 @@ LayerOutline weighted_outline(const ImageShape& dst, Shape weights, bool bias, I
 
 Tensor* WeightedLayer::append_forward(Planner& planner, const onednn::Planned& planned, Tensor* src) {
   original_src_ = src->desc();
-  Tensor* from = planner.in_format(src, onednn::as_images(planned.src));
-  // A copy in another order is kept, which backward will want too; a copy in fp32 would be twice as large.
-  src_ = from->precision() == src->precision() ? from : src;
+  src_ = planner.in_format(src, whole(planner, planned.src));  // a copy is kept, which backward will want too
   weights_ = planner.weights(node_.parameters[0], onednn::plain(weight_dims_), planned.weights);
-  Tensor* dst = planner.activation(node_.name, onednn::as_images(planned.dst));
+  Tensor* dst = planner.activation(node_.name, whole(planner, planned.dst));
   std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, from, planned.src}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, dst, planned.dst}};
+      {DNNL_ARG_SRC, src_, planned.src}, {DNNL_ARG_WEIGHTS, weights_}, {DNNL_ARG_DST, dst, planned.dst}};
   if (bias_) {
     const onednn::Descriptor bias = onednn::plain({oc_});
     arguments.push_back({DNNL_ARG_BIAS, planner.weights(node_.parameters[1], bias, bias)});
   }
-  planner.append(node_.name + " forward", node_.kind->label, planned, std::move(arguments));
-  return planner.in_format(dst, onednn::in_precision(dst->desc(), planner.precision_of_dst(node_)));
+  planner.append(node_.name + " forward", node_.kind->label, planned, std::move(arguments)).take(images_of(planned));
+  return dst;
 }
 
 Tensor* WeightedLayer::diff_dst_in(Planner& planner, Tensor* diff_dst, const onednn::Descriptor& desc) {
@@ -74,15 +81,34 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   Tensor* gradient = planner.gradient(node_.parameters[0], onednn::plain(weight_dims_));
   Tensor* diff_weights =
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
+  const int images = images_of(planned);
+  Tensor* of_range = images == planner.range_images()
+                         ? diff_weights
+                         : planner.temporary(node_.name + " diff_weights of a range", planned.weights);
   std::vector<PrimitiveOperation::Argument> arguments{
-      {DNNL_ARG_SRC, planner.in_format(planner.kept_or_recomputed(src_), onednn::as_images(planned.src)), planned.src},
-      {DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
-      {DNNL_ARG_DIFF_WEIGHTS, diff_weights}};
+      {DNNL_ARG_SRC, planner.in_format(planner.kept_or_recomputed(src_), whole(planner, planned.src)), planned.src},
+      {DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, whole(planner, planned.dst)), planned.dst},
+      {DNNL_ARG_DIFF_WEIGHTS, of_range}};
   if (bias_) {
     arguments.push_back({DNNL_ARG_DIFF_BIAS, planner.gradient(node_.parameters[1], onednn::plain({oc_}))});
   }
-  planner.append(node_.name + " backward weights", node_.kind->label, planned, std::move(arguments));
-  if (diff_weights != gradient) planner.append_reorder(diff_weights, gradient);
+  planner.append(node_.name + " backward weights", node_.kind->label, planned, std::move(arguments)).take(images);
+  if (of_range != diff_weights) {
+    planner
+        .append(node_.name + " diff_weights sum", node_.kind->label, {of_range, diff_weights},
+                [of_range, diff_weights](const ImageRange& range) {
+                  const std::size_t count = diff_weights->size_bytes() / sizeof(float);
+                  if (range.first == 0) {
+                    convert(Precision::fp32, of_range->values(), Precision::fp32, diff_weights->values(), count);
+                  } else {
+                    add_forward(Precision::fp32, diff_weights->values(), of_range->values(), diff_weights->values(),
+                                count);
+                  }
+                })
+        .take_any_images();
+  }
+  if (diff_weights != gradient)
+    planner.append_reorder(diff_weights, gradient).run_once(Operation::Once::with_last_range);
   for (const std::size_t parameter : node_.parameters) planner.append_gradient_ready(parameter);
 }
 
@@ -90,13 +116,15 @@ Flow WeightedLayer::append_backward_data(Planner& planner, const onednn::Planned
   Tensor* weights = weights_;
   if (weights->desc() != planned.weights) {
     weights = planner.temporary(node_.name + " weights for data", planned.weights);
-    planner.append_reorder(weights_, weights);
+    planner.append_reorder(weights_, weights).run_once(Operation::Once::with_first_range);
   }
-  Tensor* diff_src = planner.activation(node_.name + " diff_src", onednn::as_images(planned.src));
-  planner.append(node_.name + " backward data", node_.kind->label, planned,
-                 {{DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, onednn::as_images(planned.dst)), planned.dst},
-                  {DNNL_ARG_WEIGHTS, weights},
-                  {DNNL_ARG_DIFF_SRC, diff_src, planned.src}});
+  Tensor* diff_src = planner.activation(node_.name + " diff_src", whole(planner, planned.src));
+  planner
+      .append(node_.name + " backward data", node_.kind->label, planned,
+              {{DNNL_ARG_DIFF_DST, diff_dst_in(planner, diff_dst, whole(planner, planned.dst)), planned.dst},
+               {DNNL_ARG_WEIGHTS, weights},
+               {DNNL_ARG_DIFF_SRC, diff_src, planned.src}})
+      .take(images_of(planned));
   return {planner.in_format(diff_src, original_src_)};
 }
 

@@ -1,7 +1,5 @@
 #pragma once
 
-#include "nn/kernels/precision.h"
-
 /// Names what oneDNN's convolutions and poolings can be asked for. Needs none of oneDNN's headers, so that headers
 /// which other folders include may include it.
 namespace dcs3gd::nn {
@@ -13,11 +11,6 @@ enum class ConvolutionAlgorithm {
   direct,
   winograd,  ///< F(4×4, 3×3): fewer multiplications, larger rounding errors (kernels/winograd.h); stride 1
 };
-
-/// What an algorithm computes in: Winograd's in fp32 alone. A bf16 network converts for it.
-inline Precision computed_in(ConvolutionAlgorithm algorithm, Precision activations) {
-  return algorithm == ConvolutionAlgorithm::winograd ? Precision::fp32 : activations;
-}
 
 enum class PoolingAlgorithm { max, average };  ///< average counts padded zeros
 

@@ -74,8 +74,8 @@ Descriptor plain(const Dims& dims, Precision precision) {
   return {dims, data_type(precision), kTags[dims.size()]};
 }
 
-Descriptor blocked(const Dims& dims, std::size_t channels) {
-  return {dims, DataType::f32, channels == 16 ? Tag::aBcd16b : Tag::aBcd8b};
+Descriptor blocked(const Dims& dims, std::size_t channels, Precision precision) {
+  return {dims, data_type(precision), channels == 16 ? Tag::aBcd16b : Tag::aBcd8b};
 }
 
 Descriptor any(const Dims& dims, Precision precision) { return {dims, data_type(precision), Tag::any}; }

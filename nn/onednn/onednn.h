@@ -19,8 +19,8 @@ struct Device {
   dnnl::stream stream{engine};
 };
 
-/// The arguments of a kernel of our own as fp32 values, by oneDNN's DNNL_ARG_…; null: there is none.
-using Arguments = std::function<float*(int)>;
+/// The arguments of a kernel of our own, by oneDNN's DNNL_ARG_…; null: there is none.
+using Arguments = std::function<void*(int)>;
 
 /// A primitive chosen by oneDNN, ready to run, and what it needs. Formats left `any` in the request are decided here.
 /// For a backward primitive src, weights and dst are diff_src, diff_weights and diff_dst where it computes or reads
@@ -45,7 +45,7 @@ Descriptor as_images(const Descriptor& desc);
 /// Describes an array in plain order: C, NC, NCHW, OIHW.
 Descriptor plain(const Dims& dims, Precision precision = Precision::fp32);
 /// Describes images in blocks of 8 or 16 neighbouring channels.
-Descriptor blocked(const Dims& dims, std::size_t channels);
+Descriptor blocked(const Dims& dims, std::size_t channels, Precision precision);
 /// Leaves the format to oneDNN.
 Descriptor any(const Dims& dims, Precision precision);
 Precision precision_of(const Descriptor& desc);

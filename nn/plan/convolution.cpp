@@ -15,10 +15,13 @@ using onednn::Descriptor;
 /// In rows of `lanes` channels, if the caller leaves it to us or has it so.
 std::optional<Descriptor> in_rows(const Descriptor& wanted, std::size_t lanes) {
   const onednn::Dims dims = onednn::dims_of(wanted);
-  Descriptor desc = onednn::blocked(dims, lanes);
-  if (wanted == desc || wanted == onednn::any(dims, Precision::fp32)) return desc;
+  const Precision precision = onednn::precision_of(wanted);
+  Descriptor desc = onednn::blocked(dims, lanes, precision);
+  if (wanted == desc || wanted == onednn::any(dims, precision)) return desc;
   return std::nullopt;
 }
+
+float* floats(void* address) { return static_cast<float*>(address); }
 
 Winograd::Activation activation(const Descriptor& desc) {
   const onednn::Dims dims = onednn::dims_of(desc);
@@ -33,11 +36,13 @@ std::optional<onednn::Planned> plan_winograd(ConvolutionDirection direction,
   const onednn::Dims weights = onednn::dims_of(request.weights);
   const auto src = in_rows(request.src, lanes);
   const auto dst = in_rows(request.dst, lanes);
-  if (!src || !dst || weights[2] != 3 || weights[3] != 3 || request.stride != 1 || request.padding > 2 ||
+  if (!src || !dst || onednn::precision_of(*src) != onednn::precision_of(*dst) || weights[2] != 3 || weights[3] != 3 ||
+      request.stride != 1 || request.padding > 2 ||
       std::min(weights[0], weights[1]) < static_cast<std::int64_t>(lanes)) {
     return std::nullopt;
   }
-  const Winograd winograd({.lanes = lanes,
+  const Winograd winograd({.precision = onednn::precision_of(*src),
+                           .lanes = lanes,
                            .images = static_cast<std::size_t>(onednn::dims_of(*src)[0]),
                            .src = activation(*src),
                            .dst = activation(*dst),
@@ -49,22 +54,22 @@ std::optional<onednn::Planned> plan_winograd(ConvolutionDirection direction,
     case ConvolutionDirection::forward:
       scratch = winograd.forward_scratch();
       kernel = [=](const onednn::Arguments& of) {
-        winograd.forward(of(DNNL_ARG_SRC), of(DNNL_ARG_WEIGHTS), of(DNNL_ARG_BIAS), of(DNNL_ARG_DST),
-                         of(DNNL_ARG_SCRATCHPAD));
+        winograd.forward(of(DNNL_ARG_SRC), floats(of(DNNL_ARG_WEIGHTS)), floats(of(DNNL_ARG_BIAS)), of(DNNL_ARG_DST),
+                         floats(of(DNNL_ARG_SCRATCHPAD)));
       };
       break;
     case ConvolutionDirection::backward_data:
       scratch = winograd.backward_data_scratch();
       kernel = [=](const onednn::Arguments& of) {
-        winograd.backward_data(of(DNNL_ARG_DIFF_DST), of(DNNL_ARG_WEIGHTS), of(DNNL_ARG_DIFF_SRC),
-                               of(DNNL_ARG_SCRATCHPAD));
+        winograd.backward_data(of(DNNL_ARG_DIFF_DST), floats(of(DNNL_ARG_WEIGHTS)), of(DNNL_ARG_DIFF_SRC),
+                               floats(of(DNNL_ARG_SCRATCHPAD)));
       };
       break;
     case ConvolutionDirection::backward_weights:
       scratch = winograd.backward_weights_scratch();
       kernel = [=](const onednn::Arguments& of) {
-        winograd.backward_weights(of(DNNL_ARG_SRC), of(DNNL_ARG_DIFF_DST), of(DNNL_ARG_DIFF_WEIGHTS),
-                                  of(DNNL_ARG_DIFF_BIAS), of(DNNL_ARG_SCRATCHPAD));
+        winograd.backward_weights(of(DNNL_ARG_SRC), of(DNNL_ARG_DIFF_DST), floats(of(DNNL_ARG_DIFF_WEIGHTS)),
+                                  floats(of(DNNL_ARG_DIFF_BIAS)), floats(of(DNNL_ARG_SCRATCHPAD)));
       };
       break;
   }

@@ -36,7 +36,7 @@ void PrimitiveOperation::run(const ImageRange& images) {
   if (planned_.own_kernel) {
     planned_.own_kernel([&](int index) {
       const auto argument = std::ranges::find(arguments_, index, &Argument::index);
-      return argument == arguments_.end() ? nullptr : argument->tensor->values(images);
+      return argument == arguments_.end() ? nullptr : argument->tensor->address(images);
     });
     return;
   }

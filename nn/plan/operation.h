@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,20 @@ class Operation {
   /// All tensors that are read or written: from the first operation that touches it to the last, a tensor lives.
   const std::vector<Tensor*>& tensors() const { return tensors_; }
 
+  /// How many images a run takes; 0: any number, as its neighbours do.
+  int images() const { return images_; }
+  void take(int images) { images_ = images; }
+  void take_any_images() { images_ = 0; }
+  /// For an operation that has to do with no images: it runs once, whatever ranges its neighbours run over.
+  enum class Once { with_first_range, with_last_range };
+  void run_once(Once once) {
+    take_any_images();
+    once_ = once;
+  }
+  bool runs_for(bool first_range, bool last_range) const {
+    return !once_ || (*once_ == Once::with_first_range ? first_range : last_range);
+  }
+
   /// Called once, when the tensors have been placed.
   virtual void bind() {}
   virtual void run(const ImageRange& images) = 0;
@@ -34,6 +49,8 @@ class Operation {
   std::string name_;
   std::string kind_;
   std::vector<Tensor*> tensors_;
+  int images_ = 0;
+  std::optional<Once> once_;
 };
 
 /// A oneDNN primitive, or a kernel of ours in its place, with its arguments, its scratchpad (if it needs one) among

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <omp.h>
+
 #include "core/error.h"
 #include "core/format.h"
 #include "nn/plan/reorder.h"
@@ -14,6 +16,29 @@ int evaluation_range(int batch) {
     if (batch % range == 0) return range;
   }
   return 1;
+}
+
+int training_range(int batch, const ConvolutionCase& convolution) {
+  // Measured (README.md). Larger ranges leave the caches; for smaller ones weights are read too often.
+  constexpr std::size_t kBytesPerThread = std::size_t{4} << 20;
+  constexpr std::size_t kWeightsPerRange = 4;
+  const Convolution& options = convolution.options;
+  if (options.bias) return batch;  // no batch norm follows, which is what ranges are for
+  const ImageShape dst =
+      shape_of_windows("", convolution.src, options.oc, options.kernel, options.stride, options.padding);
+  const auto bytes = [&](std::int64_t elements) {
+    return static_cast<std::size_t>(elements) * element_bytes(convolution.precision);
+  };
+  const std::size_t bytes_per_image = bytes(convolution.src.element_count() + dst.element_count());
+  const std::size_t weights =
+      bytes(std::int64_t{options.oc} * convolution.src.channels * options.kernel * options.kernel);
+  const auto threads = static_cast<std::size_t>(omp_get_max_threads());
+  const int most = static_cast<int>(threads * kBytesPerThread / bytes_per_image);
+  int range = std::clamp(most, 1, batch);
+  while (batch % range != 0) --range;
+  const bool is_too_small =
+      2 * range <= most || static_cast<std::size_t>(range) * bytes_per_image < kWeightsPerRange * weights;
+  return is_too_small ? batch : range;
 }
 
 Tensor* Planner::add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent) {
@@ -64,17 +89,24 @@ Tensor* Planner::running_statistic(std::size_t statistic) {
   return tensor;
 }
 
-void Planner::append(std::string name, std::string kind, onednn::Planned planned,
-                     std::vector<PrimitiveOperation::Argument> arguments) {
+Operation& Planner::append(std::unique_ptr<Operation> operation) {
+  operation->take(range_images());
+  operations_.push_back(std::move(operation));
+  return *operations_.back();
+}
+
+Operation& Planner::append(std::string name, std::string kind, onednn::Planned planned,
+                           std::vector<PrimitiveOperation::Argument> arguments) {
   if (planned.scratchpad.get_size() > 0) {
     arguments.push_back({DNNL_ARG_SCRATCHPAD, temporary(name + " scratchpad", planned.scratchpad)});
   }
-  operations_.push_back(std::make_unique<PrimitiveOperation>(std::move(name), std::move(kind), device(),
-                                                             std::move(planned), std::move(arguments)));
+  return append(std::make_unique<PrimitiveOperation>(std::move(name), std::move(kind), device(), std::move(planned),
+                                                     std::move(arguments)));
 }
 
-void Planner::append(std::string name, std::string kind, std::vector<Tensor*> tensors, KernelOperation::Kernel kernel) {
-  operations_.push_back(
+Operation& Planner::append(std::string name, std::string kind, std::vector<Tensor*> tensors,
+                           KernelOperation::Kernel kernel) {
+  return append(
       std::make_unique<KernelOperation>(std::move(name), std::move(kind), std::move(tensors), std::move(kernel)));
 }
 
@@ -85,14 +117,11 @@ Tensor* Planner::in_format(Tensor* src, const onednn::Descriptor& desc) {
   return dst;
 }
 
-void Planner::append_reorder(Tensor* src, Tensor* dst) {
+Operation& Planner::append_reorder(Tensor* src, Tensor* dst) {
   const std::string name = src->name() + " reorder";
-  if (auto kernel = own_reorder(src, dst)) {
-    append(name, "reorder", {src, dst}, std::move(kernel));
-    return;
-  }
-  append(name, "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
-         {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
+  if (auto kernel = own_reorder(src, dst)) return append(name, "reorder", {src, dst}, std::move(kernel));
+  return append(name, "reorder", onednn::reorder(device(), src->desc(), dst->desc()),
+                {{DNNL_ARG_FROM, src}, {DNNL_ARG_TO, dst}});
 }
 
 void Planner::allow_recomputation(Tensor* value, Recompute recompute, const std::vector<Tensor*>& from) {
@@ -122,7 +151,7 @@ void Planner::append_weights_needed(std::size_t parameter) {
   if (slice == nullptr) return;
   append(slice->name + " needed", "weights needed", {}, [&context = surroundings_.context, slice](const ImageRange&) {
     if (context.hooks->on_weights_needed) context.hooks->on_weights_needed(*slice);
-  });
+  }).run_once(Operation::Once::with_first_range);
 }
 
 void Planner::append_gradient_ready(std::size_t parameter) {
@@ -131,7 +160,8 @@ void Planner::append_gradient_ready(std::size_t parameter) {
   append(slice->name + " gradient ready", "gradient ready", {},
          [&context = surroundings_.context, slice](const ImageRange&) {
            if (context.hooks->on_gradient_ready) context.hooks->on_gradient_ready(*slice);
-         });
+         })
+      .run_once(Operation::Once::with_last_range);
 }
 
 const ParameterSlice* Planner::trained_slice(std::size_t parameter) const {

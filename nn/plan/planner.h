@@ -26,6 +26,10 @@ struct PassContext {
 /// in the cache.
 int evaluation_range(int batch);
 
+/// Images that a convolution of a training pass takes at a time, so that it and the batch norms around it find in the
+/// caches what the one before wrote: a divisor of the batch. Depends on the caller's OpenMP team.
+int training_range(int batch, const ConvolutionCase& convolution);
+
 /// Everything a layer may use or ask for while a program is planned. Layers append operations in the order they run and
 /// tensors as they need them; lifetimes follow from the operations.
 class Planner {
@@ -75,12 +79,13 @@ class Planner {
   /// The tensor that a running statistic is read from.
   Tensor* running_statistic(std::size_t statistic);
 
-  void append(std::string name, std::string kind, onednn::Planned planned,
-              std::vector<PrimitiveOperation::Argument> arguments);
-  void append(std::string name, std::string kind, std::vector<Tensor*> tensors, KernelOperation::Kernel kernel);
+  /// Both append operations over all images at once, unless the caller tells them otherwise.
+  Operation& append(std::string name, std::string kind, onednn::Planned planned,
+                    std::vector<PrimitiveOperation::Argument> arguments);
+  Operation& append(std::string name, std::string kind, std::vector<Tensor*> tensors, KernelOperation::Kernel kernel);
   /// `src` in the format `desc`: itself, or a copy made by a reorder appended now.
   Tensor* in_format(Tensor* src, const onednn::Descriptor& desc);
-  void append_reorder(Tensor* src, Tensor* dst);
+  Operation& append_reorder(Tensor* src, Tensor* dst);
 
   /// Appends the operations that compute a value again into `dst`, a tensor of the value's format.
   using Recompute = std::function<void(Planner&, Tensor* dst)>;
@@ -114,6 +119,7 @@ class Planner {
   };
 
   Tensor* add(std::string name, const onednn::Descriptor& desc, Tensor::Memory memory, Tensor::Extent extent);
+  Operation& append(std::unique_ptr<Operation> operation);
   /// As the caller knows it; null for a frozen one.
   const ParameterSlice* trained_slice(std::size_t parameter) const;
 

@@ -47,6 +47,12 @@ class Tensor {
     return stored_elements_per_image() * static_cast<std::size_t>(images.count);
   }
 
+  /// Makes a tensor of the batch one of a range.
+  void hold_one_range(int images) {
+    extent_ = Extent::range;
+    size_bytes_ = bytes_per_image_ * static_cast<std::size_t>(images);
+  }
+
   void place(void* base) { base_ = static_cast<std::byte*>(base); }
   void* address(const ImageRange& images = {}) const {
     return extent_ == Extent::batch ? base_ + static_cast<std::size_t>(images.first) * bytes_per_image_ : base_;

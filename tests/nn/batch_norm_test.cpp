@@ -102,9 +102,10 @@ void check(const Case& form) {
   std::vector<float> variance(size);
   std::vector<float> scale(size);
   std::vector<float> shift(size);
-  std::vector<float> scratch(scratch_size(form.layout, form.images));
+  std::vector<float> sums(form.images * sums_per_image(form.layout));
 
-  statistics(images, src.data(), scratch.data(), mean.data(), variance.data());
+  statistics_of_images(images, src.data(), sums.data());
+  merge_statistics(images, sums.data(), mean.data(), variance.data());
   const auto values = static_cast<double>(images.values_per_channel());
   for (std::size_t channel = 0; channel < form.channels; ++channel) {
     double sum = 0;
@@ -140,9 +141,9 @@ void check(const Case& form) {
   std::vector<float> sum(size);
   std::vector<float> sum_src(size);
   Activation masked(form, 6, 0);
-  reduce_gradient(images, src.data(), normalisation, {.addend = addend.data(), .relu = true},
-                  {.part = part.data(), .other_part = other_part.data()}, masked.data(), scratch.data(), sum.data(),
-                  sum_src.data());
+  reduce_gradient_of_images(images, src.data(), normalisation, {.addend = addend.data(), .relu = true},
+                            {.part = part.data(), .other_part = other_part.data()}, masked.data(), sums.data());
+  merge_gradient(images, sums.data(), sum.data(), sum_src.data());
   // Where the value before the ReLU is all but 0, rounding decides.
   const auto gradient = [&](std::size_t index, std::size_t channel) {
     if (std::abs(before_relu(index, channel)) < 1e-5) return masked.at(index);
@@ -207,8 +208,9 @@ TEST_CASE("statistics of values far from 0 do not cancel") {
   Activation src(form, 1, 1000);
   std::vector<float> mean(channel_array_size(form.layout));
   std::vector<float> variance(mean.size());
-  std::vector<float> scratch(scratch_size(form.layout, form.images));
-  statistics(form.all(), src.data(), scratch.data(), mean.data(), variance.data());
+  std::vector<float> sums(form.images * sums_per_image(form.layout));
+  statistics_of_images(form.all(), src.data(), sums.data());
+  merge_statistics(form.all(), sums.data(), mean.data(), variance.data());
   for (std::size_t channel = 0; channel < form.channels; ++channel) {
     CHECK(static_cast<double>(mean[channel]) == doctest::Approx(1000).epsilon(1e-4));
     CHECK(static_cast<double>(variance[channel]) == doctest::Approx(1.0 / 3).epsilon(0.05));

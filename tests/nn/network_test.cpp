@@ -6,12 +6,16 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <memory>
 
 #include <doctest/doctest.h>
+#include <omp.h>
 
 #include "core/error.h"
 #include "core/vector_math.h"
 #include "nn/graph/layer_options.h"
+#include "nn/onednn/cpu.h"
+#include "nn/plan/planner.h"
 #include "tests/nn/network_test_support.h"
 #include "tests/support/named_networks.h"
 
@@ -124,6 +128,54 @@ TEST_CASE("the same pass gives the same bits, in one network and in two") {
       CHECK(bitwise_equal(first.gradient.values(), second.gradient.values()));
     }
   });
+}
+
+TEST_CASE("training in ranges of images computes what training over whole layers computes") {
+  // One thread takes two images of the first layers at a time, in bf16 four; eight threads take all.
+  Graph graph({3, 128, 128});
+  ValueId value = graph.add(Convolution{.oc = 16, .kernel = 3, .padding = 1}, graph.input(), "stem");
+  value = graph.add(BatchNorm{.relu = true}, value, "bn0");
+  ValueId branch = graph.add(Convolution{.oc = 16, .kernel = 3, .padding = 1}, value, "conv1");
+  branch = graph.add(BatchNorm{.relu = true}, branch, "bn1");
+  branch = graph.add(BatchNorm{}, graph.add(Convolution{.oc = 17}, branch, "conv2"), "bn2");
+  value = graph.add(BatchNorm{}, graph.add(Convolution{.oc = 17}, value, "shortcut"), "bn3");
+  value = graph.add(Addition{.relu = true}, {branch, value});
+  value = graph.add(BatchNorm{.relu = true}, graph.add(Convolution{.oc = 16, .stride = 2}, value, "conv3"), "bn4");
+  graph.add(Linear{.oc = 7}, graph.add(GlobalAveragePooling{}, value), "fc");
+  const RandomState state(graph);
+  constexpr int kBatch = 16;
+  const RandomBatch batch(graph, kBatch);
+  const int before = omp_get_max_threads();
+  for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+    if (!supports(precision)) continue;
+    const auto pass = [&](int threads) {
+      omp_set_num_threads(threads);
+      auto engine =
+          std::make_unique<PreparedNetwork>(graph, NetworkOptions{.batch = kBatch, .precision = precision}, state);
+      engine->network.compute_gradient(batch.view(), kPass, engine->gradient);
+      return engine;
+    };
+    const auto range = [&] {
+      return training_range(kBatch, {.src = {16, 128, 128},
+                                     .options = {.oc = 16, .kernel = 3, .padding = 1},
+                                     .images = kBatch,
+                                     .precision = precision});
+    };
+    const auto in_ranges = pass(1);
+    CHECK(range() == (precision == Precision::bf16 ? 4 : 2));
+    const auto whole = pass(8);
+    CHECK(range() == kBatch);
+    const auto expected = [](const ParameterArena& of) {
+      return std::vector<double>(of.values().begin(), of.values().end());
+    };
+    const double tolerance = precision == Precision::fp32 ? 1e-3 : 2e-2;  // of sums that all but cancel
+    check_tensors_close(*whole->network.parameter_layout(), in_ranges->gradient.values(), expected(whole->gradient),
+                        tolerance);
+    const ParameterArena& statistics = whole->network.batch_statistics();
+    check_tensors_close(statistics.layout(), in_ranges->network.batch_statistics().values(), expected(statistics),
+                        1e-5);
+  }
+  omp_set_num_threads(before);
 }
 
 TEST_CASE("every slice of the gradient is announced once, when it is final, roughly from back to front") {

@@ -143,7 +143,7 @@ TEST_CASE("Winograd convolutions compute what direct ones compute, but for large
 }
 
 // Activations are bf16 either way; fp32 inside can only lessen the rounding.
-TEST_CASE("in a bf16 network Winograd convolutions compute in fp32 between conversions") {
+TEST_CASE("in a bf16 network Winograd convolutions compute in fp32") {
   if (!supports(Precision::bf16)) return;
   for (const int channels : {16, 64}) {
     CAPTURE(channels);

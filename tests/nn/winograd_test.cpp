@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "core/aligned_buffer.h"
+#include "core/bf16.h"
 #include "core/random_stream.h"
 #include "tests/nn/network_test_support.h"
 #include "tests/nn/reference/reference_layers.h"
@@ -167,4 +169,46 @@ TEST_CASE("Winograd's algorithm computes what the reference computes, in all dir
       check_against_reference(of, lanes);
     }
   }
+}
+
+TEST_CASE("Winograd's algorithm computes bf16 activations as fp32, and rounds what it writes") {
+  const ImageShape shape{37, 13, 13};
+  const std::vector<float> weights(rounded(random_values(std::size_t{37} * 37 * 9, 3)));
+  std::vector<float> src = in_blocks(random_images(2, shape, 1), 16);
+  std::vector<float> diff_dst = in_blocks(random_images(2, shape, 2), 16);
+  const auto to_bf16_too = [](std::vector<float>& values) {
+    std::vector<Bf16> narrow(values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      narrow[i] = to_bf16(values[i]);
+      values[i] = to_float(narrow[i]);
+    }
+    return narrow;
+  };
+  const std::vector<Bf16> narrow_src = to_bf16_too(src);
+  const std::vector<Bf16> narrow_diff_dst = to_bf16_too(diff_dst);
+  const Winograd::Activation activation{.channels = 37, .height = 13, .width = 13};
+  const auto winograd = [&](Precision precision) {
+    return Winograd(
+        {.precision = precision, .lanes = 16, .images = 2, .src = activation, .dst = activation, .padding = 1}, 1);
+  };
+  const Winograd wide = winograd(Precision::fp32);
+  const Winograd narrow = winograd(Precision::bf16);
+  std::vector<float> scratch = unwritten(std::max(wide.forward_scratch(), wide.backward_weights_scratch()));
+  std::vector<float> expected(src.size());
+  std::vector<Bf16> found(src.size());
+  const auto check_written = [&] {
+    std::vector<Bf16> written = to_bf16_too(expected);
+    CHECK(std::memcmp(written.data(), found.data(), found.size() * sizeof(Bf16)) == 0);
+  };
+  wide.forward(src.data(), weights.data(), nullptr, expected.data(), scratch.data());
+  narrow.forward(narrow_src.data(), weights.data(), nullptr, found.data(), scratch.data());
+  check_written();
+  wide.backward_data(diff_dst.data(), weights.data(), expected.data(), scratch.data());
+  narrow.backward_data(narrow_diff_dst.data(), weights.data(), found.data(), scratch.data());
+  check_written();
+  std::vector<float> diff_weights(weights.size());
+  std::vector<float> found_weights(weights.size());
+  wide.backward_weights(src.data(), diff_dst.data(), diff_weights.data(), nullptr, scratch.data());
+  narrow.backward_weights(narrow_src.data(), narrow_diff_dst.data(), found_weights.data(), nullptr, scratch.data());
+  CHECK(found_weights == diff_weights);
 }

@@ -24,6 +24,13 @@ inline Descriptor with_data_type(Descriptor desc, DataType type) {
   return desc;
 }
 
+/// The same format for another number of images.
+inline Descriptor with_images(Descriptor desc, int images) {
+  desc.data.dims[0] = images;
+  desc.data.padded_dims[0] = images;
+  return desc;
+}
+
 /// Where a blocked format puts its elements.
 struct Blocking {
   struct Block {

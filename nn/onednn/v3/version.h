@@ -17,17 +17,25 @@ inline Dims dims_of(const Descriptor& desc) { return desc.get_dims(); }
 inline DataType data_type_of(const Descriptor& desc) { return desc.get_data_type(); }
 
 /// Version 3 hides the fields of a descriptor: the format is the tag that makes the same descriptor again.
-inline Descriptor with_data_type(const Descriptor& desc, DataType type) {
-  if (desc.get_data_type() == type) return desc;
-  if (desc.get_format_kind() == dnnl::memory::format_kind::any) {
-    return {desc.get_dims(), type, dnnl::memory::format_tag::any};
-  }
+inline Descriptor in_same_format(const Descriptor& desc, const Dims& dims, DataType type) {
+  if (desc.get_format_kind() == dnnl::memory::format_kind::any) return {dims, type, dnnl::memory::format_tag::any};
   for (int tag = dnnl_format_tag_any + 1; tag < dnnl_format_tag_last; ++tag) {
     const auto format = static_cast<dnnl::memory::format_tag>(tag);
     const Descriptor same(desc.get_dims(), desc.get_data_type(), format, /*allow_empty=*/true);
-    if (same && same == desc) return {desc.get_dims(), type, format};
+    if (same && same == desc) return {dims, type, format};
   }
-  throw dnnl::error(dnnl_unimplemented, "a format without a name cannot be had in another type");
+  throw dnnl::error(dnnl_unimplemented, "a format without a name cannot be had in another type or size");
+}
+
+inline Descriptor with_data_type(const Descriptor& desc, DataType type) {
+  return desc.get_data_type() == type ? desc : in_same_format(desc, desc.get_dims(), type);
+}
+
+inline Descriptor with_images(const Descriptor& desc, int images) {
+  Dims dims = desc.get_dims();
+  if (dims[0] == images) return desc;
+  dims[0] = images;
+  return in_same_format(desc, dims, desc.get_data_type());
 }
 
 struct Blocking {
