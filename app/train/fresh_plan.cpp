@@ -35,8 +35,7 @@ StepProfile profile_step(const Configuration& configuration, const comm::Communi
 
 }  // namespace
 
-double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
-                             std::size_t floats) {
+double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator, std::size_t floats) {
   if (communicator.size() == 1) return 0;
   const std::shared_ptr<float> memory = communicator.allocate(floats);
   const std::span values(memory.get(), floats);

@@ -10,8 +10,7 @@ namespace dcs3gd::app {
 
 /// Collective: the median time of a few all-reduces of so many values on the configured wire, in milliseconds; 0 on one
 /// rank.
-double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator,
-                             std::size_t floats);
+double measure_all_reduce_ms(const Configuration& configuration, comm::Communicator& communicator, std::size_t floats);
 
 /// Collective: the share of the parameters to be fresh, the same on all ranks. With `algorithm.fresh: auto` it is what
 /// the link hides, found by a few passes on random images and a few all-reduces of the model's size; training does not

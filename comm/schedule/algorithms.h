@@ -38,8 +38,9 @@ inline constexpr std::string_view kAutomatic = "auto";
 bool is_native(std::string_view name);
 /// Whether what it stands for may be kSharedMemory.
 bool may_share_memory(std::string_view name);
-/// What a name in comm.algorithm stands for where these ranks sum so many floats on this wire, and can read each other's
-/// memory or not. The same on all ranks, and again in a run that is continued on as many, spread over hosts alike.
+/// What a name in comm.algorithm stands for where these ranks sum so many floats on this wire, and can read each
+/// other's memory or not. The same on all ranks, and again in a run that is continued on as many, spread over hosts
+/// alike.
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
                                       bool shares_memory);
 

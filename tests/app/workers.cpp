@@ -116,8 +116,7 @@ void Rank::use_network() {
 void run_ranks(const Experiment& experiment, const std::function<void(Rank&)>& body) {
   const std::string algorithm = comm::is_narrow(experiment.wire) ? "direct" : experiment.all_reduce;
   comm::run_ranks_as_threads(
-      experiment.ranks,
-      {.algorithm = algorithm, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
+      experiment.ranks, {.algorithm = algorithm, .wire = experiment.wire, .ranks_per_host = experiment.ranks_per_host},
       [&](comm::Communicator& communicator) {
         omp_set_num_threads(1);
         Rank rank(experiment, communicator);

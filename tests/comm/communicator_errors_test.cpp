@@ -75,7 +75,8 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 TEST_CASE("options that do not fit together") {
   const auto open_with = [](const Options& options) { return [options] { Communicator::open(options); }; };
   CHECK(contains(message_of(ErrorKind::input, open_with({.algorithm = "mpi", .wire = Wire::bf16})), "bf16"));
-  CHECK(contains(message_of(ErrorKind::input, open_with({.algorithm = "ring", .wire = Wire::int8})), "ring would round a sum more than"));
+  CHECK(contains(message_of(ErrorKind::input, open_with({.algorithm = "ring", .wire = Wire::int8})),
+                 "ring would round a sum more than"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.segment_bytes = 63})), "segment_bytes: 63"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.segment_bytes = (std::size_t{1} << 30) + 1})), "segment"));
   CHECK(contains(message_of(ErrorKind::input, open_with({.timeout_s = 0})), "timeout_s"));

@@ -45,7 +45,8 @@ struct State {
       workers.push_back({gradients[k].data(), updates[k].data(), corrections[k]});
     }
     form_updates(formula, workers, has_arrived, mean_weights.data(), mean_update.data(),
-                 news != nullptr ? news : mean_update.data(), local_weights.data(), mean_weights.size(), news != nullptr);
+                 news != nullptr ? news : mean_update.data(), local_weights.data(), mean_weights.size(),
+                 news != nullptr);
   }
 
   std::vector<float> mean_weights;

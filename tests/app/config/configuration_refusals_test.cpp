@@ -172,10 +172,12 @@ TEST_CASE("rules between keys") {
   CHECK(problems("algorithm: {fresh: 1.5}") ==
         "f:1:13: algorithm.fresh: must be a number of at least 0 and at most 1, or auto; found 1.5");
   CHECK(problems("comm: {wire: bf16, algorithm: mpi}") ==
-        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or shared or auto; "
+        "f:1:8: comm.wire: bf16 needs comm.algorithm: ring or direct or halving_doubling or hierarchical or shared or "
+        "auto; "
         "MPI_Allreduce sums fp32 only");
   CHECK(problems("comm: {wire: int4, algorithm: ring}") ==
-        "f:1:8: comm.wire: int4 needs comm.algorithm: direct or hierarchical or shared or auto; ring would round a sum more than "
+        "f:1:8: comm.wire: int4 needs comm.algorithm: direct or hierarchical or shared or auto; ring would round a sum "
+        "more than "
         "twice");
   CHECK(problems("model: {name: resnet21}") ==
         "f:1:9: model.name: must be " + one_of_the_networks() + "; found resnet21. Did you mean resnet20?");

@@ -155,7 +155,7 @@ class DryRun(TrainTest):
     def test_on_two_ranks(self):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", *setting(algorithm__name="dc_s3gd"), ranks=2).out
         self.assertEqual(out.count("parameters: "), 1)
-        self.assertRegex(out, r"(?m)^all-reduce .*ring, fp32")
+        self.assertRegex(out, r"(?m)^all-reduce .*auto: shared, fp32")
         self.assertRegex(out, r"(?m)^memory needed .* [GM]B free on \S+ \(2 ranks\)$")
         self.assertRegex(out, r"(?m)^all-reduce time +\d+\.\d ms for \d+\.\d MB; a step computes for")
         self.assertRegex(out, r"(?m)^disk needed .* free at runs \(checkpoints: 4 x")
