@@ -154,12 +154,14 @@ void Program::plan_memory() {
     if (use.first_stage == use.last_stage && use.tensor->extent() == Tensor::Extent::batch && use.tensor != logits_) {
       use.tensor->hold_one_range(use.first_stage->images);
     }
-    // A stage begins again with each range; but what a single operation uses is its scratch memory.
-    const bool is_scratch = use.first == use.last;
+    // A stage of several ranges begins again with each; but what a single operation uses is its scratch memory.
+    const auto begins_again = [&](const Stage& stage) {
+      return use.first != use.last && stage.images != range_images_;
+    };
     placed_.push_back(use.tensor);
     lifetimes.push_back({.bytes = use.tensor->size_bytes(),
-                         .first = is_scratch ? use.first : use.first_stage->first,
-                         .last = is_scratch ? use.last : use.last_stage->end - 1});
+                         .first = begins_again(*use.first_stage) ? use.first_stage->first : use.first,
+                         .last = begins_again(*use.last_stage) ? use.last_stage->end - 1 : use.last});
   }
   // The logits are read after the pass. Where the ranges of a batch pass through the whole program one after the other,
   // they must not share memory with what the next range writes either.

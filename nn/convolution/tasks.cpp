@@ -47,15 +47,15 @@ class TaskList {
   void add_convolution(Direction direction, const Node& node, const Convolution& options) {
     const ImageShape& src = graph_.shape(node.src[0]);
     ConvolutionTask& task = append(direction, options.bias ? options.oc : 0);
-    ConvolutionCase convolution{direction, src, options, images_, precision_};
-    if (in_ranges_) convolution.images = training_range(images_, convolution);
+    const ConvolutionCase convolution{direction, src, options, images_, precision_};
     task.convolution = convolution;
+    const int images = in_ranges_ ? training_range(images_, convolution) : images_;
     for (const auto algorithm : {ConvolutionAlgorithm::direct, ConvolutionAlgorithm::winograd}) {
       auto planned = plan_convolution(
           device_, direction, algorithm,
-          {.src = onednn::any(image_dims(convolution.images, src), precision_),
+          {.src = onednn::any(image_dims(images, src), precision_),
            .weights = weights(direction, {options.oc, src.channels, options.kernel, options.kernel}, precision_),
-           .dst = onednn::any(image_dims(convolution.images, graph_.shape(node.dst)), precision_),
+           .dst = onednn::any(image_dims(images, graph_.shape(node.dst)), precision_),
            .bias = options.bias,
            .stride = options.stride,
            .padding = options.padding});

@@ -38,11 +38,11 @@ class ConvolutionLayer final : public WeightedLayer {
   /// Choices may have been made for another processor: what cannot be done is computed directly.
   onednn::Planned choose(Planner& planner, Direction direction, const onednn::Descriptor& src,
                          const onednn::Descriptor& dst) const {
-    ConvolutionCase convolution{direction, src_shape_, options_, planner.range_images(), planner.precision()};
-    if (planner.training()) convolution.images = training_range(convolution.images, convolution);
+    const ConvolutionCase convolution{direction, src_shape_, options_, planner.range_images(), planner.precision()};
     const ConvolutionAlgorithm chosen = planner.surroundings().options.convolutions.of(convolution);
-    const onednn::Descriptor src_of_range = onednn::with_images(src, convolution.images);
-    const onednn::Descriptor dst_of_range = onednn::with_images(dst, convolution.images);
+    const int images = planner.training() ? training_range(convolution.images, convolution) : convolution.images;
+    const onednn::Descriptor src_of_range = onednn::with_images(src, images);
+    const onednn::Descriptor dst_of_range = onednn::with_images(dst, images);
     if (chosen != ConvolutionAlgorithm::direct) {
       if (auto planned = choose_formats(planner, direction, chosen, src_of_range, dst_of_range)) return *planned;
     }

@@ -1,6 +1,7 @@
 #include "nn/layers/weighted_layer.h"
 
 #include <cmath>
+#include <stdexcept>
 
 #include "nn/kernels/elementwise.h"
 
@@ -82,6 +83,9 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   Tensor* diff_weights =
       planned.weights == gradient->desc() ? gradient : planner.temporary(node_.name + " diff_weights", planned.weights);
   const int images = images_of(planned);
+  if (bias_ && images != planner.range_images()) {
+    throw std::logic_error(node_.name + ": the bias gradients of ranges are not added up");
+  }
   Tensor* of_range = images == planner.range_images()
                          ? diff_weights
                          : planner.temporary(node_.name + " diff_weights of a range", planned.weights);
@@ -95,7 +99,7 @@ void WeightedLayer::append_backward_weights(Planner& planner, const onednn::Plan
   planner.append(node_.name + " backward weights", node_.kind->label, planned, std::move(arguments)).take(images);
   if (of_range != diff_weights) {
     planner
-        .append(node_.name + " diff_weights sum", node_.kind->label, {of_range, diff_weights},
+        .append(node_.name + " diff_weights sum", "addition", {of_range, diff_weights},
                 [of_range, diff_weights](const ImageRange& range) {
                   const std::size_t count = diff_weights->size_bytes() / sizeof(float);
                   if (range.first == 0) {

@@ -23,7 +23,7 @@ int training_range(int batch, const ConvolutionCase& convolution) {
   constexpr std::size_t kBytesPerThread = std::size_t{4} << 20;
   constexpr std::size_t kWeightsPerRange = 4;
   const Convolution& options = convolution.options;
-  if (options.bias) return batch;  // no batch norm follows, which is what ranges are for
+  if (options.bias) return batch;  // as a rule no batch norm follows; and its gradients would have to be added up
   const ImageShape dst =
       shape_of_windows("", convolution.src, options.oc, options.kernel, options.stride, options.padding);
   const auto bytes = [&](std::int64_t elements) {

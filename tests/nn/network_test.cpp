@@ -131,7 +131,7 @@ TEST_CASE("the same pass gives the same bits, in one network and in two") {
 }
 
 TEST_CASE("training in ranges of images computes what training over whole layers computes") {
-  // One thread takes two images of the first layers at a time, in bf16 four; eight threads take all.
+  // One thread takes two images of the first layers at a time, in bf16 four; sixteen threads take all.
   Graph graph({3, 128, 128});
   ValueId value = graph.add(Convolution{.oc = 16, .kernel = 3, .padding = 1}, graph.input(), "stem");
   value = graph.add(BatchNorm{.relu = true}, value, "bn0");
@@ -163,7 +163,7 @@ TEST_CASE("training in ranges of images computes what training over whole layers
     };
     const auto in_ranges = pass(1);
     CHECK(range() == (precision == Precision::bf16 ? 4 : 2));
-    const auto whole = pass(8);
+    const auto whole = pass(16);
     CHECK(range() == kBatch);
     const auto expected = [](const ParameterArena& of) {
       return std::vector<double>(of.values().begin(), of.values().end());
