@@ -116,7 +116,7 @@ void Communicator::meet() {
   const bool between_hosts = are_on_several_hosts(places_);
   progress_->set_between_hosts(between_hosts);
   segment_bytes_ = segment_bytes(options_, between_hosts);
-  if (may_share_memory(options_.algorithm)) share_memory();
+  if (may_share_memory(options_.algorithm, Wire::fp32)) share_memory();
 }
 
 /// Among the ranks of each host; all of them or none.
@@ -128,6 +128,7 @@ void Communicator::share_memory() {
   const std::vector<std::string> answers = gather_blobs("shared memory of a host", why_not, host_topology_);
   const auto refusal = std::ranges::find_if(answers, [](const std::string& answer) { return !answer.empty(); });
   shares_memory_ = refusal == answers.end();
+  if (!shares_memory_) host_memory_.reset();  // and the room for addresses
   shared_plans_ = 0;
   if (shares_memory_ || ranks_here() == 1 || host_topology_.rank() > 0) return;
   log::warn(format("comm.algorithm: the ranks on {} send each other messages, for they cannot share memory: {}", host(),
@@ -154,10 +155,10 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   spec.wire = spec.wire.value_or(spec.group == Group::host ? Wire::fp32 : options_.wire);
   std::string_view name = spec.algorithm != nullptr ? spec.algorithm->name : options_.algorithm;
   // A few numbers alone are waited for, and sent in no time: the fewest hops, whatever is chosen for arrays.
-  if (spec.algorithm == nullptr && spec.values.empty() && !may_share_memory(name) && !is_native(name)) {
+  if (spec.algorithm == nullptr && spec.values.empty() && !may_share_memory(name, Wire::fp32) && !is_native(name)) {
     name = "halving_doubling";
   }
-  if (may_share_memory(name)) {
+  if (may_share_memory(name, spec.values.empty() ? Wire::fp32 : *spec.wire)) {
     if (can_share_memory(topology)) {
       if (std::optional<AllReducePlan> plan = plan_in_shared_memory(spec, topology)) return std::move(*plan);
     } else if (spec.group == Group::host) {
@@ -219,6 +220,7 @@ std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduce
   std::vector<SharedAllReduce::Place> places;
   std::vector<std::vector<std::uint64_t>> retired;
   bool is_possible = true;
+  bool has_room = true;
   for (const std::string& offered : gather_blobs("plan of a shared all-reduce", blob, topology)) {
     Offer offer{};
     std::memcpy(&offer, offered.data(), std::min(offered.size(), sizeof(offer)));
@@ -232,10 +234,12 @@ std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduce
     places.push_back(offer.place);
     retired.emplace_back((offered.size() - sizeof(offer)) / sizeof(std::uint64_t));
     std::memcpy(retired.back().data(), offered.data() + sizeof(offer), offered.size() - sizeof(offer));
-    is_possible &= offer.place.values != HostMemory::kNowhere && offer.place.board != HostMemory::kNowhere;
+    is_possible &= offer.place.values != HostMemory::kNowhere;
+    has_room &= offer.place.board != HostMemory::kNowhere;
   }
   host_memory_->release(retired);
-  if (!is_possible) return std::nullopt;
+  if (is_possible && !has_room && topology.rank() == 0) warn_of_short_memory(spec.values.size());
+  if (!is_possible || !has_room) return std::nullopt;
   auto operation = std::make_unique<SharedAllReduce>(progress_->transport(), topology, spec, host_memory_,
                                                      std::move(board), places, ++shared_plans_);
   std::vector<ResultPart> parts = operation->parts();
@@ -244,12 +248,18 @@ std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduce
       {.algorithm = kSharedMemory, .values = spec.values, .parts = std::move(parts), .staging_bytes = staging_bytes});
 }
 
+void Communicator::warn_of_short_memory(std::size_t floats) const {
+  log::warn(format("comm.algorithm: {} floats are not summed in shared memory on {}, but by messages: memory is short",
+                   fmt::group_digits(floats), host()));
+}
+
 std::shared_ptr<float> Communicator::allocate(std::size_t floats) {
   const std::size_t bytes = floats * sizeof(float);
   if (shares_memory_) {
     if (std::shared_ptr<std::byte> memory = host_memory_->allocate(bytes)) {
       return {memory, reinterpret_cast<float*>(memory.get())};
     }
+    warn_of_short_memory(floats);
   }
   return {static_cast<float*>(allocate_aligned(bytes)), free_aligned};
 }

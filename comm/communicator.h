@@ -112,6 +112,7 @@ class Communicator {
   void share_memory();
   bool can_share_memory(const Topology& topology) const;
   std::optional<AllReducePlan> plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology);
+  void warn_of_short_memory(std::size_t floats) const;
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine, const Topology& among);

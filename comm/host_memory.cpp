@@ -58,17 +58,21 @@ std::shared_ptr<std::byte> map(const File& file, std::size_t bytes, int protecti
     return nullptr;
   }
   madvise(memory, bytes, MADV_HUGEPAGE);  // advice only
+  madvise(memory, bytes, MADV_DONTDUMP);  // a dump would bring every page into being, those of living ranks too
   return {static_cast<std::byte*>(memory), [place, reserved](std::byte*) { munmap(place, reserved); }};
 }
 
-/// All ranks of a host together may have twice its memory. Beyond its limit for files a process would be killed.
+/// All ranks of a host together may have twice its memory, and each maps it all: no more than half of its address
+/// space. Beyond its limit for files a process would be killed.
 std::size_t pool_bytes(int ranks_here) {
   const auto pages = static_cast<std::size_t>(std::max(sysconf(_SC_PHYS_PAGES), 0L));
   const auto page = static_cast<std::size_t>(std::max(sysconf(_SC_PAGESIZE), 0L));
-  rlimit limit{};
-  getrlimit(RLIMIT_FSIZE, &limit);
-  const std::size_t bytes = 2 * pages * page / static_cast<std::size_t>(ranks_here);
-  return std::min<std::size_t>(bytes, limit.rlim_cur) / kHugePage * kHugePage;
+  rlimit files{};
+  rlimit addresses{};
+  getrlimit(RLIMIT_FSIZE, &files);
+  getrlimit(RLIMIT_AS, &addresses);
+  const std::size_t of_all = std::min<std::size_t>(2 * pages * page, addresses.rlim_cur / 2);
+  return std::min<std::size_t>(of_all / static_cast<std::size_t>(ranks_here), files.rlim_cur) / kHugePage * kHugePage;
 }
 
 }  // namespace
@@ -156,8 +160,9 @@ class SharedPool : public std::enable_shared_from_this<SharedPool> {
     free_[first] = end;
   }
 
-  /// To the system; zeros are read there from now on.
+  /// To the system; zeros are read there from now on. MPI, which may know these pages, sees madvise() alone.
   void give_back(std::size_t first, std::size_t bytes) {
+    if (madvise(base_.get() + first, bytes, MADV_REMOVE) == 0) return;
     fallocate(file_.descriptor(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first),
               static_cast<off_t>(bytes));
   }

@@ -87,7 +87,10 @@ Step SharedAllReduce::step() {
     return Step::moved;
   }
   const bool moved = advance(finished_, &Flags::finished) || copy();
-  if (finished_ == ranks_.size() && (spec_.leaves_parts || copied_ == spec_.values.size())) return Step::done;
+  if (finished_ == ranks_.size() && (spec_.leaves_parts || copied_ == spec_.values.size())) {
+    transport_.throw_if_broken();  // a rank that failed meanwhile may have taken its summands with it
+    return Step::done;
+  }
   return moved ? Step::moved : wait();
 }
 

@@ -110,7 +110,8 @@ std::vector<Contender> contenders_of(Communicator& communicator, std::span<float
   for (const comm::WireInfo& info : comm::kWires) {
     const Wire wire = info.wire;
     for (const comm::AlgorithmInfo& algorithm : comm::algorithms()) {
-      if (algorithm.is_native() || !algorithm.carries(wire)) continue;
+      if (algorithm.is_native() || !algorithm.carries(wire) || (algorithm.shares_memory && wire != Wire::fp32))
+        continue;
       const auto plan = std::make_shared<comm::AllReducePlan>(communicator.plan_all_reduce(
           {.values = values, .leaves_parts = model != nullptr, .wire = wire, .algorithm = &algorithm}));
       if (plan->algorithm() != algorithm.name) continue;

@@ -44,7 +44,7 @@ struct CommBenchOptions {
 };
 
 /// `dcs3gd-bench comm`: the time of an all-reduce by size, on the ranks of this job: each algorithm of ours in
-/// fp32 and bf16, start to end as the caller sees it through the progress thread, beside the bare calls of MPI
+/// every wire, start to end as the caller sees it through the progress thread, beside the bare calls of MPI
 /// (MPI_Allreduce with two buffers and in place, MPI_Iallreduce and waiting). The kinds take turns, so that a
 /// disturbance hits all of them. A repetition counts as its slowest rank. Rank 0 prints. Throws Error when a rank is
 /// lost.

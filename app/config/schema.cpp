@@ -267,7 +267,7 @@ std::vector<Field> schema(Configuration& configuration) {
       field("optimizer.lr.final", lr.final_rate, real<double>(at_least(0)), "last learning rate of schedules linear, cosine and poly, whatever the batch", may_change),
 
       field("comm.algorithm", comm.algorithm, all_reduce, all_reduce_help, may_change),
-      field("comm.wire", comm.wire, wire, "what travels between ranks; int8 and int4, 8.5 and 4.5 bits a number, need comm.algorithm: auto, direct or hierarchical", may_change),
+      field("comm.wire", comm.wire, wire, "what travels between ranks; int8 and int4, 8.5 and 4.5 bits a number, need comm.algorithm: auto, direct, hierarchical or shared", may_change),
       field("comm.ranks_per_host", comm.ranks_per_host, or_word("auto", whole<int>(1, kMillion)), "consecutive ranks that count as a host; auto: as the system names hosts", may_change),
       field("comm.segment_bytes", comm.segment_bytes, or_word("auto", whole<std::size_t>(64, 1 << 30)), "pieces in which an array is sent", may_change),
       field("comm.core", comm.core, or_word("auto", whole<int>(0, kMaxThreads)), "core of the progress thread", may_change),

@@ -78,26 +78,32 @@ void warn_of_throttling(const std::vector<RankUse>& ranks, std::vector<std::stri
   }
 }
 
-/// Ranks that compute on several sockets: half of what they read lies behind the other one.
-void warn_of_sockets(const std::vector<RankUse>& ranks, const std::string& command,
-                     std::vector<std::string>& warnings) {
-  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
-    const RankUse& use = ranks[rank];
-    if (use.place.sockets == 1 || use.threads * use.place.sockets <= use.place.computing_cores()) continue;
-    warnings.push_back(
-        format("rank {} on {}: {} on {} sockets, each slow to reach the other's memory; with one rank a "
-               "socket: mpirun -n {} --map-by ppr:1:socket --bind-to socket {}",
-               rank, use.place.host, counted(use.threads, "thread"), use.place.sockets,
-               ranks.size() * static_cast<std::size_t>(use.place.sockets), command));
-  }
-}
-
 std::map<std::string, std::vector<int>> ranks_by_host(const std::vector<RankUse>& ranks) {
   std::map<std::string, std::vector<int>> hosts;
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
     hosts[ranks[rank].place.host].push_back(static_cast<int>(rank));
   }
   return hosts;
+}
+
+/// Ranks that compute on several sockets: half of what they read lies behind the other one.
+void warn_of_sockets(const std::vector<RankUse>& ranks, const std::string& command,
+                     std::vector<std::string>& warnings) {
+  int sockets = 0;  // of all hosts
+  for (const auto& [host, numbers] : ranks_by_host(ranks)) {
+    std::vector<int> here(numbers.size());
+    std::ranges::transform(numbers, here.begin(),
+                           [&](int rank) { return ranks[static_cast<std::size_t>(rank)].place.sockets; });
+    sockets += std::ranges::max(here);
+  }
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankUse& use = ranks[rank];
+    if (use.place.sockets == 1 || use.threads * use.place.sockets <= use.place.computing_cores()) continue;
+    warnings.push_back(
+        format("rank {} on {}: {} on {} sockets, each slow to reach the other's memory; with one rank a "
+               "socket: mpirun -n {} --map-by ppr:1:socket --bind-to socket {}",
+               rank, use.place.host, counted(use.threads, "thread"), use.place.sockets, sockets, command));
+  }
 }
 
 /// Hosts whose cores are, by the launcher's binding, not all in reach of the ranks.

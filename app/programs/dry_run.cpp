@@ -192,7 +192,9 @@ void dry_run(const Configuration& configuration, comm::Communicator& communicato
   const PreflightFacts facts{
       .compute_ms = largest(communicator, last.compute_ms),
       .all_reduce_ms = measure_all_reduce_ms(configuration, communicator, model.weights.layout().element_count()),
-      .all_reduce_bytes = all_reduce_bytes(configuration, parameters, communicator.size()),
+      .all_reduce_bytes =
+          all_reduce_bytes(configuration, communicator.algorithm_for(static_cast<std::size_t>(parameters)), parameters,
+                           communicator.size()),
       .checkpoint_bytes = checkpoint_bytes(configuration, model, communicator.size()),
       .model_bytes =
           static_cast<std::int64_t>(model.weights.values().size_bytes() + model.frozen.values().size_bytes()),

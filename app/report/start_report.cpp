@@ -78,7 +78,7 @@ std::string all_reduce_text(const Configuration& configuration, std::string_view
   const std::string algorithm = format("{}{}", chosen == asked_for ? "" : asked_for + ": ", chosen);
   if (chosen == comm::kSharedMemory) return algorithm + ", fp32, in the memory of the host";
   return format("{}, {}, {:.1f} MB per step and rank", algorithm, comm::info_of(configuration.comm.wire).name,
-                static_cast<double>(all_reduce_bytes(configuration, parameters, rank_count)) / kMegabyte);
+                static_cast<double>(all_reduce_bytes(configuration, chosen, parameters, rank_count)) / kMegabyte);
 }
 
 /// Empty if all parameters are trained.
@@ -217,9 +217,11 @@ std::vector<std::string> format_rows(const std::vector<ReportRow>& rows) {
   return lines;
 }
 
-std::int64_t all_reduce_bytes(const Configuration& configuration, std::int64_t parameters, int rank_count) {
+std::int64_t all_reduce_bytes(const Configuration& configuration, std::string_view algorithm, std::int64_t parameters,
+                              int rank_count) {
   if (rank_count == 1) return 0;
-  return static_cast<std::int64_t>(comm::wire_bytes(configuration.comm.wire, static_cast<std::size_t>(parameters)));
+  const comm::Wire wire = algorithm == comm::kSharedMemory ? comm::Wire::fp32 : configuration.comm.wire;
+  return static_cast<std::int64_t>(comm::wire_bytes(wire, static_cast<std::size_t>(parameters)));
 }
 
 }  // namespace dcs3gd::app

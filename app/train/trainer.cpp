@@ -586,8 +586,9 @@ void Trainer::write_start() {
   for (const StateNumber& number : rule_->state().numbers) {
     if (number.name == kFreshShare) event.fresh_share = *number.value;
   }
-  event.all_reduce_bytes = all_reduce_bytes(
-      configuration_, static_cast<std::int64_t>(model_.weights.layout().element_count()), communicator_.size());
+  const std::size_t trained = model_.weights.layout().element_count();
+  event.all_reduce_bytes = all_reduce_bytes(configuration_, communicator_.algorithm_for(trained),
+                                            static_cast<std::int64_t>(trained), communicator_.size());
   record_.write(event);
 }
 

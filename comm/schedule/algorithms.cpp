@@ -48,14 +48,16 @@ const AlgorithmInfo& find_algorithm(std::string_view name) {
               format("comm.algorithm: expected {} or {}, found {}", fmt::join(names, " or "), kAutomatic, name));
 }
 
-bool may_share_memory(std::string_view name) { return name == kAutomatic || find_algorithm(name).shares_memory; }
+bool may_share_memory(std::string_view name, Wire wire) {
+  return name == kAutomatic ? wire == Wire::fp32 : find_algorithm(name).shares_memory;
+}
 
 bool is_native(std::string_view name) { return name != kAutomatic && find_algorithm(name).is_native(); }
 
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
                                       bool shares_memory) {
-  if (shares_memory && may_share_memory(name)) return find_algorithm(kSharedMemory);
-  if (!may_share_memory(name)) return find_algorithm(name);
+  if (shares_memory && may_share_memory(name, wire)) return find_algorithm(kSharedMemory);
+  if (name != kAutomatic && !find_algorithm(name).shares_memory) return find_algorithm(name);
   const auto ranks = static_cast<std::size_t>(topology.size());
   const bool rounds_twice = is_narrow(wire) && floats > 0;
   if (!rounds_twice && floats <= std::min(ranks * kFewFloatsPerRank, kFewFloats)) {

@@ -36,11 +36,11 @@ inline constexpr std::string_view kSharedMemory = "shared";
 inline constexpr std::string_view kAutomatic = "auto";
 /// Whether a name in comm.algorithm is the native all-reduce's. Throws as find_algorithm().
 bool is_native(std::string_view name);
-/// Whether what it stands for may be kSharedMemory.
-bool may_share_memory(std::string_view name);
+/// Whether what it stands for on this wire may be kSharedMemory, whose sums no wire rounds: by itself kAutomatic takes
+/// it only where nothing narrower was asked for.
+bool may_share_memory(std::string_view name, Wire wire);
 /// What a name in comm.algorithm stands for where these ranks sum so many floats on this wire, and can read each
-/// other's memory or not. The same on all ranks, and again in a run that is continued on as many, spread over hosts
-/// alike.
+/// other's memory or not. The same on all ranks, and again in a run that is continued where all this is as before.
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
                                       bool shares_memory);
 

@@ -234,6 +234,7 @@ void read_arguments(int argc, char** argv) {
   constexpr std::string_view kSegmentBytes = "--segment-bytes=";
   constexpr std::string_view kAlgorithm = "--algorithm=";
   constexpr std::string_view kRanksPerHost = "--ranks-per-host=";
+  session().options.algorithm = "ring";
   for (const std::string_view argument : std::span(argv, static_cast<std::size_t>(argc))) {
     if (argument.starts_with(kSegmentBytes)) {
       session().options.segment_bytes = std::stoul(std::string(argument.substr(kSegmentBytes.size())));

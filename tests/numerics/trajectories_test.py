@@ -36,7 +36,7 @@ KEYS = ("event", "step", "epoch", "loss", "lr", "grad_norm", "lambda", "distance
         "images")
 
 # Six steps, the last ones in a second epoch: crops, flips and the order are random, ResNets have running statistics.
-# Convolutions are direct: which others are faster is a matter of timing.
+# Convolutions are direct: which others are faster is a matter of timing. The ring has one order of sums on any machine.
 RUN = """\
 run: {epochs: 2, max_steps: 6, eval_every_epochs: 1}
 model: {name: resnet20, classes: 4, convolution: direct}
@@ -45,6 +45,7 @@ data: {format: synthetic, image_size: 12, channels: 3, synthetic: {train_images:
 algorithm: {batch_per_worker: 4, own_momentum: paper, fresh: 0}
 optimizer: {lr: {base: 0.05, reference_batch: 16, warmup_epochs: 1}}
 checkpoint: {every_epochs: null}
+comm: {algorithm: ring}
 """
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "OMPI_ALLOW_RUN_AS_ROOT": "1",
                "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}

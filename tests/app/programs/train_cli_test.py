@@ -145,7 +145,8 @@ class DryRun(TrainTest):
         out = self.succeed("--config", "tiny_run.yaml", "--dry-run", ranks=2,
                            *setting(model__name="resnet18", model__freeze="[conv1, bn1, 'layer[123]', layer4.0]",
                                     optimizer__groups="[{match: fc, lr_factor: 10, weight_decay: 0.01}]",
-                                    data__image_size=64, data__channels=3, algorithm__batch_per_worker=2)).out
+                                    data__image_size=64, data__channels=3, algorithm__batch_per_worker=2,
+                                    comm__algorithm="ring")).out
         self.assertRegex(out, r"(?m)^layer4.0.conv1 .*  frozen$")
         self.assertRegex(out, r"(?m)^layer4.1.conv1 .* 2359296$")
         self.assertRegex(out, r"(?m)^trained +4,721,666 parameters, and nothing else is sent; 6,455,872 are frozen, "
