@@ -193,14 +193,14 @@ TEST_CASE("after an error all later operations fail with it") {
 }
 
 TEST_CASE("ranks that ask for different lengths are told so") {
-  for (const auto& [algorithm, words] : {std::pair{"ring", "bytes where"}, {"auto", "floats where"}}) {
+  for (const char* const algorithm : {"ring", "auto"}) {
     const std::string message = message_of(ErrorKind::failure, [&] {
       run_ranks_as_threads(2, {.algorithm = algorithm, .timeout_s = 5}, [](Communicator& communicator) {
         std::vector<float> values(communicator.rank() == 0 ? 1000 : 1001);
         communicator.plan_all_reduce({.values = values}).start().wait();
       });
     });
-    CHECK(contains(message, words));
+    CHECK(contains(message, algorithm == std::string("ring") ? "bytes where" : "floats where"));
   }
 }
 
