@@ -153,15 +153,16 @@ TEST_CASE("a state that is saved and loaded continues bit for bit, at any step o
   const nn::Graph graph = network();
   const Batches batches(graph, kImages, 4, kSteps);
   for (const Variant& variant : variants()) {
-    for (const auto& [saved_at, wire] :
+    for (const auto& [saved_step, wire] :
          {std::pair{1, comm::Wire::fp32}, {3, comm::Wire::int4}, {4, comm::Wire::fp32}, {6, comm::Wire::int4}}) {
+      const int saved_at = saved_step;
       CAPTURE(variant.name);
       CAPTURE(saved_at);
       Experiment experiment = experiment_of(graph, batches, 2, 4, variant);
       experiment.wire = wire;
       const Trajectory undisturbed = run(experiment, Look::at_the_end)[0];
       std::vector<std::vector<float>> continued(2);
-      run_ranks(experiment, [&, saved_at = saved_at](Rank& rank) {
+      run_ranks(experiment, [&](Rank& rank) {
         for (std::int64_t step = 0; step < saved_at; ++step) rank.step(step);
         rank.drain();
         rank.restart_from_state();
