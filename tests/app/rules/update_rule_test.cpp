@@ -756,7 +756,9 @@ TEST_CASE("the table's count of arrays is what a rule's state has") {
   const Batches batches(graph, kImages, 1, 1);
   Experiment experiment = experiment_of(graph, batches);
   for (const RuleInfo& rule : rules()) {
-    for (const auto& [workers, wire] : {std::pair{1, comm::Wire::fp32}, {3, comm::Wire::bf16}, {3, comm::Wire::int4}}) {
+    for (const auto& [count_of_workers, wire] :
+         {std::pair{1, comm::Wire::fp32}, {3, comm::Wire::bf16}, {3, comm::Wire::int4}}) {
+      const int workers = count_of_workers;
       CAPTURE(rule.name);
       experiment.algorithm.name = rule.name;
       experiment.algorithm.workers_per_rank = workers;

@@ -420,14 +420,14 @@ TEST_CASE("a checkpoint of format 1 continues from its mean model and mean veloc
 }
 
 TEST_CASE("stopped again and again, with wires that round") {
-  using Settings = std::vector<std::string>;
-  for (const Settings& settings : {Settings{"comm.wire=bf16"},
-                                   {"comm.wire=int8", "algorithm.fresh=0.5"},
-                                   {"comm.wire=int4", "algorithm.fresh=0", "algorithm.workers_per_rank=2"},
-                                   {"comm.wire=int4", "algorithm.name=ssgd"},
-                                   {"comm.wire=int4", "algorithm.fresh=0.5", "algorithm.overlap_from_epoch=1"},
-                                   {"comm.wire=int4", "algorithm.fresh=0", "algorithm.staleness_limit=1e-9"}}) {
-    Settings overrides = {"comm.algorithm=auto", "data.loader.prefetch_batches=2"};
+  using Lines = std::vector<std::string>;
+  for (const Lines& settings : {Lines{"comm.wire=bf16"},
+                                {"comm.wire=int8", "algorithm.fresh=0.5"},
+                                {"comm.wire=int4", "algorithm.fresh=0", "algorithm.workers_per_rank=2"},
+                                {"comm.wire=int4", "algorithm.name=ssgd"},
+                                {"comm.wire=int4", "algorithm.fresh=0.5", "algorithm.overlap_from_epoch=1"},
+                                {"comm.wire=int4", "algorithm.fresh=0", "algorithm.staleness_limit=1e-9"}}) {
+    Lines overrides = {"comm.algorithm=auto", "data.loader.prefetch_batches=2"};
     overrides.insert(overrides.end(), settings.begin(), settings.end());
     CAPTURE(overrides);
     const TemporaryFolder undisturbed;
@@ -466,8 +466,8 @@ TEST_CASE("another wire from a checkpoint on, or other ranks on a narrow one: ne
           format("algorithm.workers_per_rank={}", workers)}});
     const auto continued = lines_of(folder, "step");
     REQUIRE(continued.size() == 4);
-    CAPTURE(first);
-    CAPTURE(then);
+    const std::string wires = format("{} then {}", first, then);
+    CAPTURE(wires);
     CHECK(continued[2].at("loss").get<double>() == doctest::Approx(expected[2].at("loss").get<double>()).epsilon(0.2));
   }
 }
