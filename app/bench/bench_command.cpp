@@ -1,5 +1,6 @@
 #include "app/bench/bench_command.h"
 
+#include <iterator>
 #include <limits>
 #include <map>
 #include <string>
@@ -72,6 +73,7 @@ int run_bench_command(int argc, const char* const* argv) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   std::vector<std::string> wires;
+  wires.reserve(std::size(comm::kWires));
   for (const comm::WireInfo& info : comm::kWires) wires.emplace_back(info.name);
   step_command->add_option("--wire", step.wire, "as in comm.wire")->check(CLI::IsMember(wires))->capture_default_str();
   add_number(step_command, "--threads", step.threads, "OpenMP threads per rank (default: the rank's cores)");

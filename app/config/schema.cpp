@@ -1,6 +1,7 @@
 #include "app/config/schema.h"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "app/config/network_reader.h"
@@ -175,6 +176,7 @@ std::vector<Field> schema(Configuration& configuration) {
   all_reduce_help.append("; auto: by ranks, hosts, wire and the size of the array, as comm/README.md says");
   const auto all_reduce = choice<std::string>(all_reduces);
   std::vector<std::pair<std::string, comm::Wire>> wires;
+  wires.reserve(std::size(comm::kWires));
   for (const comm::WireInfo& info : comm::kWires) wires.emplace_back(info.name, info.wire);
   const auto wire = choice<comm::Wire>(wires);
   const auto saved_workers =
