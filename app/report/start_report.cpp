@@ -220,8 +220,8 @@ std::vector<std::string> format_rows(const std::vector<ReportRow>& rows) {
 std::int64_t all_reduce_bytes(const Configuration& configuration, std::string_view algorithm, std::int64_t parameters,
                               int rank_count) {
   if (rank_count == 1) return 0;
-  const comm::Wire wire = algorithm == comm::kSharedMemory ? comm::Wire::fp32 : configuration.comm.wire;
-  return static_cast<std::int64_t>(comm::wire_bytes(wire, static_cast<std::size_t>(parameters)));
+  return static_cast<std::int64_t>(
+      comm::wire_bytes(comm::wire_by(algorithm, configuration.comm.wire), static_cast<std::size_t>(parameters)));
 }
 
 }  // namespace dcs3gd::app

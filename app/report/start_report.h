@@ -47,8 +47,8 @@ std::vector<ReportRow> plan_rows(const Configuration& configuration, const Model
 /// Two columns, a line a row.
 std::vector<std::string> format_rows(const std::vector<ReportRow>& rows);
 
-/// Bytes of the array that a step averages, in the wire's format; 0 on a single rank. Of these a rank sends 2(N−1)/N,
-/// and receives as many.
+/// Bytes of the array that a step averages by this algorithm, in the wire's format; 0 on a single rank. Of these a rank
+/// sends 2(N−1)/N, and receives as many.
 std::int64_t all_reduce_bytes(const Configuration& configuration, std::string_view algorithm, std::int64_t parameters,
                               int rank_count);
 

@@ -32,11 +32,6 @@ constexpr int kUrgencyOfSums = -1;
 /// Of a summand and of the sum, and what is given back of those of the step before.
 constexpr int kRoundingsOfNarrowWire = 4;
 
-/// Of what rounds updates: nothing does in shared memory.
-comm::Wire rounding_wire(const comm::Communicator& communicator, const RuleOptions& options, std::size_t parameters) {
-  return communicator.algorithm_for(parameters) == comm::kSharedMemory ? comm::Wire::fp32 : options.wire;
-}
-
 optim::CompensationOptions compensation_of(const AlgorithmOptions& algorithm, comm::Wire wire, int workers) {
   return {.lambda0 = algorithm.lambda0,
           .lambda = algorithm.lambda,
@@ -93,9 +88,10 @@ class OverlappedSgd final : public UpdateRule {
       : parts_(parts),
         options_(options),
         local_(parts_, options_.algorithm),
-        compensation_(compensation_of(options.algorithm,
-                                      rounding_wire(parts.communicator, options, weights.layout().element_count()),
-                                      local_.total())),
+        compensation_(compensation_of(
+            options.algorithm,
+            comm::wire_by(parts.communicator.algorithm_for(weights.layout().element_count()), options.wire),
+            local_.total())),
         own_momentum_(static_cast<float>(options.algorithm.own_momentum.value_or(options.sgd.momentum))),
         reach_(optim::reach_of(options.sgd)),
         slices_(parts.network.parameter_layout()->slices()),

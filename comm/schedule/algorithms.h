@@ -44,6 +44,11 @@ bool may_share_memory(std::string_view name, Wire wire);
 const AlgorithmInfo& choose_algorithm(std::string_view name, const Topology& topology, std::size_t floats, Wire wire,
                                       bool shares_memory);
 
+/// What travels by a chosen algorithm where this wire was asked for: nothing is narrowed in shared memory.
+inline Wire wire_by(std::string_view algorithm, Wire asked_for) {
+  return algorithm == kSharedMemory ? Wire::fp32 : asked_for;
+}
+
 /// What is wrong with a name in comm.algorithm on this wire, and what to choose; empty if nothing is.
 std::string clash_with_wire(std::string_view name, Wire wire);
 
