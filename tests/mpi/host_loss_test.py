@@ -33,7 +33,7 @@ LINKS = "100mbit"  # a step takes a tenth of a second on any machine: the run la
 CONFIG = """\
 run: {epochs: EPOCHS, output_dir: FOLDER/runs, threads: 1}
 model: {name: resnet20, classes: 10}
-data: {format: synthetic, image_size: 16, channels: 3, synthetic: {train_images: 12288, eval_images: 1000}}
+data: {format: synthetic, image_size: 16, channels: 3, synthetic: {train_images: 16384, eval_images: 1000}}
 algorithm: {batch_per_worker: 32}
 optimizer: {lr: {base: 0.0125, reference_batch: 32, warmup_epochs: 1, schedule: linear}}
 checkpoint: {every_epochs: null, every_steps: 16}
