@@ -13,13 +13,14 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from cli_support import CliTest, main
 
-# 100 steps, a checkpoint after 40 and 80.
+# 100 steps, a checkpoint after 40 and 80. Ranks of one host would sum in shared memory, where no message is.
 RUN = """\
 run: {epochs: 10, name: run, eval_every_epochs: 0}
 model: {name: lenet5, classes: 2}
 data: {format: synthetic, image_size: 16, channels: 1, synthetic: {train_images: 80, eval_images: 20}}
 algorithm: {batch_per_worker: 4}
 optimizer: {lr: {base: 0.02, reference_batch: 8, warmup_epochs: 0}}
+comm: {algorithm: ring}
 checkpoint: {every_epochs: null, every_steps: 40}
 """
 
