@@ -82,6 +82,7 @@ void bench_nn(const NnBenchOptions& options) {
     step_ms.push_back(watch.elapsed_ms());
     bound_ms.push_back(1e3 * bound.run());
   }
+  rule->drain();
 
   const TimingSummary steps = summarize(step_ms);
   const TimingSummary bounds = summarize(bound_ms);

@@ -73,6 +73,7 @@ class CliTest(unittest.TestCase):
     def succeed(self, *arguments, **options):
         result = self.run_program(*arguments, **options)
         self.assertEqual(result.code, 0, result)
+        self.assertNotIn(" error: ", result.err, result)
         return result
 
     def refuse(self, *arguments, says, code=2, **options):
