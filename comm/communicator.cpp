@@ -73,6 +73,7 @@ Communicator::Communicator(OpenTransport open, const Options& options)
       topology_(progress_->transport().rank(), progress_->transport().size()),
       host_by_host_(topology_),
       host_topology_(topology_),
+      twin_topology_(topology_),
       first_topology_(topology_) {
   try {
     meet();
@@ -102,21 +103,40 @@ Communicator::~Communicator() {
 /// Everything that depends on who is there and where.
 void Communicator::meet() {
   topology_ = host_topology_ = Topology(progress_->transport().rank(), progress_->transport().size());
-  std::vector<std::string> hosts;
+  std::vector<std::string> host_names;
   places_.clear();
   for (const std::string& blob : gather_blobs("meeting of all ranks", pack(find_own_place()))) {
     places_.push_back(unpack_place(blob));
-    hosts.push_back(places_.back().host);
+    host_names.push_back(places_.back().host);
   }
-  topology_ = Topology(rank(), size(), std::move(hosts), options_.ranks_per_host);
+  topology_ = Topology(rank(), size(), std::move(host_names), options_.ranks_per_host);
   host_by_host_ = topology_.host_by_host();
-  for (std::vector<int>& ranks : topology_.ranks_by_host()) {
-    if (std::ranges::count(ranks, rank()) > 0) host_topology_ = topology_.part(std::move(ranks));
+  const std::vector<std::vector<int>> hosts = topology_.ranks_by_host();
+  for (const std::vector<int>& ranks : hosts) {
+    if (std::ranges::count(ranks, rank()) > 0) host_topology_ = topology_.part(ranks);
   }
   const bool between_hosts = are_on_several_hosts(places_);
   progress_->set_between_hosts(between_hosts);
   segment_bytes_ = segment_bytes(options_, between_hosts);
-  if (may_share_memory(options_.algorithm, Wire::fp32)) share_memory();
+  const bool are_several = hosts.size() > 1;
+  const bool shares = may_share_memory(options_.algorithm, Wire::fp32) ||
+                      (are_several && find_algorithm(options_.algorithm).shares_within_hosts);
+  if (shares) share_memory();
+  all_hosts_share_ = false;
+  if (!shares || !are_several || !find_twins(hosts)) return;
+  all_hosts_share_ = is_true_on_all(shares_memory_);
+}
+
+/// Whether hosts have equally many ranks, and several.
+bool Communicator::find_twins(const std::vector<std::vector<int>>& hosts) {
+  std::vector<int> twins;
+  twins.reserve(hosts.size());
+  for (const std::vector<int>& ranks : hosts) {
+    if (ranks.size() == 1 || ranks.size() != hosts.front().size()) return false;
+    twins.push_back(ranks[static_cast<std::size_t>(host_topology_.rank())]);
+  }
+  twin_topology_ = topology_.part(std::move(twins));
+  return true;
 }
 
 /// Among the ranks of each host; all of them or none.
@@ -160,12 +180,16 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
   }
   if (may_share_memory(name, spec.values.empty() ? Wire::fp32 : *spec.wire)) {
     if (can_share_memory(topology)) {
-      if (std::optional<AllReducePlan> plan = plan_in_shared_memory(spec, topology)) return std::move(*plan);
+      auto plan = plan_in_shared_memory(spec, topology, find_algorithm(kSharedMemory));
+      if (plan) return std::move(*plan);
     } else if (spec.group == Group::host) {
       progress_->count_started();  // what the ranks of other hosts may tell each other for it
     }
   }
   const AlgorithmInfo* algorithm = &choose_algorithm(name, topology, spec.values.size(), *spec.wire, false);
+  if (algorithm->shares_within_hosts && all_hosts_share_ && spec.group == Group::all) {
+    if (auto plan = plan_in_shared_memory(spec, host_topology_, *algorithm)) return std::move(*plan);
+  }
   Transport& transport = progress_->transport();
   if (algorithm->is_native() && spec.group == Group::host) algorithm = &algorithms().front();
   if (algorithm->is_native()) {
@@ -180,8 +204,7 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
     }
     algorithm = &algorithms().front();
   }
-  auto operation = std::make_unique<ScheduledAllReduce>(transport, topology, *algorithm, spec, segment_bytes_,
-                                                        segment_bytes(options_, false));
+  auto operation = make_scheduled(spec, topology, *algorithm);
   const std::size_t staging_bytes = operation->staging_bytes();
   return {*progress_,
           std::make_shared<Job>(std::move(operation)),
@@ -192,19 +215,27 @@ AllReducePlan Communicator::plan_all_reduce(AllReduceSpec spec) {
            .needs_no_other_rank = topology.size() == 1}};
 }
 
+std::unique_ptr<ScheduledAllReduce> Communicator::make_scheduled(const AllReduceSpec& spec, const Topology& topology,
+                                                                 const AlgorithmInfo& algorithm) {
+  return std::make_unique<ScheduledAllReduce>(progress_->transport(), topology, algorithm, spec, segment_bytes_,
+                                              segment_bytes(options_, false));
+}
+
 /// All ranks of a host, or those there are.
 bool Communicator::can_share_memory(const Topology& topology) const {
   return shares_memory_ && topology.size() == ranks_here();
 }
 
-/// None where an array of one of the ranks lies outside the memory they share, or there is no room for the sums.
-std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology) {
+/// `topology`: of a host. None where an array of one of the ranks lies outside the memory they share, or there is no
+/// room for the sums; where the algorithm sums over several hosts, on any of them.
+std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology,
+                                                                 const AlgorithmInfo& algorithm) {
   struct Offer {
     SharedAllReduce::Place place;
     std::size_t floats;
     std::size_t tail;
   };
-  const std::size_t staging_bytes = SharedAllReduce::board_bytes(spec, topology);
+  std::size_t staging_bytes = SharedAllReduce::board_bytes(spec, topology);
   const std::size_t values = spec.values.empty() ? 0 : host_memory_->offset_of(spec.values.data());
   std::shared_ptr<std::byte> board;
   if (values != HostMemory::kNowhere) board = host_memory_->allocate(staging_bytes);
@@ -239,13 +270,26 @@ std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduce
   }
   host_memory_->release(retired);
   if (is_possible && !has_room && topology.rank() == 0) warn_of_short_memory(spec.values.size());
-  if (!is_possible || !has_room) return std::nullopt;
+  is_possible &= has_room;
+  SharedAllReduce::MakeBetweenHosts make_between_hosts;
+  if (algorithm.shares_within_hosts) {
+    is_possible = is_true_on_all(is_possible);
+    make_between_hosts = [&](const AllReduceSpec& chunk) {
+      // Every hop of others would round.
+      const std::string_view name = *chunk.wire == Wire::fp32 ? kAutomatic : "direct";
+      auto operation = make_scheduled(chunk, twin_topology_,
+                                      choose_algorithm(name, twin_topology_, chunk.values.size(), *chunk.wire, false));
+      staging_bytes += operation->staging_bytes();
+      return operation;
+    };
+  }
+  if (!is_possible) return std::nullopt;
   auto operation = std::make_unique<SharedAllReduce>(progress_->transport(), topology, spec, host_memory_,
-                                                     std::move(board), places, ++shared_plans_);
+                                                     std::move(board), places, ++shared_plans_, make_between_hosts);
   std::vector<ResultPart> parts = operation->parts();
   return AllReducePlan(
       *progress_, std::make_shared<Job>(std::move(operation)),
-      {.algorithm = kSharedMemory, .values = spec.values, .parts = std::move(parts), .staging_bytes = staging_bytes});
+      {.algorithm = algorithm.name, .values = spec.values, .parts = std::move(parts), .staging_bytes = staging_bytes});
 }
 
 void Communicator::warn_of_short_memory(std::size_t floats) const {
@@ -267,6 +311,10 @@ std::shared_ptr<float> Communicator::allocate(std::size_t floats) {
 std::string_view Communicator::algorithm_for(std::size_t floats) const {
   return choose_algorithm(options_.algorithm, host_by_host_, floats, options_.wire, can_share_memory(host_by_host_))
       .name;
+}
+
+bool Communicator::is_true_on_all(bool here) {
+  return std::ranges::count(gather(static_cast<char>(here)), char{false}) == 0;
 }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }

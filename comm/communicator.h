@@ -22,6 +22,7 @@
 namespace dcs3gd::comm {
 
 class HostMemory;
+class ScheduledAllReduce;
 
 /// One rank's door to all others. Every rank calls the same collectives in the same order, from one thread; the work is
 /// done by the rank's progress thread, on all operations at once, while the caller goes on.
@@ -109,10 +110,15 @@ class Communicator {
 
  private:
   void meet();
+  bool find_twins(const std::vector<std::vector<int>>& hosts);
   void share_memory();
   bool can_share_memory(const Topology& topology) const;
-  std::optional<AllReducePlan> plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology);
+  std::optional<AllReducePlan> plan_in_shared_memory(const AllReduceSpec& spec, const Topology& topology,
+                                                     const AlgorithmInfo& algorithm);
+  std::unique_ptr<ScheduledAllReduce> make_scheduled(const AllReduceSpec& spec, const Topology& topology,
+                                                     const AlgorithmInfo& algorithm);
   void warn_of_short_memory(std::size_t floats) const;
+  bool is_true_on_all(bool here);
   double run(std::unique_ptr<Operation> operation);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine);
   std::vector<std::string> gather_blobs(std::string_view what, std::string_view mine, const Topology& among);
@@ -124,12 +130,14 @@ class Communicator {
   Topology topology_;
   Topology host_by_host_;     ///< with the ranks of a host as neighbours, whatever numbers they have
   Topology host_topology_;    ///< of the ranks on this host
+  Topology twin_topology_;    ///< of the ranks that have this rank's place on their hosts, if hosts have equally many
   Topology first_topology_;   ///< of the ranks that the job began with
   std::vector<int> members_;  ///< their numbers then of the ranks that are there now
   std::vector<RankPlace> places_;
   std::size_t segment_bytes_ = 0;
   std::shared_ptr<HostMemory> host_memory_;
   bool shares_memory_ = false;      ///< the ranks of this host have each other's memory
+  bool all_hosts_share_ = false;    ///< those of each of several hosts, which have equally many ranks
   std::uint64_t shared_plans_ = 0;  ///< that were made since
 };
 

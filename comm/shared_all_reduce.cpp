@@ -30,7 +30,8 @@ std::size_t SharedAllReduce::board_bytes(const AllReduceSpec& spec, const Topolo
 
 SharedAllReduce::SharedAllReduce(Transport& transport, const Topology& topology, const AllReduceSpec& spec,
                                  std::shared_ptr<HostMemory> memory, std::shared_ptr<std::byte> board,
-                                 std::span<const Place> places, std::uint64_t number)
+                                 std::span<const Place> places, std::uint64_t number,
+                                 const MakeBetweenHosts& make_between_hosts)
     : transport_(transport),
       topology_(topology),
       spec_(spec),
@@ -50,6 +51,12 @@ SharedAllReduce::SharedAllReduce(Transport& transport, const Topology& topology,
                       .tail = tail,
                       .sums = tail + whole_lines(spec_.tail.size())});
   }
+  if (!make_between_hosts) return;
+  const auto [first, count] = chunk(static_cast<std::size_t>(topology_.rank()));
+  AllReduceSpec own_chunk = spec_;
+  own_chunk.values = {sums_, count};
+  if (!spec_.losses.empty()) own_chunk.losses = spec_.losses.subspan(first, count);
+  between_hosts_ = make_between_hosts(own_chunk);
 }
 
 SharedAllReduce::~SharedAllReduce() { memory_->retire(number_, board_); }
@@ -70,11 +77,12 @@ Range SharedAllReduce::chunk(std::size_t rank) const {
   return chunk_range(spec_.values.size(), topology_.size(), static_cast<int>(rank));
 }
 
-void SharedAllReduce::start(int) {
+void SharedAllReduce::start(int tag) {
   ++round_;
+  tag_ = tag;
   started_ = finished_ = 0;
   summed_ = copied_ = 0;
-  is_summed_ = false;
+  is_summed_ = is_finished_ = false;
   std::ranges::copy(spec_.tail, tail_);
   flags_->started.store(round_, std::memory_order_release);
 }
@@ -86,6 +94,7 @@ Step SharedAllReduce::step() {
     sum();
     return Step::moved;
   }
+  if (!is_finished_) return sum_between_hosts();
   const bool moved = advance(finished_, &Flags::finished) || copy();
   if (finished_ == ranks_.size() && (spec_.leaves_parts || copied_ == spec_.values.size())) {
     transport_.throw_if_broken();  // a rank that failed meanwhile may have taken its summands with it
@@ -108,12 +117,12 @@ void SharedAllReduce::sum() {
     float* const sums = sums_ + summed_;
     const float* before = ranks_[0].values + first + summed_;
     for (std::size_t rank = 1; rank < ranks_.size(); ++rank) {
-      const float factor = rank + 1 == ranks_.size() ? *spec_.factor : 1;
+      const float factor = rank + 1 == ranks_.size() && !between_hosts_ ? *spec_.factor : 1;
       add_and_scale(before, ranks_[rank].values + first + summed_, factor, sums, floats);
       before = sums;
     }
     // Nobody else reads the values there, and the sums are in the nearest cache.
-    if (!spec_.leaves_parts) std::copy_n(sums, floats, spec_.values.data() + first + summed_);
+    if (!spec_.leaves_parts && !between_hosts_) std::copy_n(sums, floats, spec_.values.data() + first + summed_);
     summed_ += floats;
   }
   if (summed_ < count) return;
@@ -121,7 +130,24 @@ void SharedAllReduce::sum() {
     spec_.tail[i] = 0;
     for (const Neighbour& rank : ranks_) spec_.tail[i] += rank.tail[i];
   }
+  if (between_hosts_) {
+    between_hosts_->start(tag_);
+  } else {
+    finish();
+  }
   is_summed_ = true;
+}
+
+Step SharedAllReduce::sum_between_hosts() {
+  between_hosts_->set_yields(yields());
+  const Step step = between_hosts_->step();
+  if (step != Step::done) return step;
+  finish();
+  return Step::moved;
+}
+
+void SharedAllReduce::finish() {
+  is_finished_ = true;
   flags_->finished.store(round_, std::memory_order_release);
 }
 
@@ -133,9 +159,9 @@ bool SharedAllReduce::copy() {
     while (rank < finished_ && chunk(rank).first + chunk(rank).count <= copied_) ++rank;
     if (rank == finished_) break;
     const auto [first, count] = chunk(rank);
-    const bool is_own = rank == static_cast<std::size_t>(topology_.rank());  // is there already
-    const std::size_t floats = is_own ? count : std::min(kPieceFloats, first + count - copied_);
-    if (!is_own) std::copy_n(ranks_[rank].sums + (copied_ - first), floats, spec_.values.data() + copied_);
+    const bool is_there = rank == static_cast<std::size_t>(topology_.rank()) && !between_hosts_;
+    const std::size_t floats = is_there ? count : std::min(kPieceFloats, first + count - copied_);
+    if (!is_there) std::copy_n(ranks_[rank].sums + (copied_ - first), floats, spec_.values.data() + copied_);
     copied_ += floats;
   }
   return copied_ > before;
@@ -147,11 +173,17 @@ Step SharedAllReduce::wait() const {
 }
 
 std::string SharedAllReduce::name() const {
-  return format("shared all-reduce of {} floats, step {} of 2", fmt::group_digits(spec_.values.size()),
-                started_ < ranks_.size() ? 1 : 2);
+  const bool has_started = started_ == ranks_.size();
+  if (!between_hosts_) {
+    return format("shared all-reduce of {} floats, step {} of 2", fmt::group_digits(spec_.values.size()),
+                  has_started ? 2 : 1);
+  }
+  return format("hierarchical all-reduce of {} floats, {}", fmt::group_digits(spec_.values.size()),
+                is_summed_ && !is_finished_ ? "between hosts: " + between_hosts_->name() : "within the host");
 }
 
 std::string SharedAllReduce::waits_for() const {
+  if (between_hosts_ && is_summed_ && !is_finished_) return between_hosts_->waits_for();
   const std::size_t missing = started_ < ranks_.size() ? started_ : finished_;
   const auto rank = static_cast<int>(std::min(missing, ranks_.size() - 1));
   return topology_.nothing_comes_from(std::span(&rank, 1));

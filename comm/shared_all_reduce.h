@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -18,15 +19,17 @@
 
 namespace dcs3gd::comm {
 
-/// `comm.algorithm: shared`: the ranks of a host read each other's arrays in place.
+/// `comm.algorithm: shared`: the ranks of a host read each other's arrays in place. Between hosts a chunk is summed by
+/// an operation of its owner with the owners of the same chunk on the other hosts: `hierarchical`.
 ///
 ///   rank 0 values [ a0 | a1 | a2 ]   board [ flags | tail | a0 + b0 + c0 ]     Every rank sums its own chunk, in the
 ///   rank 1 values [ b0 | b1 | b2 ]   board [ flags | tail | a1 + b1 + c1 ]     order of the ranks, straight out of the
 ///   rank 2 values [ c0 | c1 | c2 ]   board [ flags | tail | a2 + b2 + c2 ]     arrays of all, into its board.
 ///
 /// There the others read it: where the spec says so, in place, until they start the plan again; else they copy it. No
-/// message is sent. A rank's values are read until all have finished their chunks, its board is written again when all
-/// have started again. Sums are fp32 on any wire, and their order depends on nothing but the number of ranks.
+/// message is sent within the host. A rank's values are read until all have finished their chunks, its board is written
+/// again when all have started again. Sums are fp32 on any wire, and their order depends on nothing but the number of
+/// ranks; what travels between hosts is rounded as that operation does.
 class SharedAllReduce final : public Operation {
  public:
   /// Where a rank has what the others read.
@@ -35,11 +38,14 @@ class SharedAllReduce final : public Operation {
     std::size_t board = HostMemory::kNowhere;
   };
   static std::size_t board_bytes(const AllReduceSpec& spec, const Topology& topology);
+  /// Makes the all-reduce of a host's sums, of the own chunk and the tail, with those of other hosts.
+  using MakeBetweenHosts = std::function<std::unique_ptr<Operation>(const AllReduceSpec& own_chunk)>;
 
-  /// The factor of the spec is set. `places` by rank; `number` is this plan's among all of these ranks.
+  /// The factor of the spec is set. `places` by rank of the host; `number` is this plan's among all of these ranks.
+  /// `make_between_hosts` is empty where there is one host.
   SharedAllReduce(Transport& transport, const Topology& topology, const AllReduceSpec& spec,
                   std::shared_ptr<HostMemory> memory, std::shared_ptr<std::byte> board, std::span<const Place> places,
-                  std::uint64_t number);
+                  std::uint64_t number, const MakeBetweenHosts& make_between_hosts);
   ~SharedAllReduce() override;
   SharedAllReduce(const SharedAllReduce&) = delete;
   SharedAllReduce& operator=(const SharedAllReduce&) = delete;
@@ -73,6 +79,8 @@ class SharedAllReduce final : public Operation {
   int blocks_per_step() const;
   bool advance(std::atomic<std::size_t>& ranks, std::atomic<std::uint64_t> Flags::*flag) const;
   void sum();
+  Step sum_between_hosts();
+  void finish();
   bool copy();
   Step wait() const;
 
@@ -87,13 +95,16 @@ class SharedAllReduce final : public Operation {
   Flags* const flags_;
   float* const tail_;
   float* const sums_;  ///< of the own chunk
+  std::unique_ptr<Operation> between_hosts_;
 
   std::uint64_t round_ = 0;  ///< starts of the plan
+  int tag_ = 0;
   // Of this one.
   std::atomic<std::size_t> started_ = 0;   ///< ranks, in their order, that are seen to have started
   std::atomic<std::size_t> finished_ = 0;  ///< … and to have finished their chunks
   std::size_t summed_ = 0;                 ///< floats of the own chunk
-  bool is_summed_ = false;                 ///< the tail, too
+  std::atomic<bool> is_summed_ = false;    ///< over the host, the tail, too
+  std::atomic<bool> is_finished_ = false;  ///< over all hosts
   std::size_t copied_ = 0;                 ///< floats of the values
 };
 

@@ -23,7 +23,7 @@ constexpr std::array kAlgorithms{
     AlgorithmInfo{"halving_doubling", "between partners, near and far, few steps for many ranks", false,
                   halving_doubling},
     AlgorithmInfo{"hierarchical", "first within each host, then between hosts, for several ranks a host", true,
-                  hierarchical},
+                  hierarchical, false, true},
     AlgorithmInfo{kSharedMemory, "in each other's memory on one host, else as auto", true, nullptr, true},
     AlgorithmInfo{"mpi", "MPI_Allreduce, the reference; its bits may differ between ranks"},
 };

@@ -18,6 +18,8 @@ struct AlgorithmInfo {
   MakeSchedule make = nullptr;  ///< none: it is not made of messages
   /// The ranks of a host read each other's memory; where they cannot, kAutomatic chooses among the others.
   bool shares_memory = false;
+  /// Within each host its ranks read each other's memory, where they can and hosts have equally many; else they send.
+  bool shares_within_hosts = false;
 
   bool has_schedule() const { return make != nullptr; }
   /// The native all-reduce of the world, MPI_Allreduce; fp32 wire only.

@@ -174,6 +174,75 @@ TEST_CASE("shared memory: hosts of one rank and of several keep step") {
   });
 }
 
+Options on_hosts(int ranks_per_host, std::string_view algorithm = "hierarchical", double timeout_s = 30) {
+  return {.algorithm = std::string(algorithm), .ranks_per_host = ranks_per_host, .timeout_s = timeout_s};
+}
+
+/// Where the averages of a plan for so many values of an Array lie.
+std::size_t part_count(Communicator& communicator, std::span<float> values) {
+  return communicator.plan_all_reduce({.values = values, .leaves_parts = true}).parts().size();
+}
+
+TEST_CASE("several hosts: each sums in its own memory, and its ranks with those in their places on the others") {
+  for (const auto& [ranks, ranks_per_host] : {std::pair{4, 2}, {6, 2}, {6, 3}, {12, 4}}) {
+    run_ranks_as_threads(ranks, on_hosts(ranks_per_host), [&, per_host = ranks_per_host](Communicator& communicator) {
+      const Array array(communicator, 1000);
+      expect(part_count(communicator, array.values) == static_cast<std::size_t>(per_host), "not in memory");
+      for (const std::size_t floats : {0, 1, 15, 16, 17, 113, 1000, 100003}) {
+        for (const Wire wire : {Wire::fp32, Wire::bf16}) {
+          for (const bool leaves_parts : {false, true}) {
+            const std::string finding = check_all_reduce(
+                communicator,
+                {.floats = floats, .tail = 3, .wire = wire, .factor = 0.25F, .leaves_parts = leaves_parts});
+            expect(finding.empty(), finding);
+          }
+        }
+      }
+    });
+  }
+  run_ranks_as_threads(6, on_hosts(2, "auto"), [](Communicator& communicator) {
+    const std::string finding = check_plans_in_flight(communicator);
+    expect(finding.empty(), finding);
+  });
+}
+
+TEST_CASE("several hosts: where one rank has its values elsewhere, or hosts differ in size, all send messages") {
+  run_ranks_as_threads(4, on_hosts(2), [](Communicator& communicator) {
+    const Array array(communicator, 1000);
+    std::vector<float> elsewhere(1000);
+    const std::span<float> values = communicator.rank() == 3 ? std::span(elsewhere) : array.values;
+    std::ranges::fill(values, 1.0F);
+    AllReducePlan plan = communicator.plan_all_reduce({.values = values, .factor = 1, .leaves_parts = true});
+    expect(plan.parts().size() == 1 && plan.algorithm() == "hierarchical", "in memory");
+    plan.start().wait();
+    expect(std::ranges::count(values, 4.0F) == 1000, "sum");
+  });
+  run_ranks_as_threads(5, on_hosts(2), [](Communicator& communicator) {
+    const Array array(communicator, 1000);
+    expect(part_count(communicator, array.values) == 1, "in memory");
+  });
+}
+
+TEST_CASE("several hosts: all have the same bits, whose sums are taken within hosts first") {
+  constexpr std::size_t kFloats = 5003;
+  const auto values_of = [](int rank) {
+    RandomStream random(6, RandomPurpose::test, static_cast<std::uint64_t>(rank));
+    std::vector<float> values(kFloats);
+    for (float& value : values) value = random.normal();
+    return values;
+  };
+  run_ranks_as_threads(4, on_hosts(2), [&](Communicator& communicator) {
+    const Array array(communicator, kFloats);
+    std::ranges::copy(values_of(communicator.rank()), array.values.begin());
+    communicator.plan_all_reduce({.values = array.values, .factor = 0.1F}).start().wait();
+    expect(check_same_bits(communicator, array.values.data(), array.values.size_bytes()).empty(), "bits");
+    const std::vector<float> a = values_of(0), b = values_of(1), c = values_of(2), d = values_of(3);
+    for (std::size_t i = 0; i < kFloats; ++i) {
+      expect(array.values[i] == 0.1F * ((a[i] + b[i]) + (c[i] + d[i])), format("element {}", i));
+    }
+  });
+}
+
 TEST_CASE("where the system gives no memory to share, ranks send messages") {
   rlimit before{};
   REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
@@ -192,11 +261,12 @@ TEST_CASE("where the system gives no memory to share, ranks send messages") {
 }
 
 /// What ranks 1 and 2 hear when rank 0 does not start what all have planned, but this.
-std::vector<std::string> messages_when(const Options& options, const std::function<void(Communicator&)>& rank_0) {
+std::vector<std::string> messages_when(const Options& options, const std::function<void(Communicator&)>& rank_0,
+                                       int ranks = 3) {
   std::mutex mutex;
   std::vector<std::string> messages;
   try {
-    run_ranks_as_threads(3, options, [&](Communicator& communicator) {
+    run_ranks_as_threads(ranks, options, [&](Communicator& communicator) {
       const Array array(communicator, 1000);
       AllReducePlan plan = communicator.plan_all_reduce({.values = array.values});
       if (communicator.rank() == 0) {
@@ -224,6 +294,16 @@ TEST_CASE("shared memory: a rank that does not come is named, one that fails end
     return message.find("shared all-reduce of 1,000 floats, step 1 of 2: no progress for ") != std::string::npos &&
            message.find("nothing comes from rank 0 on ") != std::string::npos;
   }));
+  const std::vector<std::string> on_hosts_of_two = messages_when(
+      on_hosts(2, "hierarchical", 0.3), [](Communicator&) { std::this_thread::sleep_for(std::chrono::seconds(3)); }, 4);
+  const auto is_told = [&](const char* operation, const char* who) {
+    return std::ranges::any_of(on_hosts_of_two, [&](const std::string& message) {
+      return message.find(operation) != std::string::npos && message.find(who) != std::string::npos;
+    });
+  };
+  CHECK(on_hosts_of_two.size() == 3);
+  CHECK(is_told("hierarchical all-reduce of 1,000 floats, within the host: no progress",
+                "nothing comes from rank 0 on "));
   const Stopwatch stopwatch;
   for (const std::string& message :
        messages_when(sharing(60), [](Communicator& communicator) { communicator.abort("the disk is full"); })) {
@@ -256,6 +336,43 @@ TEST_CASE("shared memory: those left when a rank dies share theirs") {
     expect(communicator.regroup().starts_with("rank 2"), "who");
     expect(average() == 2, "two");
   });
+}
+
+TEST_CASE("several hosts: those left when ranks die sum by messages, or in memory if hosts are equal") {
+  for (const int dies_too : {0, 1}) {
+    std::atomic<int> done = 0;
+    run_ranks_as_threads(6, on_hosts(2), [&](Communicator& communicator) {
+      const Array array(communicator, 1000);
+      const auto average = [&](std::size_t parts) {
+        std::ranges::fill(array.values, 1.0F);
+        AllReducePlan plan = communicator.plan_all_reduce({.values = array.values, .factor = 1, .leaves_parts = true});
+        expect(plan.parts().size() == parts, format("{} parts", plan.parts().size()));
+        plan.start().wait();
+        return plan.parts().back().values.back();
+      };
+      expect(average(2) == 6, "six");
+      ++done;
+      while (done < 6) std::this_thread::yield();
+      if (communicator.rank() == 5 || (dies_too == 1 && communicator.rank() == 4)) throw RankDies();
+      const int left = 5 - dies_too;
+      try {
+        average(2);
+        throw std::runtime_error("nobody missed rank 5");
+      } catch (const Error&) {
+        expect(communicator.has_lost_ranks(), "lost ranks");
+      }
+      while (true) {
+        try {
+          communicator.regroup();
+          if (communicator.size() == left) break;
+          average(1);
+        } catch (const Error&) {
+          expect(communicator.has_lost_ranks(), "lost ranks");
+        }
+      }
+      expect(average(dies_too == 1 ? 2 : 1) == static_cast<float>(left), "left");
+    });
+  }
 }
 
 TEST_CASE("host memory: blocks are zeroed, apart, and go back; another one's is not taken for a neighbour's") {
