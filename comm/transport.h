@@ -56,7 +56,8 @@ class Transport {
 };
 
 /// Tags count operations, so that the messages of one are never taken for those of another, in flight beside it or
-/// before it. MPI guarantees tags up to 32767: before a tag comes again, as many operations have been started.
-constexpr int kTagCount = 32768;
+/// before it. MPI guarantees tags up to 32767, which is the transport's own: before a tag comes again, as many
+/// operations have been started.
+constexpr int kTagCount = 32767;
 
 }  // namespace dcs3gd::comm
