@@ -194,7 +194,7 @@ class Resume(TrainTest):
 
     def test_the_end_of_a_slurm_job(self):
         result = self.run_program("--config", "tiny_run.yaml", *self.MANY, *setting(run__name="run"),
-                                  environment={"SLURM_JOB_END_TIME": str(int(time.time()) + 91)})
+                                  environment={"SLURM_JOB_END_TIME": str(int(time.time()) + 95)})
         self.assertEqual(result.code, 75, result)
         self.assertIn("time limit", result.out)
 
