@@ -25,6 +25,11 @@ by_memory=$(awk -v job=$kJobMegabytes '/^MemAvailable:/ {print int($2 / 1024 / j
 jobs=$((by_memory < cores ? by_memory : cores))
 ((jobs >= 1)) || jobs=1
 
+# Where the distribution's own compiler is too old, the one that setup.sh has installed beside it.
+if [[ $preset != @(clang|fuzz) && -z ${CXX:-} ]] && command -v g++-12 >/dev/null && (($(g++ -dumpversion) < 12)); then
+  export CXX=g++-12
+fi
+
 quiet=()
 [[ -t 1 ]] || quiet=(-- --quiet)
 echo "build.sh: $preset, $jobs jobs"

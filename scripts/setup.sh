@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the packages that dcs3gd-train needs, on Debian 12 and 13; Ubuntu's have the same names (not tried). Run again,
-# it finds nothing to do and does not call apt.
+# Installs the packages that dcs3gd-train needs, on Debian 12 and 13 and on Ubuntu 22.04 and 24.04. Run again, it finds nothing to
+# do and does not call apt.
 #
 #   scripts/setup.sh           what building and training need
 #   scripts/setup.sh --fast    also what the fast tests need
@@ -46,6 +46,9 @@ case "${1:-}" in
   --test) packages+=("${kFastTestPackages[@]}" "${kTestPackages[@]}") ;;
   *) fail "unknown argument '$1'; use no argument, --fast or --test" ;;
 esac
+
+# Its own GCC is 11.
+if grep -qs '^VERSION_CODENAME=jammy$' /etc/os-release; then packages+=(g++-12); fi
 
 missing_packages() {
   local installed

@@ -16,6 +16,7 @@
 #include "comm/thread_world.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "tests/support/file_helpers.h"
 #include "tests/support/temporary_folder.h"
 
 namespace dcs3gd::comm {
@@ -156,9 +157,9 @@ TEST_CASE("each operation has a time-out of its own, and all fail with the error
   const auto busy = std::make_shared<Job>(std::make_unique<BusyOperation>());
   progress.submit(busy);
   const auto stuck = submit(progress, open);
-  CHECK_THROWS_WITH_AS(progress.wait(*stuck), doctest::Contains("gate: no progress for "), Error);
-  CHECK_THROWS_WITH_AS(progress.wait(*busy), doctest::Contains("gate: no progress for "), Error);
-  CHECK_THROWS_WITH_AS(progress.wait(*submit(progress, kOpen)), doctest::Contains("gate: no progress"), Error);
+  CHECK(test::contains(test::error_of([&] { progress.wait(*stuck); }).what(), "gate: no progress for "));
+  CHECK(test::contains(test::error_of([&] { progress.wait(*busy); }).what(), "gate: no progress for "));
+  CHECK(test::contains(test::error_of([&] { progress.wait(*submit(progress, kOpen)); }).what(), "gate: no progress"));
 }
 
 TEST_CASE("a time-out that no clock can count is never") {

@@ -92,7 +92,7 @@ TEST_CASE("gradients of weights come out of every kind of tile, whole and padded
       {{10, 3, 1, 1}, Tag::OIhw8o16i2o},  {{1, 1, 1, 1}, Tag::OIhw16i16o},
       {{33, 17, 3, 3}, Tag::Oihw16o},     {{12, 9, 3, 3}, Tag::hwio},
       {{20, 18, 3, 3}, Tag::ohwi},        {{130, 70}, Tag::AB16b64a},
-      {{10, 512}, Tag::BA16a16b},         {{1000, 48}, Tag::ba},
+      {{10, 512}, Tag::AB16b16a},         {{1000, 48}, Tag::ba},
   };
   for (const Case& weights : cases) {
     CAPTURE(static_cast<int>(weights.tag));

@@ -13,7 +13,7 @@ class Dcs3gdTrain(CMakePackage):
     version("0.5.0")
 
     depends_on("cxx", type="build")
-    depends_on("cmake@3.25:", type="build")
+    depends_on("cmake@3.22:", type="build")
     depends_on("ninja", type="build")
 
     depends_on("onednn@2.6:3 cpu_runtime=omp")
