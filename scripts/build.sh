@@ -31,7 +31,7 @@ if [[ $preset != @(clang|fuzz) && -z ${CXX:-} ]] && command -v g++-12 >/dev/null
 fi
 
 quiet=()
-[[ -t 1 ]] || quiet=(-- --quiet)
+[[ -t 1 ]] || ! ninja --quiet --version >/dev/null 2>&1 || quiet=(-- --quiet)  # from Ninja 1.11 on
 echo "build.sh: $preset, $jobs jobs"
 cmake --preset "$preset" "${configure[@]}"
 cmake --build "build/$preset" -j "$jobs" "${build[@]}" "${quiet[@]}"
