@@ -313,9 +313,7 @@ std::string_view Communicator::algorithm_for(std::size_t floats) const {
       .name;
 }
 
-bool Communicator::is_true_on_all(bool here) {
-  return std::ranges::count(gather(static_cast<char>(here)), char{false}) == 0;
-}
+bool Communicator::is_true_on_all(bool here) { return std::ranges::count(gather(here ? 1 : 0), 0) == 0; }
 
 void Communicator::barrier() { gather_blobs("barrier", ""); }
 
