@@ -12,7 +12,7 @@ from scripts_support import ScriptTest
 from processes import TIMEOUT_S, processes_with_environment, wait_until
 
 RUN = """\
-run: {epochs: 100000, eval_every_epochs: 50, name: run}
+run: {epochs: 1000000, eval_every_epochs: 50, name: run}
 model: {name: lenet5, classes: 2}
 data: {format: synthetic, image_size: 16, channels: 1, synthetic: {train_images: 64, eval_images: 20}}
 algorithm: {name: dc_s3gd, batch_per_worker: 8}
@@ -181,13 +181,13 @@ class Hosts(ElasticTest):
             return max((path.name for path in checkpoints.glob("step-????????")), default="")
 
         before = newest()
-        self.assertTrue(wait_until(lambda: newest() > before))
+        self.assertTrue(wait_until(lambda: newest() > before), f"nothing after {before!r}:\n{self.read('console')[-4000:]}")
 
     def test_ranks_and_hosts_that_die_and_come_back(self):
         self.hears(r"starting 3 ranks on 2 hosts, from step 0\n")
         self.steps()
         os.kill(self.ranks("h2")[0], signal.SIGKILL)
-        self.hears(r"the job ended after .* exit code 137")
+        self.hears(r"the job ended after .* exit code [1-9]")  # 137, or 14 if Open MPI 5 misses its daemon first
         self.hears(r"starting 3 ranks on 2 hosts, from step [1-9]")
         self.steps()
 
