@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds, and runs every test. Ends at the first stage that fails, naming it; of those
-# that run beside the tests (debug, clang, tidy) it waits for the tests.
+# that run beside the tests (debug, clang, tidy, builds) it waits for the tests.
 #
 #   scripts/test.sh            all stages
 #   scripts/test.sh --quick    the first stages only, without the slow tests
@@ -26,6 +26,7 @@ export CTEST_OUTPUT_ON_FAILURE=1
 readonly kCodeFolders=(app comm core data nn)
 readonly kUnitTestFolders=(core nn comm data app)
 readonly kWerror=-DDCS3GD_WARNINGS_AS_ERRORS=ON
+readonly kDebian13=build/debian13
 readonly kResults=$PWD/build/test_results
 readonly kSummary=$kResults/stages.txt
 
@@ -55,9 +56,13 @@ stage_fast_tests() { run_tests fast_tests --test-dir build/release -LE slow; }
 
 stage_slow_tests() { run_tests slow_tests --test-dir build/release -L slow; }
 
-stage_asan() {
+build_asan() {
   local folders=("${kUnitTestFolders[@]/#/tests/}")
   scripts/build.sh asan "$kWerror" --target "${folders[@]/%//all}"
+}
+
+stage_asan() {
+  build_asan
   for folder in "${kUnitTestFolders[@]}"; do
     run_tests "asan_$folder" --test-dir "build/asan/tests/$folder" -LE 'slow|mpi'
   done
@@ -66,9 +71,13 @@ stage_asan() {
 # The folders with threads of their own, and the whole trainer with ranks as threads. libgomp is not built for
 # ThreadSanitizer, so these tests run without OpenMP threads; address randomisation is off because GCC 12's runtime cannot
 # live with that of newer kernels.
-stage_tsan() {
+build_tsan() {
   scripts/build.sh tsan "$kWerror" --target log_test trace_test app_algorithm_test app_checkpoint_test \
     tests/comm/all tests/data/all
+}
+
+stage_tsan() {
+  build_tsan
   local fixed_addresses=()
   setarch -R true 2>/dev/null && fixed_addresses=(setarch -R)
   "${fixed_addresses[@]}" ctest --test-dir build/tsan/tests/core --no-tests=error -R '^(log|trace)_test$'
@@ -91,7 +100,7 @@ stage_package() {
 # The fast tests with the compiler, MPI and oneDNN of Debian 13; its package in a second folder that has nothing but what
 # the package asks for.
 stage_debian13() {
-  local folder=build/debian13 bare=build/debian13_bare log=$kResults/debian13.log status=0
+  local folder=$kDebian13 bare=${kDebian13}_bare log=$kResults/debian13.log status=0
   scripts/debian13.sh "$folder" scripts/test.sh --fast | tee "$log" || status=$?
   if ((status == 77)); then
     printf '<testsuite><testcase name="debian13" status="notrun"><system-out>%s</system-out></testcase></testsuite>\n' \
@@ -114,10 +123,20 @@ stage_debian13() {
     mpirun -n 2 --oversubscribe --bind-to none dcs3gd-train --config tiny.yaml --resume never --set run.max_steps=64'
 }
 
+build_fuzz() { scripts/build.sh fuzz "$kWerror" --target fuzz; }
+
 # Seconds for each target: enough to see that they work and meet yesterday's mistakes. Longer: tests/README.md.
 stage_fuzz() {
-  scripts/build.sh fuzz "$kWerror" --target fuzz
+  build_fuzz
   tests/fuzz/run.sh 10
+}
+
+# What the stages after the tests run.
+stage_builds() {
+  build_asan
+  build_fuzz
+  build_tsan
+  scripts/debian13.sh "$kDebian13" bash -c "scripts/setup.sh --fast && scripts/build.sh release $kWerror" || (($? == 77))
 }
 
 # Findings alone: a line for each file and its count of suppressed warnings would bury them.
@@ -158,15 +177,16 @@ else
   # What only compiles takes what the tests, which wait much of their time, leave of the cores. In a process group of its own,
   # to be ended with all it has started.
   set -m
-  (renice -n 19 -p $BASHPID >/dev/null && run_stages debug clang tidy) >"$kResults/beside.log" 2>&1 &
+  (renice -n 19 -p $BASHPID >/dev/null && run_stages debug clang tidy builds) >"$kResults/beside.log" 2>&1 &
   beside=$!
   set +m
-  trap 'kill -- "-$beside" 2>/dev/null || true; ! grep -Eq "^(debug|clang|tidy) .*FAILED" "$kSummary" || cat "$kResults/beside.log"' EXIT
-  run_stages fast_tests slow_tests asan fuzz tsan debian13
+  trap 'kill -- "-$beside" 2>/dev/null || true; ! grep -Eq "^(debug|clang|tidy|builds) .*FAILED" "$kSummary" || cat "$kResults/beside.log"' EXIT
+  run_stages fast_tests slow_tests
   status=0
   wait "$beside" || status=$?
   ((status == 0)) || exit "$status"
   cat "$kResults/beside.log"
+  run_stages asan fuzz tsan debian13
 fi
 
 printf '\n%s\n\n' "$(<"$kSummary")"
