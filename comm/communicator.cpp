@@ -121,20 +121,24 @@ void Communicator::meet() {
   const bool are_several = hosts.size() > 1;
   const bool shares = may_share_memory(options_.algorithm, Wire::fp32) ||
                       (are_several && find_algorithm(options_.algorithm).shares_within_hosts);
-  if (shares) share_memory();
+  if (shares) {
+    share_memory();
+  } else {
+    shares_memory_ = false;  // after regroup(), of the hosts of before
+    host_memory_.reset();
+  }
   all_hosts_share_ = false;
   if (!shares || !are_several || !find_twins(hosts)) return;
   all_hosts_share_ = is_true_on_all(shares_memory_);
 }
 
-/// Whether hosts have equally many ranks, and several.
+/// Sets twin_topology_ if hosts have equally many ranks, and several; else false.
 bool Communicator::find_twins(const std::vector<std::vector<int>>& hosts) {
+  const std::size_t here = hosts.front().size();
+  if (here == 1 || std::ranges::any_of(hosts, [&](const auto& ranks) { return ranks.size() != here; })) return false;
   std::vector<int> twins;
   twins.reserve(hosts.size());
-  for (const std::vector<int>& ranks : hosts) {
-    if (ranks.size() == 1 || ranks.size() != hosts.front().size()) return false;
-    twins.push_back(ranks[static_cast<std::size_t>(host_topology_.rank())]);
-  }
+  for (const std::vector<int>& ranks : hosts) twins.push_back(ranks[static_cast<std::size_t>(host_topology_.rank())]);
   twin_topology_ = topology_.part(std::move(twins));
   return true;
 }
@@ -275,10 +279,11 @@ std::optional<AllReducePlan> Communicator::plan_in_shared_memory(const AllReduce
   if (algorithm.shares_within_hosts) {
     is_possible = is_true_on_all(is_possible);
     make_between_hosts = [&](const AllReduceSpec& chunk) {
-      // Every hop of others would round.
+      // Every hop of others would round. One choice for all places, by the longest chunk: the tail is summed in each.
+      const std::size_t longest = chunk_range(spec.values.size(), topology.size(), 0).count;
       const std::string_view name = *chunk.wire == Wire::fp32 ? kAutomatic : "direct";
-      auto operation = make_scheduled(chunk, twin_topology_,
-                                      choose_algorithm(name, twin_topology_, chunk.values.size(), *chunk.wire, false));
+      auto operation =
+          make_scheduled(chunk, twin_topology_, choose_algorithm(name, twin_topology_, longest, *chunk.wire, false));
       staging_bytes += operation->staging_bytes();
       return operation;
     };

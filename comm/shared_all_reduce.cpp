@@ -183,10 +183,13 @@ std::string SharedAllReduce::name() const {
 }
 
 std::string SharedAllReduce::waits_for() const {
-  if (between_hosts_ && is_summed_ && !is_finished_) return between_hosts_->waits_for();
+  if (between_hosts_ && is_summed_ && !is_finished_) {
+    return between_hosts_->waits_for() + "; a rank may wait for those of its own host, too";
+  }
   const std::size_t missing = started_ < ranks_.size() ? started_ : finished_;
   const auto rank = static_cast<int>(std::min(missing, ranks_.size() - 1));
-  return topology_.nothing_comes_from(std::span(&rank, 1));
+  const std::string text = topology_.nothing_comes_from(std::span(&rank, 1));
+  return between_hosts_ && is_finished_ ? text + ", which may be waiting for another host" : text;
 }
 
 }  // namespace dcs3gd::comm

@@ -28,8 +28,8 @@ namespace dcs3gd::comm {
 ///
 /// There the others read it: where the spec says so, in place, until they start the plan again; else they copy it. No
 /// message is sent within the host. A rank's values are read until all have finished their chunks, its board is written
-/// again when all have started again. Sums are fp32 on any wire, and their order depends on nothing but the number of
-/// ranks; what travels between hosts is rounded as that operation does.
+/// again when all have started again. Sums within the host are fp32 on any wire, and their order depends on nothing but
+/// the number of ranks; between hosts they are ordered and rounded as that operation does.
 class SharedAllReduce final : public Operation {
  public:
   /// Where a rank has what the others read.

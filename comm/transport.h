@@ -44,7 +44,7 @@ class Transport {
   virtual void throw_if_broken() = 0;
 
   /// After start_…, test or throw_if_broken has thrown: whether ranks are gone and the others can go on without them.
-  /// If so, nothing is in flight any more, and the others' transfers fail as well.
+  /// If so, nothing of the callers' is in flight any more, and the others' transfers fail as well.
   virtual bool has_lost_ranks() { return false; }
   /// Then: makes a world of the ranks that are left, in their old order, and returns when all of them are there.
   /// Another rank() and size(), no messages.
@@ -56,8 +56,8 @@ class Transport {
 };
 
 /// Tags count operations, so that the messages of one are never taken for those of another, in flight beside it or
-/// before it. MPI guarantees tags up to 32767, which is the transport's own: before a tag comes again, as many
-/// operations have been started.
+/// before it. Before a tag comes again, as many operations have been started. MPI guarantees tags up to 32767; that one
+/// is the transport's own.
 constexpr int kTagCount = 32767;
 
 }  // namespace dcs3gd::comm

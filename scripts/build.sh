@@ -26,7 +26,8 @@ jobs=$((by_memory < cores ? by_memory : cores))
 ((jobs >= 1)) || jobs=1
 
 # Where the distribution's own compiler is too old, the one that setup.sh has installed beside it.
-if [[ $preset != @(clang|fuzz) && -z ${CXX:-} ]] && command -v g++-12 >/dev/null && (($(g++ -dumpversion) < 12)); then
+gcc_version=$(g++ -dumpversion 2>/dev/null || echo 0)
+if [[ $preset != @(clang|fuzz) && -z ${CXX:-} ]] && ((${gcc_version%%.*} < 12)) && command -v g++-12 >/dev/null; then
   export CXX=g++-12
 fi
 

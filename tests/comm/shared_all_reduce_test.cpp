@@ -295,7 +295,7 @@ TEST_CASE("shared memory: a rank that does not come is named, one that fails end
            message.find("nothing comes from rank 0 on ") != std::string::npos;
   }));
   const std::vector<std::string> on_hosts_of_two = messages_when(
-      on_hosts(2, "hierarchical", 0.3), [](Communicator&) { std::this_thread::sleep_for(std::chrono::seconds(3)); }, 4);
+      on_hosts(2, "hierarchical", 1.2), [](Communicator&) { std::this_thread::sleep_for(std::chrono::seconds(3)); }, 4);
   const auto is_told = [&](const char* operation, const char* who) {
     return std::ranges::any_of(on_hosts_of_two, [&](const std::string& message) {
       return message.find(operation) != std::string::npos && message.find(who) != std::string::npos;
